@@ -1,0 +1,8 @@
+//! tcfs: one drive for a fleet of machines.
+
+pub mod clock;
+pub mod error;
+pub mod model;
+pub mod store;
+
+pub use error::{Error, Kind as ErrorKind, Result};

@@ -1,0 +1,153 @@
+//! A version: one write of one path, as it stands in a device's log and in the local replica.
+
+use super::hash::Hash;
+use super::path::RelPath;
+use super::vclock::VClock;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A chunk in a file's ordered list: hash of the plaintext, length in bytes. In JSON `["<hash>", length]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ChunkRef(
+    /// BLAKE3 of the plaintext; the key under `chunks/`.
+    pub Hash,
+    /// Length of the plaintext.
+    pub u32,
+);
+
+/// Most chunks a record carries itself; such a file hydrates without fetching its manifest.
+pub const INLINE_CHUNKS: usize = 8;
+
+/// What a regular file holds.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct FileContent {
+    /// Key of the manifest object. [`Hash::ZERO`] while this device has not cut the bytes yet; such a version
+    /// never leaves the machine.
+    pub manifest: Hash,
+    /// Bytes.
+    pub size: u64,
+    /// Hash over the chunk list (`manifest::root_of`). While `manifest` is zero: a token unique to this seal.
+    pub root: Hash,
+    /// The chunk list itself when it has at most [`INLINE_CHUNKS`].
+    pub chunks: Option<Vec<ChunkRef>>,
+    /// Hash of the whole file where its author held all bytes.
+    pub hash: Option<Hash>,
+}
+
+/// What a version makes of its path.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A regular file.
+    File(FileContent),
+    /// A directory.
+    Dir,
+    /// A symbolic link; the target is kept as written and never followed here.
+    Symlink {
+        /// Target text.
+        target: String,
+    },
+    /// A git repository carried as one unit (`fleet/git.rs`).
+    Bundle {
+        /// Key of the manifest of the bundle file.
+        content: FileContent,
+        /// What the bundle contains and needs, as the git layer wrote it.
+        #[serde(default)]
+        meta: BTreeMap<String, String>,
+    },
+    /// The path was removed.
+    Tombstone,
+}
+
+/// Whose name a head goes by: the author's, or that of the head it replaced beside visible siblings.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Place {
+    /// Device name as written in the version that first had the place.
+    pub name: String,
+    /// Its device id.
+    pub id: String,
+}
+
+/// Format number of a record; a higher one is parked raw until an upgrade.
+pub const RECORD_FORMAT: u32 = 1;
+
+/// One write of one path.
+///
+/// No field is skipped in writing: the same derive also serves the local database's binary rows (postcard), where
+/// fields have no names.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Version {
+    /// [`RECORD_FORMAT`].
+    pub v: u32,
+    /// The path written.
+    pub path: RelPath,
+    /// Whose counter was raised: the device id or `<device id>.<n>`.
+    pub actor: String,
+    /// What its author had accepted, plus itself.
+    pub vclock: VClock,
+    /// Clock of the version that wrote these bytes; chmod and touch inherit it. In a tombstone: the clock of the
+    /// version removed.
+    pub wrote: VClock,
+    /// None: the author's own.
+    #[serde(default)]
+    pub place: Option<Place>,
+    /// Author's name at the time.
+    pub device_name: String,
+    /// Author.
+    pub device_id: String,
+    /// Milliseconds since 1970 by the author's clock; for people, decides nothing.
+    pub written_at: i64,
+    /// What it makes of the path.
+    pub kind: Kind,
+    /// Permission bits with the file type bits (`st_mode`).
+    pub mode: u32,
+    /// Seconds and nanoseconds.
+    pub mtime: (i64, u32),
+    /// `user.*` attributes, values base64.
+    #[serde(default)]
+    pub xattrs: BTreeMap<String, String>,
+    /// Root of the version replaced; none for a create.
+    pub base: Option<Hash>,
+    /// In a tombstone: where the content went.
+    #[serde(default)]
+    pub moved_to: Option<RelPath>,
+    /// Paths from which this version was re-issued by healing a move.
+    #[serde(default)]
+    pub healed_from: Vec<RelPath>,
+}
+
+impl Version {
+    /// Whether it is a delete.
+    pub fn is_tombstone(&self) -> bool {
+        matches!(self.kind, Kind::Tombstone)
+    }
+
+    /// Whether it is a directory.
+    pub fn is_dir(&self) -> bool {
+        matches!(self.kind, Kind::Dir)
+    }
+
+    /// The file content, for regular files.
+    pub fn file(&self) -> Option<&FileContent> {
+        match &self.kind {
+            Kind::File(c) => Some(c),
+            _ => None,
+        }
+    }
+
+    /// Whether its bytes are still only on this machine and not cut yet.
+    pub fn is_uncut(&self) -> bool {
+        match &self.kind {
+            Kind::File(c) | Kind::Bundle { content: c, .. } => c.manifest.is_zero(),
+            _ => false,
+        }
+    }
+
+    /// The place: its own, or the author's.
+    pub fn place(&self) -> (&str, &str) {
+        match &self.place {
+            Some(p) => (&p.name, &p.id),
+            None => (&self.device_name, &self.device_id),
+        }
+    }
+}
