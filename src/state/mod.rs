@@ -1,0 +1,11 @@
+//! Local state: the replica of the namespace, the outbox and what lies on this disk, in one database that one
+//! process owns.
+
+pub mod db;
+pub mod journal;
+pub mod rows;
+pub mod tree;
+
+pub use tree::{Change, Ctx, Ns, Replica};
+pub use db::{Db, Read, Scan, Tree, Txn};
+pub use rows::ROOT;

@@ -1,0 +1,702 @@
+//! The replica: the map from path to register, and the tree of names and inodes that programs see of it.
+//!
+//! Every change of either runs in one [`Ns`], a namespace transaction: registers are merged, then the names
+//! concerned are *reconciled*, that is, brought to what the view of the register says.
+//!
+//! Must: an inode that is open for writing or has unsealed bytes keeps its name; reconciling waits for its seal.
+//! Must: an inode number is never used for another file, and a head that stays visible keeps its inode.
+//! Must: a head that another one covers goes to the history in the same transaction.
+//! Not here: which versions an operation writes (`model::ops`), what happens to the bytes of an inode that lost
+//! its last name (`vfs`).
+
+use super::db::{Db, Read, Scan, Tree, Txn};
+use super::rows::*;
+use crate::error::{Error, Kind, Result};
+use crate::model::entry::Entry;
+use crate::model::sibling::sibling_names;
+use crate::model::view::{ConflictMode, view};
+use crate::model::{self, FileContent, Hash, RelPath, VClock, Version};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Numbers are reserved in the database in blocks; one transaction never uses more than half of one.
+const ID_BLOCK: u64 = 1 << 20;
+
+/// The open replica.
+pub struct Replica {
+    db: Db,
+    next: AtomicU64,
+    limit: AtomicU64,
+}
+
+/// What a transaction needs to know of the world around it.
+pub struct Ctx<'a> {
+    /// How conflicts are shown here.
+    pub mode: ConflictMode,
+    /// Whether siblings are shown although the mode is `defer`.
+    pub show_siblings: bool,
+    /// This device's id.
+    pub me: &'a str,
+    /// Now.
+    pub now: Time,
+    /// Owner of what comes from elsewhere.
+    pub uid: u32,
+    /// Group of what comes from elsewhere.
+    pub gid: u32,
+    /// Whether an inode is open for writing or has unsealed bytes.
+    pub busy: &'a dyn Fn(u64) -> bool,
+}
+
+/// What changed in the visible tree, for caches above.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A name now leads elsewhere (or nowhere).
+    Name {
+        /// Directory.
+        dir: u64,
+        /// Name.
+        name: String,
+        /// What it led to before, 0 for nothing.
+        was: u64,
+    },
+    /// Attributes of an inode changed.
+    Attr(u64),
+    /// An inode lost its last name; its data can go when nobody has it open.
+    Orphan(u64),
+}
+
+impl Replica {
+    /// Opens or creates it; the root exists afterwards.
+    pub fn open(dir: &Path) -> Result<Replica> {
+        let db = Db::open(dir)?;
+        let limit = db.write(|t| {
+            let limit = t.get::<u64>(Tree::Meta, "inodes")?.unwrap_or(ROOT + 1);
+            if t.get::<Inode>(Tree::Inode, ROOT)?.is_none() {
+                let mut root = Inode::new(FileType::Dir, 0o755, 0, 0, Time::default());
+                root.dead = false;
+                t.put(Tree::Inode, ROOT, &root)?;
+            }
+            t.put(Tree::Meta, "inodes", &(limit + ID_BLOCK))?;
+            Ok(limit)
+        })?;
+        Ok(Replica { db, next: AtomicU64::new(limit), limit: AtomicU64::new(limit + ID_BLOCK) })
+    }
+
+    /// The database below.
+    pub fn db(&self) -> &Db {
+        &self.db
+    }
+
+    /// A number never handed out before (inodes, outbox rows, history rows, moves share one sequence).
+    pub fn next_id(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn reserve(&self) -> Result<()> {
+        let limit = self.limit.load(Ordering::Relaxed);
+        if self.next.load(Ordering::Relaxed) + ID_BLOCK / 2 > limit {
+            self.db.write(|t| t.put(Tree::Meta, "inodes", &(limit + ID_BLOCK)))?;
+            self.limit.fetch_max(limit + ID_BLOCK, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Runs `body` as one transaction on the namespace; returns also what changed in the tree.
+    pub fn write<T>(&self, ctx: &Ctx<'_>, body: impl FnOnce(&mut Ns<'_, '_>) -> Result<T>) -> Result<(T, Vec<Change>)> {
+        self.reserve()?;
+        self.db.write(|t| {
+            let mut ns = Ns { t, replica: self, ctx, changes: Vec::new() };
+            let out = body(&mut ns)?;
+            Ok((out, ns.changes))
+        })
+    }
+
+    /// Runs `body` on the rows as they are.
+    pub fn read<T>(&self, body: impl FnOnce(&Read<'_>) -> Result<T>) -> Result<T> {
+        self.db.read(body)
+    }
+}
+
+impl Inode {
+    /// A fresh inode with all times at `now`.
+    pub fn new(kind: FileType, mode: u32, uid: u32, gid: u32, now: Time) -> Inode {
+        Inode {
+            kind,
+            mode,
+            uid,
+            gid,
+            rdev: 0,
+            size: 0,
+            atime: now,
+            mtime: now,
+            ctime: now,
+            btime: now,
+            generation: 0,
+            target: String::new(),
+            xattrs: BTreeMap::new(),
+            links: Vec::new(),
+            subdirs: 0,
+            content: None,
+            shows: VClock::new(),
+            local_only: false,
+            dead: false,
+        }
+    }
+
+    /// Link count as `stat` tells it.
+    pub fn nlink(&self) -> u32 {
+        match self.kind {
+            FileType::Dir if self.dead => 0,
+            FileType::Dir => 2 + self.subdirs,
+            _ => self.links.len() as u32,
+        }
+    }
+
+    /// Takes size, times, mode, content and attributes from a version.
+    fn take(&mut self, v: &Version, mode: u32, mtime: (i64, u32), now: Time) {
+        self.mode = mode & 0o7777;
+        self.mtime = mtime.into();
+        self.ctime = now;
+        self.shows = v.vclock.clone();
+        self.xattrs = v.xattrs.iter().map(|(k, b)| (k.clone(), unbase64(b))).collect();
+        match &v.kind {
+            model::Kind::File(c) => {
+                self.size = c.size;
+                self.content = Some(c.clone());
+            }
+            model::Kind::Symlink { target } => {
+                self.size = target.len() as u64;
+                self.target = target.clone();
+            }
+            model::Kind::Dir | model::Kind::Bundle { .. } | model::Kind::Tombstone => {}
+        }
+    }
+}
+
+fn unbase64(text: &str) -> Vec<u8> {
+    use base64::Engine;
+    base64::engine::general_purpose::STANDARD.decode(text).unwrap_or_default()
+}
+
+fn file_type(v: &Version) -> FileType {
+    match v.kind {
+        model::Kind::Dir => FileType::Dir,
+        model::Kind::Symlink { .. } => FileType::Symlink,
+        model::Kind::File(_) | model::Kind::Bundle { .. } | model::Kind::Tombstone => FileType::File,
+    }
+}
+
+/// Finds a directory's number by walking from the root; live or gone.
+pub fn dir_of(r: &Read<'_>, path: &RelPath) -> Result<Option<u64>> {
+    let mut dir = ROOT;
+    for c in path.components() {
+        match r.get::<Slot>(Tree::Entry, slot_key(dir, c))? {
+            Some(Slot::Register(reg)) if reg.dir != 0 => dir = reg.dir,
+            _ => return Ok(None),
+        }
+    }
+    Ok(Some(dir))
+}
+
+/// The register of a path, if there ever was one.
+pub fn register_at(r: &Read<'_>, path: &RelPath) -> Result<Option<Register>> {
+    let Some(parent) = path.parent() else { return Ok(None) };
+    let Some(dir) = dir_of(r, &parent)? else { return Ok(None) };
+    match r.get::<Slot>(Tree::Entry, slot_key(dir, path.file_name()))? {
+        Some(Slot::Register(reg)) => Ok(Some(*reg)),
+        _ => Ok(None),
+    }
+}
+
+/// Path of a directory by its number.
+pub fn path_of_dir(r: &Read<'_>, dir: u64) -> Result<RelPath> {
+    let mut names = Vec::new();
+    let mut at = dir;
+    while at != ROOT {
+        let i: Inode = r.get(Tree::Inode, at)?.ok_or_else(|| stale(at))?;
+        let Some((up, name)) = i.links.first() else { return Err(stale(at)) };
+        names.push(name.clone());
+        at = *up;
+        if names.len() > 4096 {
+            return Err(Error::new(Kind::Corrupt, format!("directory {dir} is its own ancestor in the local state")));
+        }
+    }
+    let mut path = RelPath::root();
+    for n in names.iter().rev() {
+        path = path.join(n);
+    }
+    Ok(path)
+}
+
+/// Whether a listing of `dir` would show anything.
+pub fn has_children(r: &Read<'_>, dir: u64) -> Result<bool> {
+    let end = slot_end(dir);
+    let mut from = slot_after(dir, 0);
+    loop {
+        let (mut found, mut n, mut last) = (false, 0usize, Vec::new());
+        r.scan(Tree::Entry, Scan::From(&from, &end), 256, |k, s: Slot| {
+            found |= s.ino() != 0;
+            n += 1;
+            last = k.to_vec();
+            Ok(())
+        })?;
+        if found || n < 256 {
+            return Ok(found);
+        }
+        last.push(0);
+        from = last;
+    }
+}
+
+/// The error for an inode that is not there.
+pub fn stale(ino: u64) -> Error {
+    Error::new(Kind::Stale, format!("inode {ino} is gone"))
+}
+
+/// One transaction on the namespace.
+pub struct Ns<'a, 't> {
+    /// Rows.
+    pub t: &'a mut Txn<'t>,
+    replica: &'a Replica,
+    /// The world.
+    pub ctx: &'a Ctx<'a>,
+    /// What changed so far.
+    pub changes: Vec<Change>,
+}
+
+impl Ns<'_, '_> {
+    /// A number never used before.
+    pub fn next_id(&self) -> u64 {
+        self.replica.next_id()
+    }
+
+    /// An inode; `Stale` if it is gone.
+    pub fn inode(&self, ino: u64) -> Result<Inode> {
+        self.t.get(Tree::Inode, ino)?.ok_or_else(|| stale(ino))
+    }
+
+    /// Writes an inode.
+    pub fn put_inode(&mut self, ino: u64, i: &Inode) -> Result<()> {
+        self.t.put(Tree::Inode, ino, i)
+    }
+
+    /// A slot.
+    pub fn slot(&self, dir: u64, name: &str) -> Result<Option<Slot>> {
+        self.t.get(Tree::Entry, slot_key(dir, name))
+    }
+
+    /// Writes a slot.
+    pub fn put_slot(&mut self, dir: u64, name: &str, s: &Slot) -> Result<()> {
+        self.t.put(Tree::Entry, slot_key(dir, name), s)
+    }
+
+    /// Removes a slot.
+    pub fn del_slot(&mut self, dir: u64, name: &str) -> Result<()> {
+        self.t.del(Tree::Entry, slot_key(dir, name))
+    }
+
+    /// The register under a name; an empty one if there is none. A sibling or local-only file that is in the way
+    /// of a path of the namespace makes room.
+    pub fn register(&mut self, dir: u64, name: &str) -> Result<Register> {
+        match self.slot(dir, name)? {
+            Some(Slot::Register(r)) => Ok(*r),
+            None => Ok(Register::default()),
+            Some(Slot::Sibling { of, .. }) => {
+                // The real entry keeps its name; its owner gives the sibling another one.
+                if let Some(Slot::Register(mut owner)) = self.slot(dir, &of)? {
+                    let gone: Vec<Sib> = owner.sibs.iter().filter(|s| s.name == name).cloned().collect();
+                    owner.sibs.retain(|s| s.name != name);
+                    self.put_slot(dir, &of, &Slot::Register(owner))?;
+                    self.put_slot(dir, name, &Slot::Register(Box::default()))?;
+                    for s in gone {
+                        self.drop_link(s.ino, dir, name)?;
+                    }
+                    self.reconcile(dir, &of)?;
+                }
+                Ok(Register::default())
+            }
+            Some(Slot::LocalOnly { ino }) => {
+                let aside = self.free_name(dir, &format!("{name}.local-only"))?;
+                tracing::warn!(name, aside, "a local-only file made room for a file of the fleet");
+                let mut i = self.inode(ino)?;
+                for l in i.links.iter_mut().filter(|l| l.0 == dir && l.1 == name) {
+                    l.1 = aside.clone();
+                }
+                self.put_inode(ino, &i)?;
+                self.put_slot(dir, &aside, &Slot::LocalOnly { ino })?;
+                self.changes.push(Change::Name { dir, name: name.to_owned(), was: ino });
+                self.changes.push(Change::Name { dir, name: aside, was: 0 });
+                Ok(Register::default())
+            }
+        }
+    }
+
+    fn free_name(&self, dir: u64, want: &str) -> Result<String> {
+        let mut n = 1;
+        loop {
+            let name = if n == 1 { want.to_owned() } else { format!("{want}-{n}") };
+            if self.slot(dir, &name)?.is_none() {
+                return Ok(name);
+            }
+            n += 1;
+        }
+    }
+
+    /// Path of a directory.
+    pub fn path_of_dir(&self, dir: u64) -> Result<RelPath> {
+        path_of_dir(self.t, dir)
+    }
+
+    /// Number of the directory at `path`; one that never was is made as gone, so that its children's registers have
+    /// a place.
+    pub fn ensure_dir(&mut self, path: &RelPath) -> Result<u64> {
+        let mut dir = ROOT;
+        for c in path.components() {
+            dir = self.ensure_child_dir(dir, c)?;
+        }
+        Ok(dir)
+    }
+
+    fn ensure_child_dir(&mut self, dir: u64, name: &str) -> Result<u64> {
+        let mut r = self.register(dir, name)?;
+        if r.dir == 0 {
+            r.dir = self.next_id();
+            let mut i = Inode::new(FileType::Dir, 0o755, self.ctx.uid, self.ctx.gid, self.ctx.now);
+            i.links.push((dir, name.to_owned()));
+            i.dead = true;
+            self.put_inode(r.dir, &i)?;
+            let number = r.dir;
+            self.put_slot(dir, name, &Slot::Register(Box::new(r)))?;
+            return Ok(number);
+        }
+        Ok(r.dir)
+    }
+
+    /// Merges a version into its register, without touching the visible tree. True if the register changed; then
+    /// the name wants [`Ns::reconcile`]. Covered heads go to the history.
+    pub fn merge(&mut self, v: &Version) -> Result<(u64, bool)> {
+        let parent = v.path.parent().ok_or_else(|| Error::new(Kind::Invalid, "a version of the root"))?;
+        let dir = self.ensure_dir(&parent)?;
+        let name = v.path.file_name().to_owned();
+        let mut r = self.register(dir, &name)?;
+        let changed = self.merge_into(&mut r, v)?;
+        self.put_slot(dir, &name, &Slot::Register(Box::new(r)))?;
+        Ok((dir, changed))
+    }
+
+    /// The same on a register that the caller holds and writes.
+    pub fn merge_into(&mut self, r: &mut Register, v: &Version) -> Result<bool> {
+        let before: Vec<Version> = r.entry.heads().to_vec();
+        let changed = r.entry.merge(v.clone());
+        if changed {
+            for old in before.iter().filter(|o| !r.entry.heads().contains(o)) {
+                self.remember(old)?;
+            }
+        }
+        Ok(changed)
+    }
+
+    /// Puts a version into the history.
+    pub fn remember(&mut self, v: &Version) -> Result<()> {
+        if v.is_uncut() {
+            return Ok(());
+        }
+        let n = self.next_id();
+        self.t.put(Tree::History, history_key(&v.path, n), v)
+    }
+
+    /// Replaces a register's heads (content of an uncut version became known, a new device id).
+    pub fn replace_heads(&mut self, path: &RelPath, change: impl Fn(&mut Version)) -> Result<()> {
+        let Some(parent) = path.parent() else { return Ok(()) };
+        let Some(dir) = dir_of(self.t, &parent)? else { return Ok(()) };
+        if let Some(Slot::Register(mut r)) = self.slot(dir, path.file_name())? {
+            let mut entry = Entry::default();
+            for h in r.entry.heads() {
+                let mut h = h.clone();
+                change(&mut h);
+                entry.merge(h);
+            }
+            r.entry = entry;
+            self.put_slot(dir, path.file_name(), &Slot::Register(r))?;
+        }
+        Ok(())
+    }
+
+    /// Removes one name of an inode; one without names left becomes an orphan.
+    pub fn drop_link(&mut self, ino: u64, dir: u64, name: &str) -> Result<()> {
+        let Some(mut i) = self.t.get::<Inode>(Tree::Inode, ino)? else { return Ok(()) };
+        i.links.retain(|l| !(l.0 == dir && l.1 == name));
+        i.ctime = self.ctx.now;
+        let last = i.links.is_empty();
+        self.put_inode(ino, &i)?;
+        if last {
+            self.t.put(Tree::Orphan, ino, &())?;
+            self.changes.push(Change::Orphan(ino));
+        } else {
+            self.changes.push(Change::Attr(ino));
+        }
+        Ok(())
+    }
+
+    /// Gives an inode one more name.
+    pub fn add_link(&mut self, ino: u64, dir: u64, name: &str) -> Result<()> {
+        let mut i = self.inode(ino)?;
+        if !i.links.iter().any(|l| l.0 == dir && l.1 == name) {
+            if i.links.is_empty() {
+                self.t.del(Tree::Orphan, ino)?;
+            }
+            i.links.push((dir, name.to_owned()));
+            i.ctime = self.ctx.now;
+            self.put_inode(ino, &i)?;
+        }
+        Ok(())
+    }
+
+    /// Notes a change of a directory's listing in its times, and `subdirs` in its link count.
+    pub fn touch_dir(&mut self, dir: u64, subdirs: i32) -> Result<()> {
+        if let Some(mut d) = self.t.get::<Inode>(Tree::Inode, dir)? {
+            d.mtime = self.ctx.now;
+            d.ctime = self.ctx.now;
+            d.subdirs = d.subdirs.saturating_add_signed(subdirs);
+            self.put_inode(dir, &d)?;
+            self.changes.push(Change::Attr(dir));
+        }
+        Ok(())
+    }
+
+    /// Brings the visible tree under one name to what the register's view says; goes on with the parents whose
+    /// existence depends on it.
+    pub fn reconcile(&mut self, dir: u64, name: &str) -> Result<()> {
+        let (mut dir, mut name) = (dir, name.to_owned());
+        loop {
+            let changed = self.reconcile_one(dir, &name)?;
+            if !changed || dir == ROOT {
+                return Ok(());
+            }
+            let up = self.inode(dir)?;
+            let Some((parent, own)) = up.links.first().cloned() else { return Ok(()) };
+            (dir, name) = (parent, own);
+        }
+    }
+
+    /// True if a name appeared or vanished, so that the directory's own existence may have changed.
+    fn reconcile_one(&mut self, dir: u64, name: &str) -> Result<bool> {
+        let Some(Slot::Register(mut r)) = self.slot(dir, name)? else { return Ok(false) };
+        let was = r.ino;
+        let was_dir = was != 0 && was == r.dir;
+        // Whoever writes keeps the name; the seal comes back here.
+        if was != 0 && !was_dir && (self.ctx.busy)(was) || r.sibs.iter().any(|s| (self.ctx.busy)(s.ino)) {
+            return Ok(false);
+        }
+        let implied = r.dir != 0 && has_children(self.t, r.dir)?;
+        let entry = r.entry.clone();
+        let seen = view(&entry, implied, self.ctx.mode, self.ctx.me);
+        let show_siblings = self.ctx.mode != ConflictMode::Defer || self.ctx.show_siblings;
+        let wanted: Vec<&Version> = match &seen {
+            Some(v) if show_siblings => v.siblings.iter().map(|s| s.head).collect(),
+            _ => Vec::new(),
+        };
+
+        // Inodes that are shown now, to be kept by the heads that stay.
+        let mut pool: Vec<(VClock, u64, String)> = Vec::new();
+        if was != 0 && !was_dir {
+            pool.push((self.inode(was)?.shows, was, name.to_owned()));
+        }
+        for s in &r.sibs {
+            pool.push((s.clock.clone(), s.ino, s.name.clone()));
+        }
+
+        let mut now_ino = 0;
+        let mut attr_of: Option<(&Version, u32, (i64, u32))> = None;
+        match &seen {
+            None => {}
+            Some(v) if v.is_dir => {
+                if r.dir == 0 {
+                    r.dir = self.next_id();
+                    let mut i = Inode::new(FileType::Dir, 0o755, self.ctx.uid, self.ctx.gid, self.ctx.now);
+                    i.links.push((dir, name.to_owned()));
+                    i.dead = true;
+                    self.put_inode(r.dir, &i)?;
+                }
+                now_ino = r.dir;
+                let mut i = self.inode(r.dir)?;
+                let revived = i.dead;
+                if revived {
+                    i.dead = false;
+                    i.generation += 1;
+                    i.subdirs = self.count_subdirs(r.dir)?;
+                    (i.ctime, i.mtime) = (self.ctx.now, self.ctx.now);
+                }
+                if let Some(h) = v.shown
+                    && (revived || i.shows != h.vclock || i.mode != v.mode & 0o7777)
+                {
+                    let (keep, keep_c) = (i.mtime, i.ctime);
+                    i.take(h, v.mode, v.mtime, self.ctx.now);
+                    // A directory's own mtime follows its listing here, not the record.
+                    (i.mtime, i.ctime) = (keep, keep_c);
+                    self.changes.push(Change::Attr(r.dir));
+                }
+                self.put_inode(r.dir, &i)?;
+            }
+            Some(v) => {
+                if let Some(h) = v.shown {
+                    now_ino = self.pick(&mut pool, h)?;
+                    attr_of = Some((h, v.mode, v.mtime));
+                }
+            }
+        }
+        if was_dir && now_ino != r.dir {
+            let mut i = self.inode(r.dir)?;
+            i.dead = true;
+            self.put_inode(r.dir, &i)?;
+        }
+
+        // Siblings, with the inodes they had.
+        let taken_names: Vec<String> = match &seen {
+            Some(v) if show_siblings => {
+                let own: Vec<String> = r.sibs.iter().map(|s| s.name.clone()).collect();
+                let t = &*self.t;
+                let taken = |n: &str| {
+                    n == name
+                        || !own.iter().any(|o| o == n)
+                            && t.get::<Slot>(Tree::Entry, slot_key(dir, n)).is_ok_and(|s| s.is_some_and(|s| s.ino() != 0))
+                };
+                sibling_names(name, v, &taken)
+            }
+            _ => Vec::new(),
+        };
+        let mut sibs = Vec::new();
+        for (h, n) in wanted.iter().zip(&taken_names) {
+            let ino = self.pick(&mut pool, h)?;
+            sibs.push((Sib { name: n.clone(), ino, clock: h.vclock.clone() }, *h));
+        }
+
+        // Names that went or now lead elsewhere.
+        let mut changed = false;
+        let old: Vec<(String, u64)> = std::iter::once((name.to_owned(), if was_dir { 0 } else { was }))
+            .chain(r.sibs.iter().map(|s| (s.name.clone(), s.ino)))
+            .filter(|(_, i)| *i != 0)
+            .collect();
+        let new: Vec<(String, u64)> = std::iter::once((name.to_owned(), if now_ino == r.dir { 0 } else { now_ino }))
+            .chain(sibs.iter().map(|(s, _)| (s.name.clone(), s.ino)))
+            .filter(|(_, i)| *i != 0)
+            .collect();
+        for (n, i) in new.iter().filter(|x| !old.contains(x)) {
+            self.add_link(*i, dir, n)?;
+            if n != name {
+                self.put_slot(dir, n, &Slot::Sibling { ino: *i, of: name.to_owned() })?;
+                self.changes.push(Change::Name { dir, name: n.clone(), was: 0 });
+                changed = true;
+            }
+        }
+        for (n, i) in old.iter().filter(|x| !new.contains(x)) {
+            self.drop_link(*i, dir, n)?;
+            if n != name {
+                if !new.iter().any(|(m, _)| m == n) {
+                    self.del_slot(dir, n)?;
+                }
+                self.changes.push(Change::Name { dir, name: n.clone(), was: *i });
+                changed = true;
+            }
+        }
+        r.ino = now_ino;
+        r.sibs = sibs.iter().map(|(s, _)| s.clone()).collect();
+        let now_dir = now_ino != 0 && now_ino == r.dir;
+        let gone = !r.entry.heads().is_empty() || r.ino != 0 || r.dir != 0;
+        if gone {
+            self.put_slot(dir, name, &Slot::Register(r))?;
+        } else {
+            self.del_slot(dir, name)?;
+        }
+
+        // Attributes.
+        if let Some((h, mode, mtime)) = attr_of {
+            self.show(now_ino, h, mode, mtime)?;
+        }
+        for (s, h) in &sibs {
+            self.show(s.ino, h, h.mode, h.mtime)?;
+        }
+        if was != now_ino {
+            self.changes.push(Change::Name { dir, name: name.to_owned(), was });
+            changed = true;
+        }
+        if changed {
+            self.touch_dir(dir, i32::from(now_dir) - i32::from(was_dir))?;
+        }
+        Ok(changed)
+    }
+
+    /// The inode that shows this head already, or one with the same content, or a new one.
+    fn pick(&mut self, pool: &mut Vec<(VClock, u64, String)>, h: &Version) -> Result<u64> {
+        if let Some(at) = pool.iter().position(|(c, ..)| *c == h.vclock) {
+            return Ok(pool.remove(at).1);
+        }
+        for at in 0..pool.len() {
+            let i = self.inode(pool[at].1)?;
+            let same = match &h.kind {
+                model::Kind::File(c) => i.kind == FileType::File && i.content.as_ref().is_some_and(|m| same_content(m, c)),
+                model::Kind::Symlink { target } => i.kind == FileType::Symlink && i.target == *target,
+                _ => false,
+            };
+            if same {
+                return Ok(pool.remove(at).1);
+            }
+        }
+        let ino = self.next_id();
+        let mut i = Inode::new(file_type(h), h.mode & 0o7777, self.ctx.uid, self.ctx.gid, self.ctx.now);
+        i.take(h, h.mode, h.mtime, self.ctx.now);
+        i.atime = i.mtime;
+        i.btime = i.mtime;
+        self.put_inode(ino, &i)?;
+        Ok(ino)
+    }
+
+    fn show(&mut self, ino: u64, h: &Version, mode: u32, mtime: (i64, u32)) -> Result<()> {
+        let mut i = self.inode(ino)?;
+        if i.shows == h.vclock && i.mode == mode & 0o7777 && i.mtime == mtime.into() {
+            return Ok(());
+        }
+        i.take(h, mode, mtime, self.ctx.now);
+        self.put_inode(ino, &i)?;
+        self.changes.push(Change::Attr(ino));
+        Ok(())
+    }
+
+    fn count_subdirs(&self, dir: u64) -> Result<u32> {
+        let (mut from, end, mut n) = (slot_after(dir, 0), slot_end(dir), 0);
+        loop {
+            let (mut rows, mut last) = (0, Vec::new());
+            self.t.scan(Tree::Entry, Scan::From(&from, &end), 1024, |k, s: Slot| {
+                if let Slot::Register(r) = &s
+                    && r.ino != 0
+                    && r.ino == r.dir
+                {
+                    n += 1;
+                }
+                rows += 1;
+                last = k.to_vec();
+                Ok(())
+            })?;
+            if rows < 1024 {
+                return Ok(n);
+            }
+            last.push(0);
+            from = last;
+        }
+    }
+}
+
+/// Whether two contents are the same bytes, as far as both sides tell.
+pub fn same_content(a: &FileContent, b: &FileContent) -> bool {
+    a.root == b.root || a.size == b.size && a.hash.is_some() && a.hash == b.hash
+}
+
+/// A token for content that is not cut yet: unique, and never the root of anything.
+pub fn uncut_token(random: [u64; 4]) -> Hash {
+    let mut b = [0u8; 32];
+    for (i, r) in random.iter().enumerate() {
+        b[8 * i..8 * i + 8].copy_from_slice(&r.to_le_bytes());
+    }
+    Hash(b)
+}
