@@ -3,12 +3,20 @@
 //!
 //! Must: no I/O, no async, no clock, no logging. Everything here is a function of its arguments, the same on every device.
 
+pub mod entry;
 pub mod hash;
+pub mod ops;
 pub mod path;
+pub mod resolve;
+pub mod sibling;
 pub mod vclock;
 pub mod version;
+pub mod view;
 
+pub use entry::Entry;
 pub use hash::Hash;
+pub use ops::{Accepted, Author, Target};
 pub use path::RelPath;
 pub use vclock::VClock;
 pub use version::{ChunkRef, FileContent, Kind, Place, Version};
+pub use view::{ConflictMode, View, view};

@@ -4,10 +4,11 @@ use super::hash::Hash;
 use super::path::RelPath;
 use super::vclock::VClock;
 use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 /// A chunk in a file's ordered list: hash of the plaintext, length in bytes. In JSON `["<hash>", length]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ChunkRef(
     /// BLAKE3 of the plaintext; the key under `chunks/`.
     pub Hash,
@@ -19,7 +20,7 @@ pub struct ChunkRef(
 pub const INLINE_CHUNKS: usize = 8;
 
 /// What a regular file holds.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct FileContent {
     /// Key of the manifest object. [`Hash::ZERO`] while this device has not cut the bytes yet; such a version
     /// never leaves the machine.
@@ -35,7 +36,7 @@ pub struct FileContent {
 }
 
 /// What a version makes of its path.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// A regular file.
@@ -75,7 +76,7 @@ pub const RECORD_FORMAT: u32 = 1;
 ///
 /// No field is skipped in writing: the same derive also serves the local database's binary rows (postcard), where
 /// fields have no names.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Version {
     /// [`RECORD_FORMAT`].
     pub v: u32,
@@ -148,6 +149,77 @@ impl Version {
         match &self.place {
             Some(p) => (&p.name, &p.id),
             None => (&self.device_name, &self.device_id),
+        }
+    }
+
+    /// One hash for what the version holds: the root of a file or bundle, a hash of a link's target, a constant for a
+    /// directory. `base` fields carry it. For a tombstone: [`Hash::ZERO`].
+    pub fn content_id(&self) -> Hash {
+        match &self.kind {
+            Kind::File(c) | Kind::Bundle { content: c, .. } => c.root,
+            Kind::Dir => Hash::of(b"tcfs-dir-v1"),
+            Kind::Symlink { target } => Hash::of(&[b"tcfs-symlink-v1\0", target.as_bytes()].concat()),
+            Kind::Tombstone => Hash::ZERO,
+        }
+    }
+
+    /// Whether both hold the same: kind and target; for files the root, or the hash of the whole file where both
+    /// have one. All directories hold the same, and so do all empty files.
+    pub fn same_content(&self, other: &Version) -> bool {
+        match (&self.kind, &other.kind) {
+            (Kind::File(a), Kind::File(b)) | (Kind::Bundle { content: a, .. }, Kind::Bundle { content: b, .. }) => a.same_bytes(b),
+            (Kind::Symlink { target: a }, Kind::Symlink { target: b }) => a == b,
+            (Kind::Dir, Kind::Dir) | (Kind::Tombstone, Kind::Tombstone) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether only metadata was written (mode, times, attributes): the bytes are an earlier version's.
+    pub fn is_metadata_only(&self) -> bool {
+        self.wrote != self.vclock
+    }
+
+    /// The order in which heads get the name, the same on every device: place, author's name as written, author's id,
+    /// higher own counter, content; what remains only makes the order total.
+    pub fn precedence(&self, other: &Version) -> Ordering {
+        let counter = |v: &Version| v.vclock.get(&v.device_id);
+        self.place()
+            .cmp(&other.place())
+            .then_with(|| (&self.device_name, &self.device_id).cmp(&(&other.device_name, &other.device_id)))
+            .then_with(|| counter(other).cmp(&counter(self)))
+            .then_with(|| self.content_order().cmp(&other.content_order()))
+            .then_with(|| self.vclock.cmp(&other.vclock))
+            .then_with(|| self.cmp(other))
+    }
+
+    fn content_order(&self) -> (u8, Hash, &str) {
+        match &self.kind {
+            Kind::Dir => (0, Hash::ZERO, ""),
+            Kind::File(c) => (1, c.root, ""),
+            Kind::Symlink { target } => (2, Hash::ZERO, target),
+            Kind::Bundle { content, .. } => (3, content.root, ""),
+            Kind::Tombstone => (4, Hash::ZERO, ""),
+        }
+    }
+}
+
+impl FileContent {
+    /// Whether both are the same bytes, as far as their hashes tell.
+    pub fn same_bytes(&self, other: &FileContent) -> bool {
+        let both_empty = self.size == 0 && other.size == 0;
+        let same_hash = matches!((&self.hash, &other.hash), (Some(a), Some(b)) if a == b);
+        both_empty || self.root == other.root || same_hash
+    }
+}
+
+impl Kind {
+    /// The file type bits of `st_mode`.
+    pub fn type_bits(&self) -> u32 {
+        match self {
+            Kind::File(_) | Kind::Bundle { .. } => 0o100_000,
+            Kind::Dir => 0o040_000,
+            Kind::Symlink { .. } => 0o120_000,
+            Kind::Tombstone => 0,
         }
     }
 }
