@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod error;
 pub mod model;
+pub mod state;
 pub mod store;
 
 pub use error::{Error, Kind as ErrorKind, Result};

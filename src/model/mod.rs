@@ -7,6 +7,7 @@ pub mod entry;
 pub mod hash;
 pub mod ops;
 pub mod path;
+pub mod ranges;
 pub mod resolve;
 pub mod sibling;
 pub mod vclock;

@@ -97,10 +97,7 @@ impl Tree {
         }
     }
     fn by_int(self) -> bool {
-        matches!(
-            self,
-            Tree::Inode | Tree::Local | Tree::ChunkList | Tree::Outbox | Tree::Batch | Tree::Move | Tree::Orphan
-        )
+        matches!(self, Tree::Inode | Tree::Local | Tree::ChunkList | Tree::Outbox | Tree::Batch | Tree::Move | Tree::Orphan)
     }
     fn of(n: u8) -> Option<Tree> {
         TREES.get(n as usize).copied()
@@ -196,8 +193,7 @@ fn open_connection(path: &Path) -> Result<Connection> {
 }
 
 fn apply(conn: &Connection, op: &Op) -> Result<()> {
-    let tree = Tree::of(op.tree)
-        .ok_or_else(|| Error::new(Kind::Corrupt, format!("the journal names an unknown tree {}", op.tree)))?;
+    let tree = Tree::of(op.tree).ok_or_else(|| Error::new(Kind::Corrupt, format!("the journal names an unknown tree {}", op.tree)))?;
     put_row(conn, tree, &op.key, op.value.as_deref())
 }
 

@@ -57,9 +57,7 @@ fn segments(dir: &Path) -> Result<Vec<(u64, PathBuf)>> {
 /// Reads the whole records of one segment; true if it ended in a torn or damaged one.
 fn read_segment(path: &Path, mut each: impl FnMut(u64, &[u8]) -> Result<()>) -> Result<(u64, bool)> {
     let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|mut f| f.read_to_end(&mut bytes))
-        .doing(|| format!("reading the journal segment {}", path.display()))?;
+    File::open(path).and_then(|mut f| f.read_to_end(&mut bytes)).doing(|| format!("reading the journal segment {}", path.display()))?;
     let mut at = 0usize;
     while bytes.len() - at >= HEADER {
         let word = |i: usize| -> [u8; 8] { bytes[at + i..at + i + 8].try_into().unwrap_or([0; 8]) };
@@ -120,11 +118,8 @@ impl Journal {
             Some(o) => o,
             None => (last + 1, dir.join(format!("{:020}", last + 1)), 0),
         };
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .doing(|| format!("opening the journal segment {}", path.display()))?;
+        let file =
+            OpenOptions::new().create(true).append(true).open(&path).doing(|| format!("opening the journal segment {}", path.display()))?;
         file.set_len(len).doing(|| format!("cutting the torn end off {}", path.display()))?;
         // What was replayed is acted on from here: it must not vanish in a power cut that comes later.
         file.sync_data().doing(|| format!("syncing {}", path.display()))?;
@@ -173,11 +168,8 @@ impl Journal {
         self.file.sync_data().doing(|| "syncing the journal")?;
         let first = self.last + 1;
         let path = self.dir.join(format!("{first:020}"));
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .doing(|| format!("opening the journal segment {}", path.display()))?;
+        let file =
+            OpenOptions::new().create(true).append(true).open(&path).doing(|| format!("opening the journal segment {}", path.display()))?;
         sync_dir(&self.dir)?;
         let old = self.dir.join(format!("{:020}", self.first));
         self.closed.push((self.first, old, self.last));

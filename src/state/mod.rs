@@ -6,6 +6,6 @@ pub mod journal;
 pub mod rows;
 pub mod tree;
 
-pub use tree::{Change, Ctx, Ns, Replica};
 pub use db::{Db, Read, Scan, Tree, Txn};
 pub use rows::ROOT;
+pub use tree::{Change, Ctx, Ns, Replica};

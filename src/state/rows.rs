@@ -7,7 +7,6 @@ use crate::model::{FileContent, Hash, RelPath, VClock, Version};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-
 /// Inode number of the root directory.
 pub const ROOT: u64 = 1;
 

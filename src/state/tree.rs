@@ -387,10 +387,10 @@ impl Ns<'_, '_> {
 
     /// The same on a register that the caller holds and writes.
     pub fn merge_into(&mut self, r: &mut Register, v: &Version) -> Result<bool> {
-        let before: Vec<Version> = r.entry.heads().to_vec();
+        let before: Vec<Version> = r.entry.heads.clone();
         let changed = r.entry.merge(v.clone());
         if changed {
-            for old in before.iter().filter(|o| !r.entry.heads().contains(o)) {
+            for old in before.iter().filter(|o| !r.entry.heads.contains(o)) {
                 self.remember(old)?;
             }
         }
@@ -412,7 +412,7 @@ impl Ns<'_, '_> {
         let Some(dir) = dir_of(self.t, &parent)? else { return Ok(()) };
         if let Some(Slot::Register(mut r)) = self.slot(dir, path.file_name())? {
             let mut entry = Entry::default();
-            for h in r.entry.heads() {
+            for h in &r.entry.heads {
                 let mut h = h.clone();
                 change(&mut h);
                 entry.merge(h);
@@ -603,7 +603,7 @@ impl Ns<'_, '_> {
         r.ino = now_ino;
         r.sibs = sibs.iter().map(|(s, _)| s.clone()).collect();
         let now_dir = now_ino != 0 && now_ino == r.dir;
-        let gone = !r.entry.heads().is_empty() || r.ino != 0 || r.dir != 0;
+        let gone = !r.entry.heads.is_empty() || r.ino != 0 || r.dir != 0;
         if gone {
             self.put_slot(dir, name, &Slot::Register(r))?;
         } else {
