@@ -6,13 +6,20 @@
 
 pub mod chunker;
 pub mod codec;
+pub mod fetch;
+mod flight;
 pub mod known;
 pub mod ranges;
+pub mod readahead;
 pub mod recut;
+pub mod slots;
 pub mod source;
 pub mod upload;
 
+pub use fetch::{FetchOptions, FetchStats, Fetcher};
 pub use ranges::RangeSet;
+pub use readahead::ReadAhead;
+pub use slots::Priority;
 pub use source::ReadAt;
 pub use upload::{Cut, CutStats, UploadOptions, Uploader};
 
