@@ -339,7 +339,10 @@ fn row_17_directories_moved_into_each_other() {
 
 #[test]
 fn row_18_19_a_directory_keeps_the_name_against_a_file() {
-    row("", &[act(&[(ANN, "mkdir c; write c/x x"), (BOB, "write c F")], "c.conflict-bob=F c/x=x"), act(&[(BOB, "rm c.conflict-bob")], "c/x=x")]);
+    row(
+        "",
+        &[act(&[(ANN, "mkdir c; write c/x x"), (BOB, "write c F")], "c.conflict-bob=F c/x=x"), act(&[(BOB, "rm c.conflict-bob")], "c/x=x")],
+    );
     row("", &[act(&[(ANN, "write c F"), (BOB, "mkdir c; write c/x x")], "c.conflict-ann=F c/x=x")]);
 }
 

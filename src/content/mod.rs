@@ -9,7 +9,7 @@ pub mod codec;
 pub mod fetch;
 mod flight;
 pub mod known;
-pub mod ranges;
+pub use crate::model::ranges;
 pub mod readahead;
 pub mod recut;
 pub mod slots;

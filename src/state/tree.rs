@@ -144,6 +144,11 @@ impl Inode {
         }
     }
 
+    /// Group of what is made in this directory by somebody of group `gid`: a set-group-id directory gives its own.
+    pub fn group_for(&self, gid: u32) -> u32 {
+        if self.mode & 0o2000 != 0 { self.gid } else { gid }
+    }
+
     /// Link count as `stat` tells it.
     pub fn nlink(&self) -> u32 {
         match self.kind {

@@ -2,8 +2,8 @@
 
 use super::Vfs;
 use crate::error::{Error, IoContext, Kind, Result};
-use crate::model::ops::{self, AttrChange};
 use crate::model::Version;
+use crate::model::ops::{self, AttrChange};
 use crate::state::rows::*;
 use crate::state::tree::stale;
 use crate::state::{Ns, Tree};

@@ -3,8 +3,9 @@
 //! Must: `open` never waits for the network (a caller stuck in it could not even be killed).
 //! Must: a write is in the local file when it returns.
 
+use super::Vfs;
 use super::node::{Node, St};
-use super::{Vfs, hydrate};
+use crate::content::Priority;
 use crate::content::readahead::ReadAhead;
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::model::ranges::RangeSet;
@@ -163,21 +164,19 @@ impl Vfs {
     /// What of a read can be served at once; none if bytes must be fetched ([`Vfs::hydrate_range`]).
     pub fn read_now(self: &Arc<Self>, fh: u64, off: u64, len: usize) -> Result<Option<ReadNow>> {
         let h = self.handle(fh)?;
-        let (now, whole) = {
+        let (now, whole, size) = {
             let mut st = h.node.st.lock();
             let end = off.saturating_add(len as u64).min(st.size);
             let len = end.saturating_sub(off) as usize;
             if len > 0 && !st.is_here(off..end) {
-                (None, false)
+                (None, false, st.size)
             } else {
-                (Some(ReadNow { file: self.local_file(&h.node, &mut st)?, len }), st.is_whole())
+                (Some(ReadNow { file: self.local_file(&h.node, &mut st)?, len }), st.is_whole(), st.size)
             }
         };
         if !whole {
-            let ahead = h.ahead.lock().next(off, len as u64);
-            if let Some(range) = ahead {
-                self.prefetch(&h.node, range);
-            }
+            let range = h.ahead.lock().on_read(off, len as u64, size);
+            self.prefetch(&h.node, range);
         }
         Ok(now)
     }
@@ -185,7 +184,7 @@ impl Vfs {
     /// Brings the bytes of a read here, waiting for the store up to the read deadline. Cancel-safe.
     pub async fn hydrate_read(self: &Arc<Self>, fh: u64, off: u64, len: usize) -> Result<ReadNow> {
         let h = self.handle(fh)?;
-        self.hydrate_range(&h.node, off..off.saturating_add(len as u64), hydrate::FOREGROUND).await?;
+        self.hydrate_range(&h.node, off..off.saturating_add(len as u64), Priority::Foreground).await?;
         let mut st = h.node.st.lock();
         let end = off.saturating_add(len as u64).min(st.size);
         Ok(ReadNow { file: self.local_file(&h.node, &mut st)?, len: end.saturating_sub(off) as usize })
@@ -250,7 +249,7 @@ impl Vfs {
     }
 
     /// `fallocate`. `mode` as in Linux; what the local disk cannot do is refused.
-    pub async fn fallocate(self: &Arc<Self>, fh: u64, off: u64, len: u64, mode: i32) -> Result<()> {
+    pub fn fallocate(&self, fh: u64, off: u64, len: u64, mode: i32) -> Result<()> {
         let h = self.handle(fh)?;
         let end = off.checked_add(len).filter(|e| *e <= SIZE_MAX && len > 0);
         let end = end.ok_or_else(|| Error::new(Kind::TooBig, "allocating beyond the largest offset"))?;
@@ -323,7 +322,7 @@ impl Vfs {
         if len == 0 {
             return Ok(0);
         }
-        self.hydrate_range(&src.node, off_in..off_in + len, hydrate::FOREGROUND).await?;
+        self.hydrate_range(&src.node, off_in..off_in + len, Priority::Foreground).await?;
         let source = {
             let mut st = src.node.st.lock();
             self.local_file(&src.node, &mut st)?

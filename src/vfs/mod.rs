@@ -12,8 +12,6 @@
 
 mod attr;
 mod cache;
-mod cut;
-mod history;
 mod hydrate;
 mod io;
 mod names;
@@ -24,6 +22,7 @@ mod rules;
 mod seal;
 
 pub use attr::{Attr, SetAttr, StatFs};
+pub use cache::{CacheUse, Dropped};
 pub use io::{Handle, Opened, ReadNow};
 pub use names::DirEntry;
 pub use node::Node;
@@ -87,7 +86,7 @@ pub struct Vfs {
     replica: Arc<Replica>,
     store: StoreRef,
     keys: Keys,
-    fetcher: Arc<Fetcher>,
+    fetcher: Fetcher,
     clock: Arc<dyn Clock>,
     options: Options,
     rules: Rules,
@@ -105,6 +104,7 @@ pub struct Vfs {
     /// Names of siblings that are no longer listed but still resolve for a minute.
     aliases: Mutex<Vec<names::Alias>>,
     show_siblings: AtomicBool,
+    rt: tokio::runtime::Handle,
 }
 
 /// A number for this boot of the machine; 0 is never returned.
@@ -116,12 +116,13 @@ pub fn boot_id() -> u64 {
 }
 
 impl Vfs {
-    /// Opens the drive over an open replica and seals what a crash left open.
+    /// Opens the drive over an open replica and seals what a crash left open. To be called within a runtime, which
+    /// then carries what goes on in the background.
     pub fn open(
         replica: Arc<Replica>,
         store: StoreRef,
         keys: Keys,
-        fetcher: Arc<Fetcher>,
+        fetcher: Fetcher,
         clock: Arc<dyn Clock>,
         device: (String, String),
         options: Options,
@@ -151,6 +152,7 @@ impl Vfs {
             cache: Mutex::new(cache::Lru::new(options.cache_max)),
             aliases: Mutex::new(Vec::new()),
             show_siblings: AtomicBool::new(false),
+            rt: tokio::runtime::Handle::current(),
             options,
         });
         vfs.recover()?;
@@ -174,7 +176,7 @@ impl Vfs {
     }
 
     /// Where chunks come from.
-    pub fn fetcher(&self) -> &Arc<Fetcher> {
+    pub fn fetcher(&self) -> &Fetcher {
         &self.fetcher
     }
 

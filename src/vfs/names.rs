@@ -234,6 +234,7 @@ impl Vfs {
         let (ino, inode, accept) = self.change(&[(dir, &name)], |ns| {
             let parent = self.dir_inode(ns.t, dir)?;
             let local = self.is_local_name(ns.t, dir, &parent, &name, false)?;
+            let gid = parent.group_for(gid);
             let (ino, mut inode) = (ns.next_id(), Inode::new(FileType::File, mode & 0o7777, uid, gid, ns.ctx.now));
             inode.links.push((dir, name.clone()));
             inode.local_only = local;
@@ -291,6 +292,8 @@ impl Vfs {
             if ns.slot(dir, &name)?.is_some_and(|s| s.ino() != 0) {
                 return Err(Error::new(Kind::Exists, format!("{name:?} exists")));
             }
+            let gid = parent.group_for(gid);
+            let mode = mode | parent.mode & 0o2000;
             if self.is_local_name(ns.t, dir, &parent, &name, true)? {
                 let ino = ns.next_id();
                 let mut i = Inode::new(FileType::Dir, mode & 0o7777, uid, gid, ns.ctx.now);
@@ -331,7 +334,7 @@ impl Vfs {
             let parent = self.dir_inode(ns.t, dir)?;
             let local = self.is_local_name(ns.t, dir, &parent, &name, false)?;
             let ino = ns.next_id();
-            let mut i = Inode::new(FileType::Symlink, 0o777, uid, gid, ns.ctx.now);
+            let mut i = Inode::new(FileType::Symlink, 0o777, uid, parent.group_for(gid), ns.ctx.now);
             i.links.push((dir, name.clone()));
             i.target = target.to_owned();
             i.size = target.len() as u64;
@@ -366,7 +369,7 @@ impl Vfs {
         };
         let name = parse_name(name)?;
         let (ino, inode) = self.change(&[(dir, &name)], |ns| {
-            self.dir_inode(ns.t, dir)?;
+            let gid = self.dir_inode(ns.t, dir)?.group_for(gid);
             let ino = ns.next_id();
             let mut i = Inode::new(kind, mode & 0o7777, uid, gid, ns.ctx.now);
             i.links.push((dir, name.clone()));
@@ -511,7 +514,11 @@ impl Vfs {
                 ns.del_slot(dir, name)?;
             }
             let empty = reg.entry.is_empty() && reg.dir == 0 && reg.sibs.is_empty() && reg.ino == 0;
-            if empty { ns.del_slot(dir, &at.name)? } else { ns.put_slot(dir, &at.name, &Slot::Register(Box::new(reg)))? }
+            if empty {
+                ns.del_slot(dir, &at.name)?
+            } else {
+                ns.put_slot(dir, &at.name, &Slot::Register(Box::new(reg)))?
+            }
             ns.drop_link(ino, dir, name)?;
             ns.changes.push(crate::state::Change::Name { dir, name: name.to_owned(), was: ino });
             ns.touch_dir(dir, 0)?;

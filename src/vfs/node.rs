@@ -181,6 +181,13 @@ impl Vfs {
 
     /// Ends a `hold`; the node is forgotten when nobody needs it.
     pub(crate) fn unhold(&self, node: &Node) {
+        if node.opens.load(Ordering::Acquire) == 1 && !node.is_busy() && !node.gone.load(Ordering::Acquire) {
+            // What was hydrated and not yet put down.
+            let mut st = node.st.lock();
+            if let Err(e) = self.persist(node, &mut st) {
+                tracing::warn!(ino = node.ino, error = %e, "what was hydrated is fetched again after the next start");
+            }
+        }
         node.opens.fetch_sub(1, Ordering::AcqRel);
         self.nodes.remove_if(&node.ino, |_, n| n.opens.load(Ordering::Acquire) == 0 && !n.is_busy());
     }

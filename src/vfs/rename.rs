@@ -3,8 +3,8 @@
 use super::names::{At, parse_name};
 use super::{Vfs, not_found};
 use crate::error::{Error, Kind, Result};
-use crate::model::Version;
 use crate::model::ops::{self, Accepted, Target};
+use crate::model::{RelPath, Version};
 use crate::state::rows::*;
 use crate::state::tree::has_children;
 use crate::state::{Change, Ns, Tree};
@@ -12,6 +12,16 @@ use std::sync::atomic::Ordering;
 
 /// Directories with at most this many slots below them are moved and written out in one transaction.
 const SMALL: usize = 2000;
+
+/// What a rename means for the file's next seal.
+struct Moved {
+    /// Whether it is local-only at its new place.
+    local_only: bool,
+    /// What its next seal replaces there.
+    accept: Option<(RelPath, Accepted)>,
+    /// It was local-only and is a file of the namespace from now on.
+    enters: bool,
+}
 
 impl Vfs {
     /// Renames `name` in `dir` to `to_name` in `to`. `no_replace`: fail if that exists. Both files keep their inodes.
@@ -29,19 +39,23 @@ impl Vfs {
         let mut st = node.as_ref().map(|n| n.st.lock());
         let over = self.change(&own, |ns| {
             let over = self.rename_in(ns, dir, &name, to, &to_name, no_replace)?;
-            if let (Some(n), Some(st), Some((_, accept))) = (&node, st.as_deref_mut(), &over)
-                && n.is_busy()
+            if let (Some(n), Some(st), Some(m)) = (&node, st.as_deref_mut(), &over)
+                && (n.is_busy() || m.enters)
             {
-                st.accept = Some(accept.clone());
+                st.accept = m.accept.clone();
+                st.local_only = m.local_only;
                 self.persist_in(ns, n, st)?;
             }
             Ok(over)
         })?;
-        if let (Some(st), Some((local, _))) = (st.as_deref_mut(), &over) {
-            st.local_only = *local;
-        }
         drop(st);
-        if let Some(n) = node
+        if over.is_some_and(|m| m.enters) {
+            let n = self.hold(ino)?;
+            n.unsealed.store(true, Ordering::Release);
+            let sealed = if n.writers.load(Ordering::Acquire) == 0 { self.seal_if_needed(&n) } else { Ok(()) };
+            self.unhold(&n);
+            sealed?;
+        } else if let Some(n) = node
             && n.writers.load(Ordering::Acquire) == 0
         {
             self.seal_if_needed(&n)?;
@@ -50,16 +64,7 @@ impl Vfs {
         Ok(())
     }
 
-    /// For a file: whether it is local-only at its new place, and what its next seal replaces there.
-    fn rename_in(
-        &self,
-        ns: &mut Ns<'_, '_>,
-        dir: u64,
-        name: &str,
-        to: u64,
-        to_name: &str,
-        no_replace: bool,
-    ) -> Result<Option<(bool, (crate::model::RelPath, Accepted))>> {
+    fn rename_in(&self, ns: &mut Ns<'_, '_>, dir: u64, name: &str, to: u64, to_name: &str, no_replace: bool) -> Result<Option<Moved>> {
         self.dir_inode(ns.t, dir)?;
         let parent = self.dir_inode(ns.t, to)?;
         let slot = ns.slot(dir, name)?.filter(|s| s.ino() != 0).ok_or_else(|| not_found(name))?;
@@ -113,7 +118,7 @@ impl Vfs {
             return self.rename_local(ns, (dir, name), slot, inode, (to, to_name), there, local_there);
         }
         let Some(from) = self.at(ns.t, dir, name)? else { return Err(not_found(name)) };
-        self.rename_file(ns, from, name, ino, (to, to_name)).map(|a| Some((false, a)))
+        self.rename_file(ns, from, name, ino, (to, to_name)).map(|a| Some(Moved { local_only: false, accept: Some(a), enters: false }))
     }
 
     /// What a rename over `to_name` replaces, and that register with whatever was shown taken off it.
@@ -140,14 +145,7 @@ impl Vfs {
         Ok((At { dir: to, name: to_name.to_owned(), path, reg, target: Target::Path }, accepted))
     }
 
-    fn rename_file(
-        &self,
-        ns: &mut Ns<'_, '_>,
-        from: At,
-        name: &str,
-        ino: u64,
-        (to, to_name): (u64, &str),
-    ) -> Result<(crate::model::RelPath, Accepted)> {
+    fn rename_file(&self, ns: &mut Ns<'_, '_>, from: At, name: &str, ino: u64, (to, to_name): (u64, &str)) -> Result<(RelPath, Accepted)> {
         let author = self.author();
         // `mv sibling path`: both are accepted.
         if let Target::Sibling(n) = from.target
@@ -198,7 +196,11 @@ impl Vfs {
             ns.del_slot(from.dir, name)?;
         }
         let empty = reg.entry.is_empty() && reg.dir == 0 && reg.sibs.is_empty() && reg.ino == 0;
-        if empty { ns.del_slot(from.dir, &from.name)? } else { ns.put_slot(from.dir, &from.name, &Slot::Register(Box::new(reg)))? }
+        if empty {
+            ns.del_slot(from.dir, &from.name)?
+        } else {
+            ns.put_slot(from.dir, &from.name, &Slot::Register(Box::new(reg)))?
+        }
         let next = match out.first() {
             Some(v) => (over.path.clone(), accepted.after(v)),
             None => (over.path.clone(), accepted),
@@ -223,14 +225,7 @@ impl Vfs {
         Ok(next)
     }
 
-    fn sibling_onto_path(
-        &self,
-        ns: &mut Ns<'_, '_>,
-        from: At,
-        name: &str,
-        n: usize,
-        ino: u64,
-    ) -> Result<(crate::model::RelPath, Accepted)> {
+    fn sibling_onto_path(&self, ns: &mut Ns<'_, '_>, from: At, name: &str, n: usize, ino: u64) -> Result<(RelPath, Accepted)> {
         let author = self.author();
         let mut reg = from.reg;
         let made = self.with_view(ns.t, &reg, |v, e| ops::rename_sibling_onto_path(&from.path, e, v, n, &author))?;
@@ -272,7 +267,7 @@ impl Vfs {
         (to, to_name): (u64, &str),
         there: Option<Slot>,
         local_there: bool,
-    ) -> Result<Option<(bool, (crate::model::RelPath, Accepted))>> {
+    ) -> Result<Option<Moved>> {
         let ino = slot.ino();
         let file = inode.kind == FileType::File;
         if !inode.local_only && file {
@@ -305,9 +300,7 @@ impl Vfs {
                 self.unlink_in(ns, to, to_name)?;
             }
             self.take_name(ns, to, to_name, ino, local_there)?;
-            if !local_there
-                && let Some(at) = self.at(ns.t, to, to_name)?
-            {
+            if !local_there && let Some(at) = self.at(ns.t, to, to_name)? {
                 accept = Some((at.path, Accepted::of_entry(&at.reg.entry)));
             }
         }
@@ -335,10 +328,8 @@ impl Vfs {
             let mut local = local.unwrap_or(Local { overlay: true, ..Local::default() });
             local.accept = accept.clone();
             ns.t.put(Tree::Local, ino, &local)?;
-            let node = self.node_in(ns, ino)?;
-            node.unsealed.store(true, Ordering::Release);
         }
-        Ok(accept.map(|a| (local_there, a)))
+        Ok(Some(Moved { local_only: local_there, accept, enters: enters && file }))
     }
 
     fn move_dir(&self, ns: &mut Ns<'_, '_>, dir: u64, name: &str, slot: Slot, mut inode: Inode, to: u64, to_name: &str) -> Result<()> {

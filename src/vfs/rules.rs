@@ -8,21 +8,21 @@ use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 /// Names that are local whatever the configuration says, each with who makes it.
 const JUNK: &[&str] = &[
-    ".DS_Store",               // Finder
-    "._*",                     // macOS resource forks
-    ".Spotlight-V100",         // macOS indexing
-    ".Trashes",                // macOS
-    ".fseventsd",              // macOS
-    ".metadata_never_index",   // keeps Spotlight out
-    ".TemporaryItems",         // macOS
-    ".fuse_hidden*",           // FUSE libraries
-    ".nfs*",                   // NFS clients: removed but open
-    ".#*",                     // Emacs locks
-    "#*#",                     // Emacs autosave
-    ".~lock.*#",               // LibreOffice
-    "~$*",                     // Microsoft Office
-    ".*.sw?",                  // vim
-    ".tcfs-canary-*",          // doctor
+    ".DS_Store",             // Finder
+    "._*",                   // macOS resource forks
+    ".Spotlight-V100",       // macOS indexing
+    ".Trashes",              // macOS
+    ".fseventsd",            // macOS
+    ".metadata_never_index", // keeps Spotlight out
+    ".TemporaryItems",       // macOS
+    ".fuse_hidden*",         // FUSE libraries
+    ".nfs*",                 // NFS clients: removed but open
+    ".#*",                   // Emacs locks
+    "#*#",                   // Emacs autosave
+    ".~lock.*#",             // LibreOffice
+    "~$*",                   // Microsoft Office
+    ".*.sw?",                // vim
+    ".tcfs-canary-*",        // doctor
 ];
 
 /// The compiled rules.
@@ -38,9 +38,8 @@ fn compile(patterns: &[&str]) -> Result<Gitignore> {
     for p in patterns {
         // `#` at the start is a comment in gitignore syntax.
         let text = if p.starts_with('#') { format!("\\{p}") } else { (*p).to_owned() };
-        b.add_line(None, &text).map_err(|e| {
-            Error::new(Kind::Usage, format!("exclude pattern {p:?}")).source(e).hint("patterns are as in .gitignore")
-        })?;
+        b.add_line(None, &text)
+            .map_err(|e| Error::new(Kind::Usage, format!("exclude pattern {p:?}")).source(e).hint("patterns are as in .gitignore"))?;
     }
     b.build().map_err(|e| Error::new(Kind::Usage, "exclude patterns").source(e))
 }
