@@ -9,6 +9,7 @@ pub mod codec;
 pub mod fetch;
 mod flight;
 pub mod known;
+mod lanes;
 pub mod ranges;
 pub mod readahead;
 pub mod recut;
