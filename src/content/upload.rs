@@ -19,7 +19,7 @@ use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::model::{ChunkRef, Hash};
 use crate::store::keys::Keys;
-use crate::store::{PutMode, StoreRef};
+use crate::store::{PutMode, PutOutcome, StoreRef};
 use bytes::Bytes;
 use futures_util::stream::{self, FuturesUnordered, StreamExt, TryStreamExt};
 use std::collections::HashSet;
@@ -268,7 +268,17 @@ impl Uploader {
         let _slot = inner.puts.take(1, lane).await?;
         stats.sent = 1;
         stats.sent_bytes = body.len() as u64;
-        inner.store.put(&inner.keys.chunk(&chunk.0), body, mode).await?;
+        let key = inner.keys.chunk(&chunk.0);
+        let outcome = inner.store.put(&key, body.clone(), mode).await?;
+        if outcome == PutOutcome::Existed {
+            // Something was there, nothing was sent: as good as a chunk that was headed, if it can be one.
+            (stats.sent, stats.sent_bytes) = (0, 0);
+            stats.headed += 1;
+            if !matches!(self.find(&chunk, lane).await?, Found::Yes) {
+                (stats.sent, stats.sent_bytes) = (1, body.len() as u64);
+                inner.store.put(&key, body, PutMode::Overwrite).await?;
+            }
+        }
         inner.known.add(chunk.0);
         Ok(stats)
     }

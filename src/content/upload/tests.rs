@@ -159,13 +159,17 @@ async fn an_error_of_the_store_is_handed_on_and_the_retry_sends_the_rest() {
 #[tokio::test]
 async fn an_object_that_cannot_be_the_chunk_is_written_over() {
     let b = bench(UploadOptions::default());
-    let data = noise(8, 200 << 10);
-    let key = Keys::new("p").chunk(&Hash::of(&data));
-    for wrong in [Bytes::new(), Bytes::from(noise(9, 300 << 10))] {
-        b.store.insert(key.clone(), wrong);
-        b.up.known().forget(&Hash::of(&data));
-        let cut = b.up.publish_small(data.clone().into()).await.unwrap();
-        assert!(b.read_back(&cut) == data);
+    // One that is headed first and one that is put at once.
+    for data in [noise(8, 200 << 10), noise(8, 5000)] {
+        let key = Keys::new("p").chunk(&Hash::of(&data));
+        for wrong in [Bytes::new(), Bytes::from(noise(9, 300 << 10))] {
+            b.store.insert(key.clone(), wrong);
+            b.up.known().forget(&Hash::of(&data));
+            let cut = b.up.publish_small(data.clone().into()).await.unwrap();
+            assert!(b.read_back(&cut) == data);
+            b.up.known().forget(&Hash::of(&data));
+            assert_eq!(b.up.publish_small(data.clone().into()).await.unwrap().stats.sent, 0);
+        }
     }
 }
 
