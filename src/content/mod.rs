@@ -9,6 +9,7 @@ pub mod codec;
 pub mod fetch;
 mod flight;
 pub mod known;
+mod lanes;
 pub use crate::model::ranges;
 pub mod readahead;
 pub mod recut;
