@@ -198,6 +198,13 @@ async fn directory() {
     conformance(&DirStore::new(&dir.path().join("made/at/first/use"), 1)).await;
 }
 
+/// As on file systems without `O_TMPFILE`.
+#[tokio::test(flavor = "multi_thread")]
+async fn directory_by_rename() {
+    let dir = tempfile::tempdir().unwrap();
+    conformance(&DirStore::portable(dir.path(), 1)).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn directory_with_small_pages() {
     let dir = tempfile::tempdir().unwrap();
@@ -376,13 +383,26 @@ async fn rates() {
     assert!(many > one * 0.8, "{many:.0}/s with 16 in flight, {one:.0}/s one at a time");
     if slow {
         eprintln!("directory, 1 MiB puts: {:.0}/s with 16 in flight", rate(&s, 400, 16, 1 << 20, 3).await);
+        eprintln!("directory, gets: {:.0} MB/s with 8 in flight", read_rate(&s, 8).await);
         let server = weed::Weed::start();
         let s = S3Store::new("rates", &server.options()).unwrap();
         s.put("default/canary/0", body("x"), OVER).await.unwrap();
         for (n, flight, size) in [(500, 1, 4096), (3000, 16, 4096), (3000, 32, 4096), (200, 16, 1 << 20), (20, 4, 16 << 20)] {
             eprintln!("SeaweedFS, {size} byte puts, {flight} in flight: {:.0}/s", rate(&s, n, flight, size, flight as u64).await);
         }
+        eprintln!("SeaweedFS, gets: {:.0} MB/s with 8 in flight", read_rate(&s, 8).await);
     }
+}
+
+/// Megabytes a second, of all chunks that are there.
+async fn read_rate(s: &dyn Store, in_flight: usize) -> f64 {
+    let chunks = list_all(s, "default/chunks/").await.unwrap();
+    let bytes: u64 = chunks.iter().map(|m| m.size).sum();
+    let begun = Instant::now();
+    futures_util::stream::iter(&chunks)
+        .for_each_concurrent(in_flight, async |m| assert_eq!(s.get(&m.key).await.unwrap().len() as u64, m.size))
+        .await;
+    bytes as f64 / 1e6 / begun.elapsed().as_secs_f64()
 }
 
 /// Puts a second.

@@ -12,18 +12,15 @@ use tcfs::store::s3::S3Options;
 pub const ACCESS_KEY: &str = "tcfs-test";
 pub const SECRET_KEY: &str = "tcfs-test-secret";
 
-/// Where `tests/tools.sh` installs: `TCFS_TOOLS`, or `target/tools` of this checkout.
-pub fn tools() -> PathBuf {
-    match std::env::var_os("TCFS_TOOLS") {
+/// `weed` in `TCFS_TOOLS`, or in `tools` of the target directory.
+fn program() -> PathBuf {
+    let tools = match std::env::var_os("TCFS_TOOLS") {
         Some(dir) => dir.into(),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools"),
-    }
-}
-
-/// A program that `tests/tools.sh` installs.
-pub fn tool(name: &str) -> PathBuf {
-    let path = tools().join("bin").join(name);
-    assert!(path.exists(), "{} is missing; install what the tests need with: tests/tools.sh", path.display());
+        // CARGO_TARGET_TMPDIR is <target>/tmp whatever the target directory is.
+        None => Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("tools"),
+    };
+    let path = tools.join("bin/weed");
+    assert!(path.exists(), "{} is missing; install it with: tests/tools.sh weed", path.display());
     path
 }
 
@@ -92,7 +89,7 @@ impl Weed {
         let log = File::create(self.dir.join("log")).expect("a log file");
         let p = self.base;
         let arg = |name: &str, value: &dyn std::fmt::Display| format!("-{name}={value}");
-        let child = Command::new(tool("weed"))
+        let child = Command::new(program())
             .args(["-logtostderr=true", "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"])
             .arg(arg("dir", &self.dir.join("data").display()))
             .args(["-master.telemetry=false", "-master.electionTimeout=1s", "-master.heartbeatInterval=100ms"])

@@ -49,6 +49,13 @@ impl DirStore {
         Self::with_page(path, nonce, list::PAGE)
     }
 
+    /// Writes by temporary names and renames even where the file system has a quicker way: to test what other systems do.
+    pub fn portable(path: &Path, nonce: u64) -> Self {
+        let store = Self::new(path, nonce);
+        store.inner.durable.only_named();
+        store
+    }
+
     /// With small pages, to test paging.
     pub fn with_page(path: &Path, nonce: u64, page: usize) -> Self {
         let root = root::Root::new(path);
