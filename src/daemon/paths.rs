@@ -87,6 +87,13 @@ impl Dirs {
     }
 }
 
+/// The directory of a socket that has the short name below `/tmp`.
+pub fn short_dir(socket: &Path) -> Option<&Path> {
+    let dir = socket.parent()?;
+    let ours = dir.parent() == Some(Path::new("/tmp")) && dir.file_name()?.to_str()?.starts_with("tcfs-");
+    (ours && socket.file_name()? != "tcfs.sock").then_some(dir)
+}
+
 /// The config file that is read when none is named; none where there is no home.
 pub fn default_config_file(given_state: Option<&Path>, platform: Platform, env: &Env) -> Option<PathBuf> {
     if let Some(state) = given_state {
@@ -170,6 +177,8 @@ mod tests {
         assert_eq!(fits.as_os_str().len(), SOCKET_PATH_MAX);
         let (a, b) = (at(SOCKET_PATH_MAX), at(SOCKET_PATH_MAX + 1));
         assert!(a.starts_with("/tmp/tcfs-1000") && a.as_os_str().len() < 50 && a != b, "{a:?} {b:?}");
+        assert_eq!((short_dir(&a), short_dir(&fits)), (Some(Path::new("/tmp/tcfs-1000")), None));
+        assert_eq!(short_dir(Path::new("/tmp/tcfs-1/tcfs.sock")), None);
     }
 
     #[test]

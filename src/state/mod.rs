@@ -1,0 +1,3 @@
+//! Local state: one process owns it.
+
+pub mod lock;
