@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod content;
+pub mod daemon;
 pub mod error;
 pub mod fleet;
 pub mod model;
