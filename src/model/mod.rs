@@ -3,11 +3,17 @@
 //!
 //! Must: no I/O, no async, no clock, no logging. Everything here is a function of its arguments, the same on every device.
 
+pub mod coalesce;
 pub mod entry;
 pub mod hash;
+pub mod heal;
+pub mod manifest;
+pub mod old_index;
 pub mod ops;
 pub mod path;
 pub mod ranges;
+pub mod record;
+pub mod reissue;
 pub mod resolve;
 pub mod sibling;
 pub mod vclock;

@@ -151,7 +151,7 @@ pub fn stamp(entry: &Entry, accepted: &VClock, author: &Author) -> Result<(Strin
 }
 
 /// What a version says besides its clock.
-struct Draft {
+pub(super) struct Draft {
     kind: Kind,
     attrs: Attrs,
     accepted: Accepted,
@@ -160,21 +160,21 @@ struct Draft {
 }
 
 impl Draft {
-    fn of(kind: Kind, attrs: Attrs, accepted: Accepted) -> Draft {
+    pub(super) fn of(kind: Kind, attrs: Attrs, accepted: Accepted) -> Draft {
         Draft { kind, attrs, accepted, wrote: None, moved_to: None }
     }
 
     /// The path goes; `removed` is the version that had the name.
-    fn tombstone<'a>(accepted: impl IntoIterator<Item = &'a Version>, removed: Option<&Version>) -> Draft {
+    pub(super) fn tombstone<'a>(accepted: impl IntoIterator<Item = &'a Version>, removed: Option<&Version>) -> Draft {
         let accepted = Accepted { clock: merged(accepted), base: removed.map(Version::content_id), place: None };
         Draft { wrote: removed.map(|v| v.vclock.clone()), ..Draft::of(Kind::Tombstone, Attrs::default(), accepted) }
     }
 
-    fn moved_to(self, path: &RelPath) -> Draft {
+    pub(super) fn moved_to(self, path: &RelPath) -> Draft {
         Draft { moved_to: Some(path.clone()), ..self }
     }
 
-    fn stamped(self, path: &RelPath, entry: &Entry, author: &Author) -> Result<Version> {
+    pub(super) fn stamped(self, path: &RelPath, entry: &Entry, author: &Author) -> Result<Version> {
         let (actor, vclock) = stamp(entry, &self.accepted.clock, author).map_err(|e| e.context(format!("{path:?}")))?;
         Ok(Version {
             v: RECORD_FORMAT,

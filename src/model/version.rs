@@ -144,6 +144,24 @@ impl Version {
         }
     }
 
+    /// Fills in what cutting found out about the bytes sealed under the token `token`: in the version that holds them
+    /// and in every one whose `base` names them. Says whether anything changed.
+    pub fn recut(&mut self, token: &Hash, content: &FileContent) -> bool {
+        let mut changed = false;
+        if let Kind::File(c) | Kind::Bundle { content: c, .. } = &mut self.kind
+            && c.manifest.is_zero()
+            && c.root == *token
+        {
+            *c = content.clone();
+            changed = true;
+        }
+        if self.base == Some(*token) {
+            self.base = Some(content.root);
+            changed = true;
+        }
+        changed
+    }
+
     /// The place: its own, or the author's.
     pub fn place(&self) -> (&str, &str) {
         match &self.place {
