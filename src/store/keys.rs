@@ -1,6 +1,58 @@
 //! Where each kind of object lies. Keys are hex, digits and device ids, never a user's file name.
+//!
+//! Must: no key that a hostile record or registry names can leave the store ([`check`]), and none that a
+//! server's own rules could bend is ever written ([`check_put`]).
 
+use crate::error::{Error, Kind, Result};
 use crate::model::Hash;
+
+/// Longest key in bytes; S3 takes 1024.
+pub const KEY_MAX: usize = 1024;
+
+/// Refuses keys that could mean something else to a disk or a server: empty, absolute, with `.` or `..`, an empty
+/// component, a control character, a backslash, or a component over 255 bytes. What is left is safe to read.
+pub fn check(key: &str) -> Result<()> {
+    let bad = |why: &str| Err(Error::new(Kind::BadName, format!("store key {:?}: {why}", shorten(key))));
+    if key.is_empty() || key.len() > KEY_MAX {
+        return bad("it is empty or longer than 1024 bytes");
+    }
+    if key.chars().any(|c| c.is_control() || c == '\\') {
+        return bad("it has a control character or a backslash");
+    }
+    for part in key.split('/') {
+        match part {
+            "" => return bad("it has an empty component"),
+            "." | ".." => return bad("it has a component `.` or `..`"),
+            p if p.len() > 255 => return bad("a component is longer than 255 bytes"),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// [`check`], and only what every disk and server keeps as it is: `[a-zA-Z0-9._-]`, no component with a leading dot.
+pub fn check_put(key: &str) -> Result<()> {
+    check(key)?;
+    let tame = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if key.split('/').all(|part| !part.starts_with('.') && part.chars().all(tame)) {
+        Ok(())
+    } else {
+        Err(Error::new(Kind::BadName, format!("store key {:?}: only letters, digits, `.`, `_` and `-` are written", shorten(key))))
+    }
+}
+
+/// Whether a put of this key may be sent again after a time-out: nobody else writes other bytes there, so a first
+/// attempt that lands late does no harm. True for content-addressed objects and for a device's own log and lease.
+pub fn may_retry_put(key: &str) -> bool {
+    let mut up = key.rsplit('/').skip(1);
+    let (parent, above) = (up.next().unwrap_or(""), up.next().unwrap_or(""));
+    matches!(parent, "chunks" | "manifests" | "snapshots" | "leases" | "canary") || above == "log"
+}
+
+/// A key for a message: a hostile one may be long.
+fn shorten(key: &str) -> String {
+    if key.chars().count() <= 200 { key.to_owned() } else { key.chars().take(200).chain(['…']).collect() }
+}
 
 /// Keys below one prefix `P` (for example `default`), and the fleet's registry beside it at the bucket root.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,6 +143,45 @@ impl Keys {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_that_could_leave_the_store_are_refused() {
+        for bad in [
+            "",
+            "/",
+            "/etc/passwd",
+            "a//b",
+            "a/",
+            "..",
+            "a/../b",
+            "default/log/../../x",
+            ".",
+            "a/./b",
+            "a\0b",
+            "a\nb",
+            "a\\b",
+            &"x".repeat(256),
+        ] {
+            assert_eq!(check(bad).map_err(|e| e.kind()), Err(Kind::BadName), "{bad:?}");
+        }
+        check("default/index/a b/ü.txt").unwrap();
+        for bad in ["default/log/a b/1", "default/.x/1", "é", "a:b"] {
+            assert!(check_put(bad).is_err(), "{bad:?}");
+        }
+        check_put("default/log/yoga-1f3a9c20/00000000000000000007").unwrap();
+    }
+
+    #[test]
+    fn only_keys_with_one_possible_content_are_put_again() {
+        let k = Keys::new("team/default");
+        let h = Hash::of(b"x");
+        for yes in [k.chunk(&h), k.manifest(&h), k.batch("a-1", 1), k.snapshot("s"), k.lease("a-1"), k.canary(1)] {
+            assert!(may_retry_put(&yes), "{yes}");
+        }
+        for no in [k.store_json(), Keys::registry(), Keys::device("a-1"), Keys::revoked("a-1")] {
+            assert!(!may_retry_put(&no), "{no}");
+        }
+    }
 
     #[test]
     fn batch_keys_come_back() {

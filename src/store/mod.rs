@@ -4,12 +4,26 @@
 //! Correctness above needs no conditional put, no ordered or fresh listing.
 //! Not here: what the objects mean (`model`, `content`, `fleet`).
 
+pub mod count;
+pub mod dir;
+pub mod fault;
+pub mod identity;
 pub mod keys;
+pub mod memory;
+pub mod open;
+pub mod s3;
+mod watch;
 
 use crate::error::Result;
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::sync::Arc;
+
+pub use open::{open, open_counted};
+
+/// Largest object that is read, in bytes. Ours stay far below (a chunk has at most 4 MiB, a snapshot of a million
+/// entries some 100 MiB); the cap keeps a hostile store from filling the memory.
+pub const MAX_OBJECT: u64 = 1 << 30;
 
 /// What `list` and `head` tell of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]

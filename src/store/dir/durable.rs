@@ -1,0 +1,219 @@
+//! Durable small files: temporary file, write, fsync, rename or exclusive link, fsync of the directory.
+//!
+//! Must: a name appears only when the bytes behind it are on the disk; a put is answered only when the name is, too.
+//! Must: a directory counts as durable only after this process has fsynced its parent, whoever made it.
+//! Directory fsyncs are shared: a put joins the first one that starts after its rename, so that many puts into one
+//! directory cost one journal commit. Data is synced file by file: one `syncfs` for many measured no better on a disk of
+//! our own and waits for everybody else's dirty pages (and on network file systems promises nothing).
+
+use super::fail;
+use crate::error::{Error, Kind, Result};
+use crate::store::{PutMode, PutOutcome};
+use parking_lot::{Condvar, Mutex};
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+/// A temporary file this old belongs to a process that died: no put takes an hour.
+const STALE_TEMP: Duration = Duration::from_secs(3600);
+
+/// One directory's fsyncs, joined. Rounds are numbered from 1.
+#[derive(Default)]
+struct Gate {
+    state: Mutex<Rounds>,
+    turn: Condvar,
+}
+
+#[derive(Default)]
+struct Rounds {
+    started: u64,
+    done: u64,
+    running: bool,
+    /// The last round that failed, with its errno.
+    failed: Option<(u64, i32)>,
+}
+
+/// Where files become durable below one root.
+pub(super) struct Durable {
+    root: PathBuf,
+    temp: PathBuf,
+    /// Distinguishes this process's temporary files from others', pids of other machines and containers included.
+    nonce: u64,
+    next: AtomicU64,
+    /// Directories whose own entry in their parent is on the disk.
+    known: Mutex<HashSet<PathBuf>>,
+    gates: Mutex<HashMap<PathBuf, Arc<Gate>>>,
+}
+
+/// A temporary file that goes away unless it was moved into place.
+struct Temp<'a> {
+    path: PathBuf,
+    placed: bool,
+    _owner: &'a Durable,
+}
+
+impl Drop for Temp<'_> {
+    fn drop(&mut self) {
+        if !self.placed {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl Durable {
+    pub(super) fn new(root: &Path, temp: PathBuf, nonce: u64) -> Self {
+        Durable { root: root.to_owned(), temp, nonce, next: AtomicU64::new(0), known: Mutex::default(), gates: Mutex::default() }
+    }
+
+    /// Writes `bytes` under `dst` (below the root). `NotFound` means that a directory went away meanwhile.
+    pub(super) fn put(&self, dst: &Path, bytes: &[u8], mode: PutMode) -> Result<PutOutcome> {
+        let parent = dst.parent().unwrap_or(&self.root);
+        if mode == PutMode::IfAbsent && dst.is_file() {
+            // Its writer may not have come to its directory fsync yet; "it exists" must mean "it stays".
+            self.make_dir(parent)?;
+            self.sync_dir(parent)?;
+            return Ok(PutOutcome::Existed);
+        }
+        self.make_dir(parent)?;
+        let n = self.next.fetch_add(1, Ordering::Relaxed);
+        let path = self.temp.join(format!("{:016x}-{n}", self.nonce));
+        let mut file = OpenOptions::new().write(true).create_new(true).open(&path).map_err(|e| fail("creating", &path, e))?;
+        let mut temp = Temp { path, placed: false, _owner: self };
+        file.write_all(bytes).map_err(|e| fail("writing", &temp.path, e))?;
+        file.sync_all().map_err(|e| fail("syncing", &temp.path, e))?;
+        drop(file);
+        let outcome = match mode {
+            PutMode::Overwrite => {
+                fs::rename(&temp.path, dst).map_err(|e| fail("renaming into", dst, e))?;
+                temp.placed = true;
+                PutOutcome::Written
+            }
+            PutMode::IfAbsent => self.place_new(&mut temp, dst)?,
+        };
+        self.sync_dir(parent)?;
+        Ok(outcome)
+    }
+
+    /// Gives the temporary file its name unless that is taken, atomically where the file system can.
+    fn place_new(&self, temp: &mut Temp<'_>, dst: &Path) -> Result<PutOutcome> {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        use rustix::io::Errno;
+        match renameat_with(CWD, &temp.path, CWD, dst, RenameFlags::NOREPLACE) {
+            Ok(()) => {
+                temp.placed = true;
+                return Ok(PutOutcome::Written);
+            }
+            Err(Errno::EXIST) => return Ok(PutOutcome::Existed),
+            // NFS and some FUSE file systems know no exclusive rename.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
+            Err(e) => return Err(fail("renaming into", dst, e.into())),
+        }
+        match fs::hard_link(&temp.path, dst) {
+            Ok(()) => Ok(PutOutcome::Written),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(PutOutcome::Existed),
+            // No hard links either (exFAT): look, then write. `IfAbsent` promises no more there.
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EPERM | libc::EOPNOTSUPP | libc::ENOSYS | libc::EMLINK)) => {
+                if dst.exists() {
+                    return Ok(PutOutcome::Existed);
+                }
+                fs::rename(&temp.path, dst).map_err(|e| fail("renaming into", dst, e))?;
+                temp.placed = true;
+                Ok(PutOutcome::Written)
+            }
+            Err(e) => Err(fail("linking into", dst, e)),
+        }
+    }
+
+    /// Makes a directory below the root, and its parents, durable. Once per directory and process.
+    pub(super) fn make_dir(&self, dir: &Path) -> Result<()> {
+        if dir == self.root || self.known.lock().contains(dir) {
+            return Ok(());
+        }
+        let parent = dir.parent().unwrap_or(&self.root);
+        self.make_dir(parent)?;
+        match fs::create_dir(dir) {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(fail("creating the directory", dir, e)),
+        }
+        self.sync_dir(parent)?;
+        self.known.lock().insert(dir.to_owned());
+        Ok(())
+    }
+
+    /// Forgets what is known of directories: somebody removed one.
+    pub(super) fn forget(&self) {
+        self.known.lock().clear();
+    }
+
+    /// Fsync of a directory, shared with everybody who asks before it starts.
+    pub(super) fn sync_dir(&self, dir: &Path) -> Result<()> {
+        let gate = self.gates.lock().entry(dir.to_owned()).or_default().clone();
+        let mut s = gate.state.lock();
+        let need = s.started + 1; // a round under way began before this rename and proves nothing
+        while s.done < need {
+            if s.running {
+                gate.turn.wait(&mut s);
+                continue;
+            }
+            s.started += 1;
+            s.running = true;
+            let round = s.started;
+            let synced = parking_lot::MutexGuard::unlocked(&mut s, || fsync_dir(dir));
+            s.running = false;
+            s.done = round;
+            if let Err(e) = synced {
+                s.failed = Some((round, e.raw_os_error().unwrap_or(libc::EIO)));
+            }
+            gate.turn.notify_all();
+        }
+        match s.failed {
+            // A failed fsync may have dropped the change for good: a later success says nothing of it.
+            Some((round, errno)) if round >= need => Err(fail("syncing the directory", dir, io::Error::from_raw_os_error(errno))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes what dead processes left. The disk's own clock decides: the folder may be on another machine.
+    pub(super) fn clean_temps(&self) -> Result<usize> {
+        let probe = Temp { path: self.temp.join(format!("{:016x}-now", self.nonce)), placed: false, _owner: self };
+        let now = File::create(&probe.path).and_then(|f| f.metadata()?.modified()).map_err(|e| fail("creating", &probe.path, e))?;
+        let mut removed = 0;
+        for entry in fs::read_dir(&self.temp).map_err(|e| fail("reading", &self.temp, e))? {
+            let entry = entry.map_err(|e| fail("reading", &self.temp, e))?;
+            let modified = entry.metadata().and_then(|m| m.modified()).unwrap_or(now);
+            let age = now.duration_since(modified).unwrap_or_default();
+            // Another process may remove it at the same moment.
+            if age > STALE_TEMP && fs::remove_file(entry.path()).is_ok() {
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+}
+
+fn fsync_dir(dir: &Path) -> io::Result<()> {
+    match File::open(dir)?.sync_all() {
+        // Some network file systems cannot sync a directory; their renames are the server's business.
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => Ok(()),
+        r => r,
+    }
+}
+
+/// Seconds since 1970.
+pub(super) fn unix_seconds(t: io::Result<SystemTime>) -> i64 {
+    match t.map(|t| t.duration_since(SystemTime::UNIX_EPOCH)) {
+        Ok(Ok(d)) => d.as_secs() as i64,
+        Ok(Err(e)) => -(e.duration().as_secs() as i64),
+        Err(_) => 0,
+    }
+}
+
+/// Whether an error says that a directory on the way is missing.
+pub(super) fn is_missing(e: &Error) -> bool {
+    e.kind() == Kind::NotFound
+}
