@@ -1,6 +1,7 @@
 //! tcfs: one drive for a fleet of machines.
 
 pub mod clock;
+pub mod content;
 pub mod error;
 pub mod model;
 pub mod state;

@@ -1,0 +1,505 @@
+//! Publishing bytes: read → cut → hash → encode → put, as a pipeline.
+//!
+//! Must: when `publish` returns, every chunk of the list is in the store: put or headed within the time that garbage
+//! collection allows. Must: memory is bounded by the options over all files together; each chunk is held once.
+//! Cancel-safe: a dropped call leaves chunks in the store that are found again the next time, nothing else; the thread
+//! that reads stops at its next chunk.
+//! Retries are the caller's: an error of the store is handed on, and what was uploaded is remembered.
+//! Not here: manifests and records (`fleet`), where bytes lie (`vfs`).
+
+use super::chunker::{self, MIN, Piece, cut_all, zero_hash, zeros};
+use super::codec;
+use super::known::Known;
+use super::ranges::RangeSet;
+use super::recut::Edit;
+use super::source::ReadAt;
+use crate::clock::Clock;
+use crate::error::{Error, Kind, Result};
+use crate::model::{ChunkRef, Hash};
+use crate::store::keys::Keys;
+use crate::store::{PutMode, StoreRef};
+use bytes::Bytes;
+use futures_util::stream::{self, FuturesUnordered, StreamExt, TryStreamExt};
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+/// Bounds of the pipeline, over all files together.
+#[derive(Clone, Debug)]
+pub struct UploadOptions {
+    /// Puts under way.
+    pub puts: usize,
+    /// Heads under way.
+    pub heads: usize,
+    /// Bytes of chunks in memory, besides one window of 8 MiB for each file being cut.
+    pub memory: usize,
+    /// Files being read and cut at a time, each on a blocking thread.
+    pub files: usize,
+    /// Chunks being compressed at a time.
+    pub encoders: usize,
+    /// Hashes remembered as being in the store.
+    pub known: usize,
+    /// For how long; a quarter of the grace of garbage collection.
+    pub fresh: Duration,
+    /// Chunks from this length on are headed before they are sent: asking is cheaper than sending twice.
+    pub head_from: u32,
+}
+
+impl Default for UploadOptions {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(2, |n| n.get());
+        UploadOptions {
+            puts: 16,
+            heads: 64,
+            memory: 64 << 20,
+            files: cores.max(2),
+            encoders: cores,
+            known: 128 << 10,
+            fresh: Duration::from_secs(6 * 3600),
+            head_from: 64 << 10,
+        }
+    }
+}
+
+/// What a publish did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CutStats {
+    /// Chunks of the base that were kept.
+    pub kept: u64,
+    /// Chunks that were cut.
+    pub cut: u64,
+    /// Bytes read from the source.
+    pub read: u64,
+    /// Chunks sent.
+    pub sent: u64,
+    /// Bytes sent, as stored.
+    pub sent_bytes: u64,
+    /// Requests that asked whether a chunk is there.
+    pub headed: u64,
+}
+
+/// A published chunk list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// The chunks, in order.
+    pub chunks: Vec<ChunkRef>,
+    /// Hash over the list.
+    pub root: Hash,
+    /// Hash of the whole file, where every byte passed by (or the list has at most one chunk).
+    pub file_hash: Option<Hash>,
+    /// What it took.
+    pub stats: CutStats,
+}
+
+/// Sends files to the store as chunks. Cheap to clone.
+#[derive(Clone)]
+pub struct Uploader {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: StoreRef,
+    keys: Keys,
+    options: UploadOptions,
+    known: Known,
+    puts: Semaphore,
+    heads: Semaphore,
+    encoders: Arc<Semaphore>,
+    files: Arc<Semaphore>,
+    /// In KiB, since a request to a semaphore is a `u32`.
+    memory: Arc<Semaphore>,
+    memory_kib: u32,
+}
+
+impl Inner {
+    /// How much of `memory` a chunk of `len` bytes takes; never more than there is.
+    fn kib(&self, len: usize) -> u32 {
+        (len.div_ceil(1024) as u32).min(self.memory_kib)
+    }
+}
+
+/// A chunk on its way from the cutter to the store, with the right to be in memory.
+struct Job {
+    chunk: ChunkRef,
+    bytes: Bytes,
+    memory: OwnedSemaphorePermit,
+}
+
+/// Whether an object that should hold a chunk can be that.
+enum Found {
+    Yes,
+    No,
+    /// Something is there that no body of this chunk can be: it is written over.
+    Damaged,
+}
+
+/// Holes are hashed into the file hash up to this many bytes (seconds of CPU time); a file with more has none.
+const HASH_ZEROS_UP_TO: u64 = 16 << 30;
+/// Chunks shorter than this are compressed where the caller runs; longer ones on a blocking thread.
+const ENCODE_INLINE: usize = 32 << 10;
+
+impl Uploader {
+    /// An uploader to `store`.
+    pub fn new(store: StoreRef, keys: Keys, clock: Arc<dyn Clock>, options: UploadOptions) -> Self {
+        let memory_kib = (options.memory >> 10).clamp(2 * chunker::MAX >> 10, 1 << 30) as u32;
+        let inner = Inner {
+            known: Known::new(clock, options.known, options.fresh),
+            puts: Semaphore::new(options.puts.max(1)),
+            heads: Semaphore::new(options.heads.max(1)),
+            encoders: Arc::new(Semaphore::new(options.encoders.max(1))),
+            files: Arc::new(Semaphore::new(options.files.max(1))),
+            memory: Arc::new(Semaphore::new(memory_kib as usize)),
+            memory_kib,
+            store,
+            keys,
+            options,
+        };
+        Uploader { inner: Arc::new(inner) }
+    }
+
+    /// What is known to be in the store: to add what was seen there otherwise, to forget what was not found.
+    pub fn known(&self) -> &Known {
+        &self.inner.known
+    }
+
+    /// Publishes a file of `size` bytes. With a `base`, only the chunks around `dirty` are cut and read (see
+    /// [`Edit::new`] for what `dirty` must hold); kept ones are looked up in the store, and sent again from the source
+    /// if they are gone. `source` is read on a blocking thread.
+    ///
+    /// Errors: of the source, of the store (`is_transient`: try again), `Corrupt` if a kept chunk is gone and the
+    /// source has other bytes.
+    pub async fn publish(&self, source: Box<dyn ReadAt>, base: Option<&[ChunkRef]>, dirty: &RangeSet, size: u64) -> Result<Cut> {
+        let base: Arc<[ChunkRef]> = base.unwrap_or_default().into();
+        if size == 0 {
+            return Ok(cut_of(Vec::new(), Some(Hash::of(b"")), CutStats::default()));
+        }
+        let (tx, rx) = mpsc::channel(1);
+        let reader = Reader {
+            inner: self.inner.clone(),
+            file: acquire(&self.inner.files).await?,
+            runtime: tokio::runtime::Handle::current(),
+            tx,
+            source,
+            base: base.clone(),
+            dirty: dirty.clone(),
+            size,
+        };
+        // Which chunks may be kept is known before anything is read: they are looked up meanwhile.
+        let look_up = {
+            let edit = Edit::new(&base, dirty, size)?;
+            let mut once = HashSet::new();
+            let list: Vec<ChunkRef> = (0..base.len()).filter(|&i| edit.unchanged(i)).map(|i| base[i]).collect();
+            list.into_iter().filter(|c| once.insert(c.0)).collect::<Vec<_>>()
+        };
+        let cutting = tokio::task::spawn_blocking(move || reader.run());
+        let (sent, (missing, headed)) = tokio::try_join!(self.drain(rx), self.look_up(look_up))?;
+        let done = cutting.await.map_err(|e| Error::new(Kind::Internal, "cutting a file").source(e))??;
+        let mut stats = done.stats;
+        stats.headed = headed;
+        stats.add(sent);
+        if !missing.is_empty() {
+            stats.add(self.send_again(done.source, &done.chunks, missing).await?);
+        }
+        Ok(cut_of(done.chunks, done.file_hash, stats))
+    }
+
+    /// Publishes a small file that is in memory: up to 256 KiB are one chunk, hashed once, compressed here if short,
+    /// without a thread of its own. More goes the way of [`Uploader::publish`].
+    pub async fn publish_small(&self, bytes: Bytes) -> Result<Cut> {
+        if bytes.len() > MIN {
+            let size = bytes.len() as u64;
+            return self.publish(Box::new(bytes), None, &RangeSet::new(), size).await;
+        }
+        let hash = Hash::of(&bytes);
+        let mut stats = CutStats { cut: 1, read: bytes.len() as u64, ..CutStats::default() };
+        if bytes.is_empty() {
+            return Ok(cut_of(Vec::new(), Some(hash), CutStats::default()));
+        }
+        let chunk = ChunkRef(hash, bytes.len() as u32);
+        if !self.inner.known.is_fresh(&hash) {
+            let memory = self.inner.memory.clone().acquire_many_owned(self.inner.kib(bytes.len())).await.map_err(closed)?;
+            stats.add(self.send(Job { chunk, bytes, memory }).await?);
+        }
+        Ok(cut_of(vec![chunk], Some(hash), stats))
+    }
+
+    /// Sends what the cutter hands over, in parallel. Memory: each job carries its permit.
+    async fn drain(&self, mut rx: mpsc::Receiver<Job>) -> Result<CutStats> {
+        let mut stats = CutStats::default();
+        let mut sending = FuturesUnordered::new();
+        let mut open = true;
+        loop {
+            tokio::select! {
+                job = rx.recv(), if open => match job {
+                    Some(job) => sending.push(self.send(job)),
+                    None => open = false,
+                },
+                Some(done) = sending.next(), if !sending.is_empty() => stats.add(done?),
+                else => return Ok(stats),
+            }
+        }
+    }
+
+    /// Brings one chunk into the store.
+    async fn send(&self, job: Job) -> Result<CutStats> {
+        let inner = &self.inner;
+        let Job { chunk, bytes, memory } = job;
+        let mut stats = CutStats::default();
+        let mut mode = PutMode::IfAbsent;
+        if chunk.1 >= inner.options.head_from {
+            stats.headed = 1;
+            match self.find(&chunk).await? {
+                Found::Yes => return Ok(stats),
+                Found::No => {}
+                Found::Damaged => mode = PutMode::Overwrite,
+            }
+        }
+        let body = if bytes.len() < ENCODE_INLINE {
+            codec::encode(bytes)
+        } else {
+            let cpu = acquire(&inner.encoders).await?;
+            let encode = move || {
+                let body = codec::encode(bytes);
+                drop(cpu);
+                // A caller that went away does not free the memory before it is free.
+                (body, memory)
+            };
+            let (body, memory) =
+                tokio::task::spawn_blocking(encode).await.map_err(|e| Error::new(Kind::Internal, "compressing a chunk").source(e))?;
+            return self.put(chunk, body, mode, memory, stats).await;
+        };
+        self.put(chunk, body, mode, memory, stats).await
+    }
+
+    async fn put(
+        &self,
+        chunk: ChunkRef,
+        body: Bytes,
+        mode: PutMode,
+        memory: OwnedSemaphorePermit,
+        mut stats: CutStats,
+    ) -> Result<CutStats> {
+        let inner = &self.inner;
+        let _slot = inner.puts.acquire().await.map_err(closed)?;
+        stats.sent = 1;
+        stats.sent_bytes = body.len() as u64;
+        inner.store.put(&inner.keys.chunk(&chunk.0), body, mode).await?;
+        inner.known.add(chunk.0);
+        drop(memory);
+        Ok(stats)
+    }
+
+    /// Asks the store for a chunk; remembers it if it is there.
+    async fn find(&self, chunk: &ChunkRef) -> Result<Found> {
+        let inner = &self.inner;
+        let meta = {
+            let _slot = inner.heads.acquire().await.map_err(closed)?;
+            inner.store.head(&inner.keys.chunk(&chunk.0)).await?
+        };
+        Ok(match meta {
+            // A body is the chunk itself or something shorter.
+            Some(m) if m.size > 0 && m.size <= u64::from(chunk.1) => {
+                inner.known.add(chunk.0);
+                Found::Yes
+            }
+            Some(_) => Found::Damaged,
+            None => Found::No,
+        })
+    }
+
+    /// Which of the chunks are not in the store, and how many requests that took.
+    async fn look_up(&self, chunks: Vec<ChunkRef>) -> Result<(HashSet<Hash>, u64)> {
+        let unsure: Vec<ChunkRef> = chunks.into_iter().filter(|c| !self.inner.known.is_fresh(&c.0)).collect();
+        let headed = unsure.len() as u64;
+        let missing = stream::iter(unsure)
+            .map(|c| async move { Ok::<_, Error>((c.0, self.find(&c).await?)) })
+            .buffer_unordered(self.inner.options.heads.max(1))
+            .try_filter_map(|(hash, found)| async move { Ok((!matches!(found, Found::Yes)).then_some(hash)) })
+            .try_collect()
+            .await?;
+        Ok((missing, headed))
+    }
+
+    /// Sends kept chunks that the store has lost, from the source.
+    async fn send_again(&self, source: Box<dyn ReadAt>, chunks: &[ChunkRef], mut missing: HashSet<Hash>) -> Result<CutStats> {
+        let (tx, rx) = mpsc::channel(1);
+        let mut at = 0;
+        let mut wanted = Vec::new();
+        for c in chunks {
+            if missing.remove(&c.0) && !self.inner.known.is_fresh(&c.0) {
+                wanted.push((at, *c));
+            }
+            at += u64::from(c.1);
+        }
+        let inner = self.inner.clone();
+        let runtime = tokio::runtime::Handle::current();
+        let reading = tokio::task::spawn_blocking(move || -> Result<()> {
+            for (at, chunk) in wanted {
+                let memory = runtime.block_on(inner.memory.clone().acquire_many_owned(inner.kib(chunk.1 as usize))).map_err(closed)?;
+                if chunk.1 > codec::MAX_CHUNK {
+                    return Err(Error::new(Kind::Corrupt, format!("publishing over a base with a chunk of {} bytes", chunk.1)));
+                }
+                let mut buf = vec![0; chunk.1 as usize];
+                source.read_exact_at(at, &mut buf)?;
+                if Hash::of(&buf) != chunk.0 {
+                    let what =
+                        format!("publishing over a base whose chunk {} is no longer in the store: the bytes here are others", chunk.0);
+                    return Err(Error::new(Kind::Corrupt, what).hint("publish the file as a whole"));
+                }
+                tx.blocking_send(Job { chunk, bytes: buf.into(), memory }).map_err(|_| gone())?;
+            }
+            Ok(())
+        });
+        let stats = self.drain(rx).await?;
+        reading.await.map_err(|e| Error::new(Kind::Internal, "reading chunks again").source(e))??;
+        Ok(stats)
+    }
+}
+
+/// The blocking half of a publish.
+struct Reader {
+    inner: Arc<Inner>,
+    /// Held while the source is read.
+    #[allow(dead_code, reason = "a permit is for being held")]
+    file: OwnedSemaphorePermit,
+    runtime: tokio::runtime::Handle,
+    tx: mpsc::Sender<Job>,
+    source: Box<dyn ReadAt>,
+    base: Arc<[ChunkRef]>,
+    dirty: RangeSet,
+    size: u64,
+}
+
+struct Done {
+    source: Box<dyn ReadAt>,
+    chunks: Vec<ChunkRef>,
+    file_hash: Option<Hash>,
+    stats: CutStats,
+}
+
+impl Reader {
+    fn run(self) -> Result<Done> {
+        let mut chunks = Vec::new();
+        let mut stats = CutStats::default();
+        let mut offered = HashSet::new();
+        let mut whole = FileHash { hasher: None, zeros: 0, lost: false };
+        let mut sink = |piece: Piece<'_>| {
+            if self.tx.is_closed() {
+                return Err(gone());
+            }
+            match piece {
+                Piece::Keep(range) => {
+                    stats.kept += range.len() as u64;
+                    whole.lost = true;
+                    chunks.extend_from_slice(&self.base[range]);
+                }
+                Piece::Data { bytes, .. } => {
+                    let chunk = ChunkRef(Hash::of(bytes), bytes.len() as u32);
+                    stats.cut += 1;
+                    whole.data(bytes, self.size);
+                    self.offer(chunk, bytes, &mut offered)?;
+                    chunks.push(chunk);
+                }
+                Piece::Zeros { len, .. } => {
+                    let chunk = ChunkRef(zero_hash(len), len);
+                    stats.cut += 1;
+                    whole.zeros(len, self.size);
+                    self.offer(chunk, &zeros()[..len as usize], &mut offered)?;
+                    chunks.push(chunk);
+                }
+            }
+            Ok(())
+        };
+        let read = if self.base.is_empty() {
+            cut_all(&*self.source, self.size, &mut sink)?
+        } else {
+            Edit::new(&self.base, &self.dirty, self.size)?.run(&*self.source, &mut sink)?
+        };
+        stats.read = read;
+        let file_hash = match chunks[..] {
+            [one] => Some(one.0),
+            _ => whole.finish(),
+        };
+        Ok(Done { source: self.source, chunks, file_hash, stats })
+    }
+
+    /// Hands a chunk over to be sent, unless it is known to be in the store or on its way there. Waits for memory.
+    fn offer(&self, chunk: ChunkRef, bytes: &[u8], offered: &mut HashSet<Hash>) -> Result<()> {
+        if self.inner.known.is_fresh(&chunk.0) || !offered.insert(chunk.0) {
+            return Ok(());
+        }
+        let (memory, kib) = (self.inner.memory.clone(), self.inner.kib(bytes.len()));
+        let memory = match memory.clone().try_acquire_many_owned(kib) {
+            Ok(m) => m,
+            Err(_) => self.runtime.block_on(memory.acquire_many_owned(kib)).map_err(closed)?,
+        };
+        self.tx.blocking_send(Job { chunk, bytes: Bytes::copy_from_slice(bytes), memory }).map_err(|_| gone())
+    }
+}
+
+/// The hash of the whole file on the way.
+struct FileHash {
+    hasher: Option<blake3::Hasher>,
+    zeros: u64,
+    /// Some bytes did not pass by.
+    lost: bool,
+}
+
+impl FileHash {
+    fn data(&mut self, bytes: &[u8], size: u64) {
+        // A file of one chunk has that chunk's hash.
+        if !self.lost && (bytes.len() as u64) < size {
+            self.hasher.get_or_insert_default().update(bytes);
+        }
+    }
+    fn zeros(&mut self, len: u32, size: u64) {
+        self.zeros += u64::from(len);
+        self.lost |= self.zeros > HASH_ZEROS_UP_TO;
+        self.data(&zeros()[..len as usize], size);
+    }
+    fn finish(self) -> Option<Hash> {
+        self.hasher.filter(|_| !self.lost).map(|h| Hash(*h.finalize().as_bytes()))
+    }
+}
+
+impl CutStats {
+    fn add(&mut self, other: CutStats) {
+        self.kept += other.kept;
+        self.cut += other.cut;
+        self.read += other.read;
+        self.sent += other.sent;
+        self.sent_bytes += other.sent_bytes;
+        self.headed += other.headed;
+    }
+}
+
+fn cut_of(chunks: Vec<ChunkRef>, file_hash: Option<Hash>, stats: CutStats) -> Cut {
+    Cut { root: root_of(&chunks), chunks, file_hash, stats }
+}
+
+/// Hash over a chunk list.
+fn root_of(chunks: &[ChunkRef]) -> Hash {
+    let mut h = blake3::Hasher::new();
+    h.update(b"tcfs-root-v1");
+    for c in chunks {
+        h.update(&u64::from(c.1).to_le_bytes());
+        h.update(&c.0.0);
+    }
+    Hash(*h.finalize().as_bytes())
+}
+
+async fn acquire(s: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit> {
+    s.clone().acquire_owned().await.map_err(closed)
+}
+
+fn closed(e: tokio::sync::AcquireError) -> Error {
+    Error::new(Kind::Internal, "waiting for a turn to upload").source(e)
+}
+
+fn gone() -> Error {
+    Error::new(Kind::Interrupted, "publishing a file: its caller went away")
+}
+
+#[cfg(test)]
+mod tests;
