@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod content;
 pub mod error;
+pub mod fleet;
 pub mod model;
 pub mod state;
 pub mod store;

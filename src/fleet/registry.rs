@@ -211,9 +211,12 @@ impl Registry {
         if self.store.head(&Keys::device(id)).await?.is_none() {
             return Err(Error::new(Kind::NotFound, format!("revoking {id}: the registry has no such device")).hint("see `tcfs device list`"));
         }
+        // The first revocation stands: a later one may not move the line.
+        if self.revoked(id).await?.is_some() {
+            return Ok(());
+        }
         let mark = Revoked { revoked_after, at: clock.now_ns().div_euclid(1_000_000_000), by: by.to_owned(), more: Map::new() };
         let body = json(&mark)?;
-        // The first revocation stands: a later one may not move the line.
         self.store.put(&Keys::revoked(id), body, PutMode::IfAbsent).await?;
         Ok(())
     }
