@@ -1,0 +1,379 @@
+//! Others' logs into the tree here: cursors, batches, healing.
+//!
+//! Must: a batch is applied in one transaction with its cursor, what it heals included; applying it again changes
+//! nothing. Must: a missing number stops that device's cursor until it appears; a damaged batch stops it too and is said
+//! so. Must: one bad record, or one bad device, does not stop the others. Own log: never.
+//! Not here: when (`follow`), what a merge means (`model`), names and inodes (`state`).
+
+use super::core::{Fleet, blocking};
+use super::identity::Identity;
+use super::registry::Revoked;
+use crate::content::codec;
+use crate::error::{Error, Kind, Result};
+use crate::model::record::{self, Line};
+use crate::model::{Entry, RelPath, Version, heal};
+use crate::state::db::prefix_end;
+use crate::state::rows::{Cursor, ROOT, Sealed, Slot, slot_after, slot_end, slot_name};
+use crate::state::tree::{dir_of, register_at};
+use crate::state::{Ns, Read, Scan, Tree};
+use crate::store::keys::Keys;
+use crate::store::list_all;
+use bytes::Bytes;
+use futures_util::stream::{self, StreamExt};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+/// Most bytes the lines of one batch may have.
+const LINES_MAX: usize = 256 << 20;
+/// Devices whose logs are read at a time.
+const DEVICES: usize = 8;
+/// Batches fetched ahead of the one being applied, when a device is far behind.
+const AHEAD: u64 = 16;
+
+/// What a catch-up found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CaughtUp {
+    /// Batches applied.
+    pub batches: u64,
+    /// Versions in them that were new here.
+    pub versions: u64,
+    /// What could not be read or applied, as sentences.
+    pub problems: Vec<String>,
+}
+
+/// What is known of who has a log.
+#[derive(Default)]
+pub(super) struct Discovery {
+    /// Devices beside those with a cursor.
+    devices: BTreeSet<String>,
+    revoked: HashMap<String, Revoked>,
+    /// Problems told of already, by device: not told again until they change.
+    told: BTreeMap<String, String>,
+    /// Highest number seen in listings, to notice gaps.
+    listed: HashMap<String, u64>,
+}
+
+impl Fleet {
+    /// Applies everything that other devices have published. One at a time; a second caller waits, then looks again.
+    ///
+    /// Cancel-safe. Errors: of the store (try again) or of the local state; a device whose log is damaged is only
+    /// reported.
+    pub async fn catch_up(self: &Arc<Self>) -> Result<CaughtUp> {
+        self.catch_up_as(false).await
+    }
+
+    /// The same; `list_logs` also lists all logs, to find devices that no registry names and gaps.
+    pub(super) async fn catch_up_as(self: &Arc<Self>, list_logs: bool) -> Result<CaughtUp> {
+        let mut known = self.catching.lock().await;
+        let done = self.try_catch_up(&mut known, list_logs).await;
+        if let Err(e) = &done {
+            self.lost(e);
+        }
+        done
+    }
+
+    async fn try_catch_up(self: &Arc<Self>, known: &mut Discovery, list_logs: bool) -> Result<CaughtUp> {
+        self.connect().await?;
+        self.discover(known, list_logs).await?;
+        let me = self.me().id.clone();
+        let cursors = self.cursors()?;
+        let devices: BTreeSet<&String> = known.devices.iter().chain(cursors.keys()).filter(|d| **d != me).collect();
+        let pulls = stream::iter(devices.into_iter().map(|d| {
+            let from = cursors.get(d).copied().unwrap_or(0);
+            let last = known.revoked.get(d).map_or(u64::MAX, |r| r.revoked_after);
+            let listed = known.listed.get(d).copied().unwrap_or(0);
+            async move { (d.clone(), self.pull(d, from, last, listed).await) }
+        }));
+        let pulled: Vec<(String, Pulled)> = pulls.buffer_unordered(DEVICES).collect().await;
+        let mut out = CaughtUp::default();
+        let mut failed = None;
+        for (device, p) in pulled {
+            out.batches += p.batches;
+            out.versions += p.versions;
+            for line in p.damaged {
+                tracing::error!("{line}");
+                out.problems.push(line);
+            }
+            match p.stopped {
+                None => drop(known.told.remove(&device)),
+                Some(e) if matches!(e.kind(), Kind::Corrupt | Kind::NotFound | Kind::Invalid | Kind::Unsupported) => {
+                    let text = format!("the log of {device} stands still: {e}");
+                    if known.told.insert(device, text.clone()).as_ref() != Some(&text) {
+                        tracing::error!("{text}");
+                    }
+                    out.problems.push(text);
+                }
+                Some(e) => failed = Some(e),
+            }
+        }
+        failed.map_or(Ok(out), Err)
+    }
+
+    /// Last batch applied of each device.
+    pub fn cursors(&self) -> Result<BTreeMap<String, u64>> {
+        let mut out = BTreeMap::new();
+        self.replica.read(|r| {
+            r.scan(Tree::Cursor, Scan::From(&[], &prefix_end(&[])), usize::MAX >> 1, |k, c: Cursor| {
+                out.insert(String::from_utf8_lossy(k).into_owned(), c.seq);
+                Ok(())
+            })
+        })?;
+        Ok(out)
+    }
+
+    async fn discover(&self, known: &mut Discovery, list_logs: bool) -> Result<()> {
+        let prefix = Keys::devices();
+        for object in list_all(&*self.store, &prefix).await? {
+            let name = object.key.strip_prefix(&prefix).unwrap_or("");
+            if let Some(id) = name.strip_suffix(".json").filter(|id| is_id(id)) {
+                known.devices.insert(id.to_owned());
+            } else if let Some(id) = name.strip_suffix(".revoked").filter(|id| is_id(id) && !known.revoked.contains_key(*id)) {
+                match self.registry().revoked(id).await {
+                    Ok(Some(mark)) => drop(known.revoked.insert(id.to_owned(), mark)),
+                    Ok(None) => {}
+                    Err(e) if e.kind() == Kind::Corrupt => tracing::error!("{e}"),
+                    Err(e) => return Err(e),
+                }
+            }
+        }
+        if list_logs {
+            for object in list_all(&*self.store, &self.keys.logs()).await? {
+                if let Some((device, seq)) = self.keys.parse_batch(&object.key).filter(|(d, _)| is_id(d)) {
+                    let last = known.listed.entry(device.clone()).or_default();
+                    *last = seq.max(*last);
+                    known.devices.insert(device);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies a device's batches after `cursor` up to `last`, until one is not there.
+    async fn pull(self: &Arc<Self>, device: &str, mut cursor: u64, last: u64, listed: u64) -> Pulled {
+        let mut out = Pulled::default();
+        let mut ahead = 1;
+        while cursor < last {
+            let end = cursor.saturating_add(ahead).min(last);
+            let mut bodies = stream::iter(cursor + 1..=end)
+                .map(|seq| {
+                    let key = self.keys.batch(device, seq);
+                    async move { (seq, self.store.get(&key).await) }
+                })
+                .buffered(AHEAD as usize);
+            while let Some((seq, body)) = bodies.next().await {
+                let applied = match body {
+                    Ok(body) => self.apply_batch(device, seq, body).await,
+                    Err(e) if e.kind() == Kind::NotFound => {
+                        if listed > seq {
+                            let what = format!("batch {seq} is missing although batch {listed} is there");
+                            out.stopped = Some(Error::new(Kind::NotFound, what));
+                        }
+                        return out;
+                    }
+                    Err(e) => Err(e),
+                };
+                match applied {
+                    Ok(a) => {
+                        cursor = seq;
+                        out.batches += 1;
+                        out.versions += a.versions;
+                        out.damaged.extend(a.damaged);
+                    }
+                    Err(e) => {
+                        out.stopped = Some(e);
+                        return out;
+                    }
+                }
+            }
+            ahead = (ahead * 2).min(AHEAD);
+        }
+        out
+    }
+
+    /// Applies one batch.
+    async fn apply_batch(self: &Arc<Self>, device: &str, seq: u64, body: Bytes) -> Result<Applied> {
+        let (this, device) = (self.clone(), device.to_owned());
+        blocking(move || {
+            let key = this.keys.batch(&device, seq);
+            let lines = record::decode(&codec::decode_lines(&key, &body, LINES_MAX)?);
+            let mut damaged = Vec::new();
+            let mut versions = Vec::with_capacity(lines.len());
+            let mut parked = Vec::new();
+            for (i, line) in lines.into_iter().enumerate() {
+                match line {
+                    Line::Version(v) if v.path.is_root() => damaged.push(format!("{key}: a version of the root is not applied")),
+                    Line::Version(v) => versions.push(*v),
+                    Line::Parked(text) => parked.push((i as u64, text)),
+                    Line::Damaged(e) => damaged.push(format!("{key}: {e}")),
+                }
+            }
+            let new = this.transact(|ns, me| {
+                let cursor: Cursor = ns.t.get(Tree::Cursor, device.as_str())?.unwrap_or_default();
+                if cursor.seq + 1 != seq {
+                    // Another way than this one has applied it.
+                    return Ok(0);
+                }
+                for (i, text) in &parked {
+                    ns.t.put(Tree::Parked, parked_key(&device, seq, *i), text)?;
+                }
+                let new = this.merge_all(ns, me, &versions)?;
+                ns.t.put(Tree::Cursor, device.as_str(), &Cursor { seq, at: this.clock.now_ms() })?;
+                Ok(new)
+            })?;
+            Ok(Applied { versions: new, damaged })
+        })
+        .await
+    }
+
+    /// Merges versions, heals, brings the names concerned up to date. How many changed their entry.
+    fn merge_all(&self, ns: &mut Ns<'_, '_>, me: &Identity, versions: &[Version]) -> Result<u64> {
+        self.files.expand_moves(ns)?;
+        let mut touched: BTreeSet<(u64, String)> = BTreeSet::new();
+        let mut moves = Vec::new();
+        let mut new = 0;
+        for v in versions {
+            let (dir, changed) = ns.merge(v)?;
+            if changed {
+                new += 1;
+                touched.insert((dir, v.path.file_name().to_owned()));
+                if v.moved_to.is_some() {
+                    moves.push(v);
+                }
+            }
+        }
+        let mut healed = Vec::new();
+        for tombstone in moves {
+            let lookup = Lookup { t: ns.t, me: &me.id, failed: RefCell::new(None) };
+            let mut more = heal::heal(tombstone, &lookup, &self.author(me))?;
+            if let Some(e) = lookup.failed.into_inner() {
+                return Err(e);
+            }
+            for v in &more {
+                let (dir, _) = ns.merge(v)?;
+                touched.insert((dir, v.path.file_name().to_owned()));
+            }
+            healed.append(&mut more);
+        }
+        if !healed.is_empty() {
+            let now = self.clock.now_ms();
+            let row = Sealed { versions: healed, files: Vec::new(), at: now, boot: self.files.settings().boot, recovered: false };
+            let seq = ns.next_id();
+            ns.t.put(Tree::Outbox, seq, &row)?;
+            self.wake();
+        }
+        for (dir, name) in touched {
+            ns.reconcile(dir, &name)?;
+        }
+        Ok(new)
+    }
+
+    /// Applies records that an older tcfs parked and this one knows. Blocking. How many.
+    pub fn apply_parked(&self) -> Result<u64> {
+        let mut rows: Vec<(Vec<u8>, String)> = Vec::new();
+        self.replica.read(|r| {
+            r.scan(Tree::Parked, Scan::From(&[], &prefix_end(&[])), usize::MAX >> 1, |k, text: String| {
+                rows.push((k.to_vec(), text));
+                Ok(())
+            })
+        })?;
+        let mut n = 0;
+        for (key, text) in rows {
+            let Some(Line::Version(v)) = record::decode(text.as_bytes()).pop() else { continue };
+            if v.path.is_root() {
+                continue;
+            }
+            self.transact(|ns, me| {
+                self.merge_all(ns, me, std::slice::from_ref(&*v))?;
+                ns.t.del(Tree::Parked, key)
+            })?;
+            n += 1;
+        }
+        Ok(n)
+    }
+}
+
+#[derive(Default)]
+struct Pulled {
+    batches: u64,
+    versions: u64,
+    damaged: Vec<String>,
+    stopped: Option<Error>,
+}
+
+struct Applied {
+    versions: u64,
+    damaged: Vec<String>,
+}
+
+/// Whether a name from the store can be a device id.
+fn is_id(s: &str) -> bool {
+    !s.is_empty() && s.len() <= 64 && s.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+fn parked_key(device: &str, seq: u64, line: u64) -> Vec<u8> {
+    let mut k = device.as_bytes().to_vec();
+    k.push(0);
+    k.extend_from_slice(&seq.to_be_bytes());
+    k.extend_from_slice(&line.to_be_bytes());
+    k
+}
+
+/// The tree as heal reads it, inside the transaction.
+struct Lookup<'a, 't> {
+    t: &'a Read<'t>,
+    me: &'a str,
+    failed: RefCell<Option<Error>>,
+}
+
+impl Lookup<'_, '_> {
+    fn note<T: Default>(&self, r: Result<T>) -> T {
+        r.unwrap_or_else(|e| {
+            self.failed.borrow_mut().get_or_insert(e);
+            T::default()
+        })
+    }
+
+    /// Own live entries below a directory: heal asks for no others.
+    fn own_below(&self, dir: &RelPath) -> Result<Vec<RelPath>> {
+        let mut out = Vec::new();
+        let Some(number) = (if dir.is_root() { Some(ROOT) } else { dir_of(self.t, dir)? }) else { return Ok(out) };
+        let mut todo = vec![(number, dir.clone())];
+        while let Some((number, path)) = todo.pop() {
+            let (mut from, end) = (slot_after(number, 0), slot_end(number));
+            loop {
+                let (mut rows, mut last) = (0, Vec::new());
+                self.t.scan(Tree::Entry, Scan::From(&from, &end), 1024, |k, s: Slot| {
+                    rows += 1;
+                    last = k.to_vec();
+                    if let Slot::Register(r) = s {
+                        let path = path.join(slot_name(k));
+                        if r.entry.live().any(|h| h.device_id == self.me) {
+                            out.push(path.clone());
+                        }
+                        if r.dir != 0 {
+                            todo.push((r.dir, path));
+                        }
+                    }
+                    Ok(())
+                })?;
+                if rows < 1024 {
+                    break;
+                }
+                last.push(0);
+                from = last;
+            }
+        }
+        Ok(out)
+    }
+}
+
+impl heal::Lookup for Lookup<'_, '_> {
+    fn entry(&self, path: &RelPath) -> Option<Entry> {
+        self.note(register_at(self.t, path)).map(|r| r.entry)
+    }
+
+    fn below(&self, dir: &RelPath) -> Vec<RelPath> {
+        self.note(self.own_below(dir))
+    }
+}

@@ -1,0 +1,241 @@
+//! Cutting and uploading what is to be published: one task for each file, remembered until its batch is out.
+//!
+//! Must: what is called done is in the store, chunks first, manifest last, put or headed recently. Must: bytes count
+//! only if the file did not change from the seal to the last read.
+//! A round that fails later finds here what it need not upload again.
+//! Not here: which files (`plan`), in what order they go out (`publish`).
+
+use super::core::{Fleet, blocking};
+use super::plan::content;
+
+use crate::content::{Uploader, chunker};
+use crate::error::{Error, Kind, Result};
+use crate::model::manifest::{About, SyncManifest};
+use crate::model::{ChunkRef, FileContent, Hash, Version};
+use crate::store::PutMode;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+/// Small files under way: enough to keep a store with some milliseconds of delay busy; each has at most 256 KiB in
+/// memory.
+const SMALL: usize = 64;
+/// Files of the bulk lane under way.
+const BULK: usize = 4;
+/// How long a finished upload may be used: far below a quarter of the grace of garbage collection.
+const FRESH: Duration = Duration::from_secs(3600);
+/// After an error that is not the store's, a file is tried again no sooner.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// A file that is in the store.
+#[derive(Debug)]
+pub(super) struct CutFile {
+    pub(super) content: FileContent,
+    pub(super) chunks: Vec<ChunkRef>,
+}
+
+/// How far a file is.
+pub(super) enum Progress {
+    /// A task is at it.
+    Running {
+        /// In the bulk lane.
+        bulk: bool,
+        /// Since when.
+        since: Instant,
+    },
+    /// In the store.
+    Done(Arc<CutFile>),
+    /// The sealed bytes were written over; the outbox was searched for a later seal up to that row.
+    Gone {
+        /// Last row that was looked at.
+        searched: u64,
+    },
+    /// It did not work; tried again in the next round.
+    Failed(Kind, String),
+}
+
+struct Entry {
+    progress: Progress,
+    task: Option<AbortHandle>,
+    /// Tells a task that was replaced from its successor.
+    number: u64,
+    at: Instant,
+}
+
+/// All files being published.
+pub(super) struct Cuts {
+    entries: Mutex<HashMap<Hash, Entry>>,
+    small: Arc<Semaphore>,
+    bulk: Arc<Semaphore>,
+    /// A file became done, gone or failed.
+    pub(super) progress: Notify,
+}
+
+impl Cuts {
+    pub(super) fn new() -> Cuts {
+        Cuts {
+            entries: Mutex::default(),
+            small: Arc::new(Semaphore::new(SMALL)),
+            bulk: Arc::new(Semaphore::new(BULK)),
+            progress: Notify::new(),
+        }
+    }
+
+    /// How far a file is.
+    pub(super) fn see<T>(&self, token: &Hash, look: impl FnOnce(Option<&Progress>) -> T) -> T {
+        look(self.entries.lock().get(token).map(|e| &e.progress))
+    }
+
+    /// The file, once it is in the store.
+    pub(super) fn done(&self, token: &Hash) -> Option<Arc<CutFile>> {
+        self.see(token, |p| match p {
+            Some(Progress::Done(f)) => Some(f.clone()),
+            _ => None,
+        })
+    }
+
+    /// Notes how far the outbox was searched for a later seal.
+    pub(super) fn searched(&self, token: &Hash, upto: u64) {
+        if let Some(Entry { progress: Progress::Gone { searched }, .. }) = self.entries.lock().get_mut(token) {
+            *searched = upto;
+        }
+    }
+
+    /// Forgets files, and stops their tasks, unless `keep` says otherwise.
+    pub(super) fn retain(&self, keep: impl Fn(&Hash) -> bool) {
+        self.entries.lock().retain(|token, e| {
+            let stays = keep(token);
+            if !stays && let Some(task) = &e.task {
+                task.abort();
+            }
+            stays
+        });
+    }
+
+    fn finish(&self, token: Hash, number: u64, progress: Progress) {
+        if let Some(e) = self.entries.lock().get_mut(&token)
+            && e.number == number
+        {
+            (e.progress, e.task, e.at) = (progress, None, Instant::now());
+        }
+        self.progress.notify_waiters();
+    }
+}
+
+impl Fleet {
+    /// Sees to it that the file is in the store or on its way. `version`: the one it is published for.
+    pub(super) fn start_cut(self: &Arc<Self>, token: Hash, source: Option<(u64, u64)>, version: &Version, bulk: bool) {
+        let mut entries = self.cuts.entries.lock();
+        if let Some(e) = entries.get(&token) {
+            match &e.progress {
+                Progress::Running { .. } | Progress::Gone { .. } => return,
+                Progress::Done(_) if e.at.elapsed() < FRESH => return,
+                Progress::Failed(kind, _) if !kind.is_transient() && e.at.elapsed() < RETRY => return,
+                Progress::Done(_) | Progress::Failed(..) => {}
+            }
+        }
+        let number = self.clock.random();
+        let Some((ino, wgen)) = source else {
+            let why = format!("publishing {:?}: no row of the outbox says where its bytes are", version.path);
+            entries.insert(token, Entry { progress: Progress::Failed(Kind::Internal, why), task: None, number, at: Instant::now() });
+            return;
+        };
+        let (this, version) = (self.clone(), version.clone());
+        let task = tokio::spawn(async move {
+            let progress = match this.cut(ino, wgen, &version, bulk).await {
+                Ok(Some(file)) => Progress::Done(Arc::new(file)),
+                Ok(None) => Progress::Gone { searched: 0 },
+                Err(e) => Progress::Failed(e.kind(), e.to_string()),
+            };
+            this.cuts.finish(token, number, progress);
+        });
+        let entry = Entry { progress: Progress::Running { bulk, since: Instant::now() }, task: Some(task.abort_handle()), number, at: Instant::now() };
+        entries.insert(token, entry);
+    }
+
+    /// Forgets all files but these, and stops their uploads.
+    pub(super) fn keep_cuts(&self, wanted: &HashSet<Hash>) {
+        self.cuts.retain(|t| wanted.contains(t));
+    }
+
+    /// Brings one file into the store. None if its sealed bytes are gone.
+    async fn cut(self: &Arc<Self>, ino: u64, wgen: u64, version: &Version, bulk: bool) -> Result<Option<CutFile>> {
+        let lane = if bulk { &self.cuts.bulk } else { &self.cuts.small };
+        let closed = |e| Error::new(Kind::Internal, "publishing a file").source(e);
+        let _permit = lane.clone().acquire_owned().await.map_err(closed)?;
+        let uploader = if bulk { &self.bulk } else { &self.uploader };
+        let doing = |e: Error| e.context(format!("publishing {:?}", version.path));
+        let cut = match self.cut_bytes(uploader, ino, wgen).await {
+            Ok(Some(cut)) => cut,
+            Ok(None) => return Ok(None),
+            // A file that became shorter under the reader is not an error of the disk.
+            Err(_) if !self.files.unchanged(ino, wgen) => return Ok(None),
+            Err(e) => return Err(doing(e)),
+        };
+        if !self.files.unchanged(ino, wgen) {
+            return Ok(None);
+        }
+        let about = About {
+            vclock: version.vclock.clone(),
+            written_by: version.device_id.clone(),
+            written_at: version.written_at.div_euclid(1000),
+            mode: version.mode,
+            mtime: version.mtime,
+            base: version.base,
+        };
+        let manifest = SyncManifest::new(&version.path, &cut.chunks, cut.file_hash, about);
+        let size = content(version).map_or(0, |c| c.size);
+        if manifest.file_size != size {
+            let what = format!("{} bytes were cut of a file sealed with {size}", manifest.file_size);
+            return Err(doing(Error::new(Kind::Internal, what)));
+        }
+        let (id, body) = manifest.encode().map_err(doing)?;
+        self.store.put(&self.keys.manifest(&id), body.into(), PutMode::IfAbsent).await.map_err(doing)?;
+        self.uploader.known().add(id);
+        let content = manifest.content(id).ok_or_else(|| doing(Error::new(Kind::Internal, "a manifest without sizes")))?;
+        Ok(Some(CutFile { content, chunks: cut.chunks }))
+    }
+
+    async fn cut_bytes(self: &Arc<Self>, uploader: &Uploader, ino: u64, wgen: u64) -> Result<Option<crate::content::Cut>> {
+        let this = self.clone();
+        let opened = blocking(move || {
+            let Some(source) = this.files.cut_source(ino, wgen)? else { return Ok(None) };
+            if source.size > chunker::MIN as u64 {
+                return Ok(Some((source, None)));
+            }
+            let mut bytes = vec![0; source.size as usize];
+            source.reader.read_exact_at(0, &mut bytes)?;
+            Ok(Some((source, Some(Bytes::from(bytes)))))
+        })
+        .await?;
+        Ok(match opened {
+            None => None,
+            Some((_, Some(bytes))) => Some(uploader.publish_small(bytes).await?),
+            Some((s, None)) => Some(uploader.publish(s.reader, s.base.as_deref(), &s.dirty, s.size).await?),
+        })
+    }
+
+    /// Makes sure that manifests of versions whose bytes were published before are still there: their chunks are live
+    /// as long as they are. One that is gone is said so; the version goes out in any case, since other devices and the
+    /// tree here name it already.
+    pub(super) async fn confirm_manifests(&self, versions: &[Version]) -> Result<()> {
+        use futures_util::stream::{self, TryStreamExt};
+        let mut once = HashSet::new();
+        let old = versions.iter().filter_map(|v| Some((content(v)?.manifest, v)));
+        let old: Vec<(Hash, &Version)> = old.filter(|(m, _)| !self.uploader.known().is_fresh(m) && once.insert(*m)).collect();
+        stream::iter(old.into_iter().map(Ok::<_, Error>))
+            .try_for_each_concurrent(SMALL, |(id, v)| async move {
+                match self.store.head(&self.keys.manifest(&id)).await? {
+                    Some(_) => self.uploader.known().add(id),
+                    None => tracing::error!(path = %v.path, manifest = %id, "the store has lost the manifest of a version that goes on to be used"),
+                }
+                Ok(())
+            })
+            .await
+    }
+}

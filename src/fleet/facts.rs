@@ -1,0 +1,54 @@
+//! Small facts about this device in its local database: who it is, which store it belongs to, how far its log goes.
+//!
+//! Must: the published sequence moves in the transaction that removes the published rows. Must: the identity in the
+//! database wins over the file: it changes together with the rows that carry the id.
+
+use super::identity::Identity;
+use crate::error::Result;
+use crate::state::{Read, Tree, Txn};
+use serde::{Deserialize, Serialize};
+
+/// Last sequence of a device's own log that is known to be in the store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Published {
+    /// Device id.
+    pub device: String,
+    /// 0 before the first batch.
+    pub seq: u64,
+}
+
+const PUBLISHED: &str = "published";
+const STORE: &str = "store";
+const IDENTITY: &str = "identity";
+
+/// Last published sequence under this id.
+pub fn published(r: &Read<'_>, id: &str) -> Result<u64> {
+    let p: Option<Published> = r.get(Tree::Meta, PUBLISHED)?;
+    Ok(p.filter(|p| p.device == id).map_or(0, |p| p.seq))
+}
+
+/// Sets it.
+pub fn set_published(t: &mut Txn<'_>, id: &str, seq: u64) -> Result<()> {
+    t.put(Tree::Meta, PUBLISHED, &Published { device: id.to_owned(), seq })
+}
+
+/// Id of the store this state belongs to; none before it was first reached.
+pub fn store_id(r: &Read<'_>) -> Result<Option<String>> {
+    r.get(Tree::Meta, STORE)
+}
+
+/// Sets it (first contact, or a move to another store).
+pub fn set_store_id(t: &mut Txn<'_>, id: &str) -> Result<()> {
+    t.put(Tree::Meta, STORE, &id.to_owned())
+}
+
+/// The identity this state belongs to.
+pub fn identity(r: &Read<'_>) -> Result<Option<Identity>> {
+    let text: Option<String> = r.get(Tree::Meta, IDENTITY)?;
+    text.map(|t| Identity::from_json(&t, "the identity in the local database")).transpose()
+}
+
+/// Sets it.
+pub fn set_identity(t: &mut Txn<'_>, identity: &Identity) -> Result<()> {
+    t.put(Tree::Meta, IDENTITY, &identity.to_json()?)
+}

@@ -1,0 +1,118 @@
+//! When others' logs are looked at: at once where the store tells of changes, now and then in any case, and on request.
+//!
+//! Must: a lost notification costs a poll interval, never more. Must: an unreachable store is tried again for ever.
+//! Not here: applying (`apply`).
+
+use super::core::{Fleet, blocking};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+/// Poll interval with a store that tells of changes, and with another.
+const POLL: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(30));
+/// Before notifications that ended are asked for again.
+const AGAIN: Duration = Duration::from_secs(1);
+/// How often all logs are listed, to find devices that the registry does not name, and gaps.
+const LIST_LOGS: Duration = Duration::from_secs(3600);
+
+/// How following goes, for people.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FollowStatus {
+    /// When everything was last applied, milliseconds since 1970.
+    pub caught_up_at: Option<i64>,
+    /// Why the last attempt failed; none while it works.
+    pub last_error: Option<String>,
+    /// Logs that stand still, damaged records.
+    pub problems: Vec<String>,
+}
+
+#[derive(Default)]
+pub(super) struct FollowState {
+    now: Mutex<FollowStatus>,
+}
+
+impl Fleet {
+    /// How following goes.
+    pub fn follow_status(&self) -> FollowStatus {
+        self.following.now.lock().clone()
+    }
+
+    /// Follows until `stop` says true.
+    pub(super) async fn follow_loop(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+        let this = self.clone();
+        if let Err(e) = blocking(move || this.apply_parked()).await {
+            tracing::error!("applying records that were parked: {e}");
+        }
+        let mut told: Option<mpsc::Receiver<()>> = None;
+        let mut listed: Option<Instant> = None;
+        let mut first = true;
+        while !*stop.borrow() {
+            // The first look is a quick one; listing all logs can take a while.
+            let list = !first && listed.is_none_or(|at| at.elapsed() >= LIST_LOGS);
+            let done = tokio::select! {
+                r = self.catch_up_as(list) => r,
+                _ = stop.wait_for(|s| *s) => return,
+            };
+            let ok = done.is_ok();
+            self.note(done);
+            if list && ok {
+                listed = Some(Instant::now());
+            }
+            if ok {
+                // Once the store answers there is something to watch; what came before that was just applied or is
+                // with the look that follows at once.
+                if told.is_none() {
+                    told = self.store.watch(&self.keys.logs());
+                    if told.is_some() && first {
+                        first = false;
+                        continue;
+                    }
+                }
+                if let Err(e) = self.seen().await {
+                    self.lost(&e);
+                }
+            }
+            let poll = self.options.poll_interval.unwrap_or(if told.is_some() { POLL.0 } else { POLL.1 });
+            let wait = if std::mem::take(&mut first) && ok { Duration::ZERO } else { poll };
+            let gone = tokio::select! {
+                _ = tokio::time::sleep(wait) => false,
+                _ = self.look.notified() => false,
+                m = next(&mut told) => m.is_none(),
+                _ = stop.wait_for(|s| *s) => return,
+            };
+            if gone {
+                // Whatever ended the notifications may end them again at once.
+                told = None;
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
+    }
+
+    fn note(&self, done: crate::error::Result<super::CaughtUp>) {
+        let mut now = self.following.now.lock();
+        match done {
+            Ok(c) => {
+                now.caught_up_at = Some(self.clock.now_ms());
+                now.last_error = None;
+                now.problems = c.problems;
+            }
+            Err(e) => {
+                let text = e.to_string();
+                if now.last_error.as_ref() != Some(&text) {
+                    tracing::warn!("looking for changes of other devices: {text}");
+                }
+                now.last_error = Some(text);
+            }
+        }
+    }
+}
+
+/// The next notification; never, where there are none.
+async fn next(told: &mut Option<mpsc::Receiver<()>>) -> Option<()> {
+    match told {
+        Some(rx) => rx.recv().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,102 @@
+//! What has to be settled when the store is reached: that it is the right one, that the own log is our own, that the
+//! registry knows us.
+//!
+//! Must: on start and after every loss of the store, before anything is applied or published.
+
+use super::core::{Fleet, blocking};
+use super::facts;
+use crate::error::{Error, Kind, Result};
+use crate::store::identity;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// What was settled with the store, kept while it comes and goes.
+#[derive(Default)]
+pub(super) struct Link {
+    /// Registered under this id, at this time (ms).
+    registered: Option<(String, i64)>,
+}
+
+/// How often the registry object is written again, for `last_seen`.
+const SEEN_EVERY_MS: i64 = 3_600_000;
+
+impl Fleet {
+    /// Settles things with the store unless that is done. Cheap while the store answers.
+    ///
+    /// Errors: of the store; `Usage` if it is another store than the one this state belongs to.
+    pub async fn connect(self: &Arc<Self>) -> Result<()> {
+        if self.is_online() {
+            return Ok(());
+        }
+        let mut link = self.link.lock().await;
+        if self.is_online() {
+            return Ok(());
+        }
+        self.right_store().await?;
+        {
+            let _log = self.log.lock().await;
+            self.own_log().await?;
+        }
+        let me = self.me();
+        let now = self.clock.now_ms();
+        let current = link.registered.as_ref().is_some_and(|(id, at)| *id == me.id && now - at < SEEN_EVERY_MS);
+        if !current {
+            self.registry().put_own(&me, &*self.clock).await?;
+            self.registry().rebuild_view().await?;
+            link.registered = Some((me.id.clone(), now));
+        }
+        self.online.store(true, Ordering::SeqCst);
+        self.returned.notify_one();
+        Ok(())
+    }
+
+    /// Tells the registry that this device is alive, now and then.
+    pub(super) async fn seen(self: &Arc<Self>) -> Result<()> {
+        let mut link = self.link.lock().await;
+        let me = self.me();
+        let now = self.clock.now_ms();
+        if link.registered.as_ref().is_none_or(|(id, at)| *id != me.id || now - at >= SEEN_EVERY_MS) {
+            self.registry().put_own(&me, &*self.clock).await?;
+            link.registered = Some((me.id.clone(), now));
+        }
+        Ok(())
+    }
+
+    /// The store did not answer as it should: whoever uses it next settles things again.
+    pub(super) fn lost(&self, e: &Error) {
+        if matches!(e.kind(), Kind::Unavailable | Kind::Timeout | Kind::Unauthorized) && self.online.swap(false, Ordering::SeqCst) {
+            tracing::warn!("the store does not answer: {e}");
+        }
+    }
+
+    async fn right_store(self: &Arc<Self>) -> Result<()> {
+        let known = self.replica.read(facts::store_id)?;
+        match known {
+            Some(id) => identity::expect(&*self.store, &self.keys, &id).await.map(|_| ()),
+            None => {
+                let found = identity::ensure(&*self.store, &self.keys, &*self.clock).await?;
+                self.replica.db().write(|t| facts::set_store_id(t, &found.id))
+            }
+        }
+    }
+
+    /// Reads the own next log key until nothing is there. What this device fixed and put before a crash is finished;
+    /// anything else was written by a copy of this machine. The caller holds the `log` lock.
+    async fn own_log(self: &Arc<Self>) -> Result<()> {
+        loop {
+            let me = self.me();
+            let next = self.replica.read(|r| facts::published(r, &me.id))? + 1;
+            let body = match self.store.get(&self.keys.batch(&me.id, next)).await {
+                Ok(body) => body,
+                Err(e) if e.kind() == Kind::NotFound => return Ok(()),
+                Err(e) => return Err(e.context("reading the end of this device's own log")),
+            };
+            let this = self.clone();
+            let fixed = blocking(move || this.fixed()).await?;
+            match fixed {
+                Some((seq, batch)) if seq == next && batch.body == body => self.finish(seq, batch, Default::default()).await?,
+                _ => self.take_new_id(&me.id, "the store has a batch of this device that this machine did not write").await?,
+            }
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! A new id for this device: because it found another's object in its own log (it was cloned or rolled back), or
+//! because it is enrolled anew.
+//!
+//! Must: what was not published moves to the new id in one transaction: outbox, heads, inodes, open files. Must: what
+//! was published stays as it is, and the old log is from then on read like anybody else's.
+//! Not here: the mapping of clocks (`model::reissue`), noticing (`link`). The caller holds the `log` lock.
+
+use super::core::{Fleet, blocking, id_changed};
+use super::facts;
+use super::identity::Identity;
+use crate::error::Result;
+use crate::model::reissue::Reissue;
+use crate::model::vclock::COUNTER_MAX;
+use crate::model::{RelPath, VClock};
+use crate::state::rows::{Batch, Cursor, Inode, Local, Sealed, Slot};
+use crate::state::tree::{dir_of, path_of_dir, register_at};
+use crate::state::{Ns, Read, Tree};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// Rows read at a time.
+const PAGE: usize = 1000;
+
+impl Fleet {
+    /// Takes a fresh id under the same name.
+    pub(super) async fn take_new_id(self: &Arc<Self>, from: &str, why: &str) -> Result<()> {
+        let name = self.me().name.clone();
+        let new = Identity::create(&name, &*self.clock)?;
+        tracing::warn!(old = from, new = new.id, "{why}: this machine goes on under a new device id; what was not published goes out under it");
+        self.become_device(from, new).await
+    }
+
+    /// Enrols this machine anew under an identity that is in the registry already: everything not published goes on
+    /// under it.
+    ///
+    /// Errors: of the local state.
+    pub async fn enroll_as(self: &Arc<Self>, new: Identity) -> Result<()> {
+        let _log = self.log.lock().await;
+        let from = self.me().id.clone();
+        self.become_device(&from, new).await
+    }
+
+    async fn become_device(self: &Arc<Self>, from: &str, new: Identity) -> Result<()> {
+        let (this, from) = (self.clone(), from.to_owned());
+        blocking(move || {
+            let before = this.me.get();
+            let done = this.replica_change(&from, &new, true);
+            if done.is_err() {
+                // The transaction may have failed after the shared identity was set.
+                this.me.set((*before).clone());
+            }
+            done?;
+            new.save(&this.state_dir)
+        })
+        .await?;
+        self.online.store(false, std::sync::atomic::Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Moves versions in the outbox that carry an id this device had before (sealed in the moment of a change) to the
+    /// present one.
+    pub(super) async fn readdress(self: &Arc<Self>, from: &str) -> Result<()> {
+        let (this, from) = (self.clone(), from.to_owned());
+        blocking(move || {
+            let me = this.me.get();
+            this.replica_change(&from, &me, false)
+        })
+        .await
+    }
+
+    fn replica_change(&self, from: &str, new: &Identity, take: bool) -> Result<()> {
+        let first = self.transact_as(&new.id, |ns| {
+            if take && self.me.get().id != from {
+                return Err(id_changed());
+            }
+            let (rows, first) = unpublished(ns.t, from)?;
+            {
+                let published = |path: &RelPath| first.clock(path, from);
+                let change = Reissue { old_id: from, new_id: &new.id, published: &published };
+                for (seq, mut row) in rows {
+                    row.versions = row.versions.iter().map(|v| change.version(v)).collect();
+                    ns.t.put(Tree::Outbox, seq, &row)?;
+                }
+                // What was fixed under the old id is planned and fixed again; its bytes are in the store.
+                while let Some((seq, _)) = ns.t.scan_int::<Batch>(Tree::Batch, 0, u64::MAX, 1)?.pop().filter(|_| take) {
+                    ns.t.del(Tree::Batch, seq)?;
+                }
+                for path in first.of_path.keys() {
+                    change_register(ns, path, &change)?;
+                }
+                change_open_files(ns, &change)?;
+            }
+            if take {
+                let last = facts::published(ns.t, from)?;
+                ns.t.put(Tree::Cursor, from, &Cursor { seq: last, at: self.clock.now_ms() })?;
+                facts::set_published(ns.t, &new.id, 0)?;
+                facts::set_identity(ns.t, new)?;
+                self.me.set(new.clone());
+            }
+            Ok(first)
+        })?;
+        let published = |path: &RelPath| match first.of_path.contains_key(path) {
+            true => first.clock(path, from),
+            false => self.replica.read(|r| register_at(r, path)).ok().flatten().map_or_else(VClock::new, |r| r.entry.clock()),
+        };
+        self.files.new_id(&Reissue { old_id: from, new_id: &new.id, published: &published });
+        Ok(())
+    }
+
+    /// As `transact`, in the name of an id that is only being taken.
+    fn transact_as<T>(&self, id: &str, body: impl FnOnce(&mut Ns<'_, '_>) -> Result<T>) -> Result<T> {
+        let settings = self.files.settings();
+        let busy = |ino| self.files.busy(ino);
+        let ctx = crate::state::Ctx {
+            mode: settings.mode,
+            show_siblings: settings.show_siblings,
+            me: id,
+            now: crate::state::rows::Time::from_ns(self.clock.now_ns()),
+            uid: settings.uid,
+            gid: settings.gid,
+            busy: &busy,
+        };
+        let (out, changes) = self.replica.write(&ctx, body)?;
+        if !changes.is_empty() {
+            self.files.changed(changes);
+        }
+        Ok(out)
+    }
+}
+
+/// Own counters that have not left this device.
+#[derive(Default)]
+struct First {
+    /// Path → actor → lowest counter pending.
+    of_path: BTreeMap<RelPath, HashMap<String, u64>>,
+    /// Own actors that occur anywhere.
+    actors: RefCell<Vec<String>>,
+}
+
+impl First {
+    /// The published part of own counters: one below the first pending; all of an actor that has none pending.
+    fn clock(&self, path: &RelPath, id: &str) -> VClock {
+        let pending = self.of_path.get(path);
+        let mut clock: VClock = self.actors.borrow().iter().map(|a| (a.as_str(), COUNTER_MAX)).collect();
+        clock.set(id, COUNTER_MAX);
+        for (actor, n) in pending.into_iter().flatten() {
+            clock.set(actor, n - 1);
+        }
+        clock
+    }
+}
+
+/// Outbox rows with versions by `id`, and the first pending counters of each path.
+fn unpublished(r: &Read<'_>, id: &str) -> Result<(Vec<(u64, Sealed)>, First)> {
+    let mut first = First::default();
+    let mut rows = Vec::new();
+    let mut from = 0;
+    let own = |actor: &str| actor.strip_prefix(id).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    loop {
+        let page: Vec<(u64, Sealed)> = r.scan_int(Tree::Outbox, from, u64::MAX, PAGE)?;
+        let Some((last, _)) = page.last() else { break };
+        from = last + 1;
+        for (_, row) in &page {
+            for v in row.versions.iter() {
+                for (actor, _) in v.vclock.iter().chain(v.wrote.iter()).filter(|(a, _)| own(a)) {
+                    let mut actors = first.actors.borrow_mut();
+                    if !actors.iter().any(|a| a == actor) {
+                        actors.push(actor.to_owned());
+                    }
+                }
+                if v.device_id == id {
+                    let n = v.vclock.get(&v.actor);
+                    let of = first.of_path.entry(v.path.clone()).or_default();
+                    of.entry(v.actor.clone()).and_modify(|m| *m = (*m).min(n)).or_insert(n);
+                }
+            }
+        }
+        rows.extend(page.into_iter().filter(|(_, row)| row.versions.iter().any(|v| v.device_id == id)));
+    }
+    Ok((rows, first))
+}
+
+/// Heads of one path, and the clocks by which inodes and siblings know them.
+fn change_register(ns: &mut Ns<'_, '_>, path: &RelPath, change: &Reissue<'_>) -> Result<()> {
+    let Some(parent) = path.parent() else { return Ok(()) };
+    let Some(dir) = dir_of(ns.t, &parent)? else { return Ok(()) };
+    let name = path.file_name();
+    let Some(Slot::Register(mut r)) = ns.slot(dir, name)? else { return Ok(()) };
+    r.entry = change.entry(&r.entry);
+    let mut shown: Vec<u64> = r.sibs.iter().map(|s| s.ino).collect();
+    shown.push(r.ino);
+    for s in &mut r.sibs {
+        s.clock = change.clock(path, &s.clock);
+    }
+    ns.put_slot(dir, name, &Slot::Register(r))?;
+    for ino in shown.into_iter().filter(|i| *i != 0) {
+        if let Some(mut i) = ns.t.get::<Inode>(Tree::Inode, ino)? {
+            i.shows = change.clock(path, &i.shows);
+            ns.put_inode(ino, &i)?;
+        }
+    }
+    ns.reconcile(dir, name)
+}
+
+/// What files with unsealed bytes had accepted.
+fn change_open_files(ns: &mut Ns<'_, '_>, change: &Reissue<'_>) -> Result<()> {
+    let mut from = 0;
+    loop {
+        let page: Vec<(u64, Local)> = ns.t.scan_int(Tree::Local, from, u64::MAX, PAGE)?;
+        let Some((last, _)) = page.last() else { return Ok(()) };
+        from = last + 1;
+        for (ino, mut local) in page {
+            let Some(accept) = &local.accept else { continue };
+            let Some((dir, name)) = ns.t.get::<Inode>(Tree::Inode, ino)?.and_then(|i| i.links.first().cloned()) else { continue };
+            let of = match ns.slot(dir, &name)? {
+                Some(Slot::Sibling { of, .. }) => of,
+                _ => name,
+            };
+            let path = path_of_dir(ns.t, dir)?.join(&of);
+            local.accept = Some(change.accepted(&path, accept));
+            ns.t.put(Tree::Local, ino, &local)?;
+        }
+    }
+}
