@@ -4,6 +4,7 @@
 
 pub mod client;
 pub mod config;
+pub mod core;
 pub mod doctor;
 pub mod lifecycle;
 pub mod log;
@@ -33,7 +34,5 @@ pub async fn open_service(config: &config::Config) -> Result<Arc<dyn service::Se
     let lock = tokio::task::spawn_blocking(move || StateLock::acquire_within(&file, PATIENCE))
         .await
         .map_err(|e| Error::new(Kind::Internal, "locking the state").source(e))??;
-    // === The core is opened here, and keeps `lock` for as long as it lives. ===
-    drop(lock);
-    Err(Error::new(Kind::NoDaemon, "this build of tcfs has no core to open the drive with"))
+    Ok(core::Core::open(config, lock).await?)
 }

@@ -19,6 +19,7 @@ use crate::state::{Ns, Read, Scan, Tree};
 use crate::store::keys::Keys;
 use crate::store::list_all;
 use bytes::Bytes;
+use futures_util::FutureExt;
 use futures_util::stream::{self, StreamExt};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -83,7 +84,8 @@ impl Fleet {
             let from = cursors.get(d).copied().unwrap_or(0);
             let last = known.revoked.get(d).map_or(u64::MAX, |r| r.revoked_after);
             let listed = known.listed.get(d).copied().unwrap_or(0);
-            async move { (d.clone(), self.pull(d, from, last, listed).await) }
+            // Boxed: the compiler cannot see through nested closures that the future may move between threads.
+            async move { (d.clone(), self.pull(d, from, last, listed).await) }.boxed()
         }));
         let pulled: Vec<(String, Pulled)> = pulls.buffer_unordered(DEVICES).collect().await;
         let mut out = CaughtUp::default();
@@ -158,7 +160,7 @@ impl Fleet {
             let mut bodies = stream::iter(cursor + 1..=end)
                 .map(|seq| {
                     let key = self.keys.batch(device, seq);
-                    async move { (seq, self.store.get(&key).await) }
+                    async move { (seq, self.store.get(&key).await) }.boxed()
                 })
                 .buffered(AHEAD as usize);
             while let Some((seq, body)) = bodies.next().await {

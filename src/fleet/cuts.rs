@@ -154,7 +154,12 @@ impl Fleet {
             };
             this.cuts.finish(token, number, progress);
         });
-        let entry = Entry { progress: Progress::Running { bulk, since: Instant::now() }, task: Some(task.abort_handle()), number, at: Instant::now() };
+        let entry = Entry {
+            progress: Progress::Running { bulk, since: Instant::now() },
+            task: Some(task.abort_handle()),
+            number,
+            at: Instant::now(),
+        };
         entries.insert(token, entry);
     }
 
@@ -224,17 +229,21 @@ impl Fleet {
     /// as long as they are. One that is gone is said so; the version goes out in any case, since other devices and the
     /// tree here name it already.
     pub(super) async fn confirm_manifests(&self, versions: &[Version]) -> Result<()> {
+        use futures_util::FutureExt;
         use futures_util::stream::{self, TryStreamExt};
         let mut once = HashSet::new();
         let old = versions.iter().filter_map(|v| Some((content(v)?.manifest, v)));
         let old: Vec<(Hash, &Version)> = old.filter(|(m, _)| !self.uploader.known().is_fresh(m) && once.insert(*m)).collect();
         stream::iter(old.into_iter().map(Ok::<_, Error>))
-            .try_for_each_concurrent(SMALL, |(id, v)| async move {
-                match self.store.head(&self.keys.manifest(&id)).await? {
-                    Some(_) => self.uploader.known().add(id),
-                    None => tracing::error!(path = %v.path, manifest = %id, "the store has lost the manifest of a version that goes on to be used"),
+            .try_for_each_concurrent(SMALL, |(id, v)| {
+                async move {
+                    match self.store.head(&self.keys.manifest(&id)).await? {
+                        Some(_) => self.uploader.known().add(id),
+                        None => tracing::error!(path = %v.path, manifest = %id, "the store has lost the manifest of a version that goes on to be used"),
+                    }
+                    Ok(())
                 }
-                Ok(())
+                .boxed()
             })
             .await
     }

@@ -34,6 +34,15 @@ pub fn expand_all(replica: &Replica, ctx: &Ctx<'_>, author: &Author, boot: u64) 
     }
 }
 
+/// Writes out every pending move within the caller's transaction.
+pub fn expand_in(ns: &mut Ns<'_, '_>, author: &Author, boot: u64) -> Result<()> {
+    loop {
+        let moves: Vec<(u64, DirMove)> = ns.t.scan_int(Tree::Move, 0, u64::MAX, 1)?;
+        let Some((id, mv)) = moves.into_iter().next() else { return Ok(()) };
+        while !page(ns, id, &mv, PAGE, author, boot)? {}
+    }
+}
+
 /// Writes a move out at once if at most `small` registers are below it; true if it was.
 pub fn expand_small(ns: &mut Ns<'_, '_>, id: u64, mv: &DirMove, small: usize, author: &Author, boot: u64) -> Result<bool> {
     if count(ns, mv.dir, small + 1)? > small {

@@ -11,6 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::store::keys::Keys;
 use crate::store::{PutMode, StoreRef, list_all};
 use bytes::Bytes;
+use futures_util::FutureExt;
 use futures_util::stream::{self, StreamExt};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -105,9 +106,13 @@ impl Registry {
         let prefix = Keys::devices();
         let keys: Vec<String> = list_all(&*self.store, &prefix).await?.into_iter().map(|o| o.key).collect();
         let bodies = stream::iter(keys)
-            .map(|key| async move {
-                let body = self.store.get(&key).await;
-                (key, body)
+            .map(|key| {
+                let store = self.store.clone();
+                async move {
+                    let body = store.get(&key).await;
+                    (key, body)
+                }
+                .boxed()
             })
             .buffer_unordered(PARALLEL)
             .collect::<Vec<_>>()
@@ -135,7 +140,8 @@ impl Registry {
             }
         }
         let mut names: BTreeMap<String, usize> = BTreeMap::new();
-        let mut taken: BTreeSet<String> = records.iter().filter(|(id, _)| !revoked.contains_key(*id)).map(|(_, r)| r.name.clone()).collect();
+        let mut taken: BTreeSet<String> =
+            records.iter().filter(|(id, _)| !revoked.contains_key(*id)).map(|(_, r)| r.name.clone()).collect();
         // In order of id, so that every device shows the same names.
         for (id, record) in records {
             let revoked = revoked.remove(&id);
@@ -209,7 +215,9 @@ impl Registry {
     /// Errors: `NotFound` if there is no such device; of the store.
     pub async fn revoke(&self, id: &str, revoked_after: u64, by: &str, clock: &dyn Clock) -> Result<()> {
         if self.store.head(&Keys::device(id)).await?.is_none() {
-            return Err(Error::new(Kind::NotFound, format!("revoking {id}: the registry has no such device")).hint("see `tcfs device list`"));
+            return Err(
+                Error::new(Kind::NotFound, format!("revoking {id}: the registry has no such device")).hint("see `tcfs device list`")
+            );
         }
         // The first revocation stands: a later one may not move the line.
         if self.revoked(id).await?.is_some() {

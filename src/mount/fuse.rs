@@ -56,6 +56,7 @@ pub struct FuseMount {
     watcher: Arc<dyn Invalidate>,
     told: Option<std::thread::JoinHandle<()>>,
     stop: mpsc::Sender<Told>,
+    passthrough: Arc<AtomicBool>,
     /// Where.
     pub mountpoint: PathBuf,
 }
@@ -86,12 +87,8 @@ impl Invalidate for Teller {
 /// Errors: `NotFound` with the package to install if a helper is needed and missing; what the kernel says otherwise.
 pub fn mount(vfs: Arc<Vfs>, mountpoint: &Path, options: &MountOptions) -> Result<FuseMount> {
     let passthrough = !options.no_passthrough && rustix::process::geteuid().is_root();
-    let fs = Fuse {
-        vfs: vfs.clone(),
-        rt: tokio::runtime::Handle::current(),
-        passthrough: AtomicBool::new(passthrough),
-        backing: DashMap::new(),
-    };
+    let possible = Arc::new(AtomicBool::new(passthrough));
+    let fs = Fuse { vfs: vfs.clone(), rt: tokio::runtime::Handle::current(), passthrough: possible.clone(), backing: DashMap::new() };
     let mut config = Config::default();
     config.mount_options = vec![
         MountOption::FSName("tcfs".into()),
@@ -116,7 +113,15 @@ pub fn mount(vfs: Arc<Vfs>, mountpoint: &Path, options: &MountOptions) -> Result
         .name("fuse-notify".into())
         .spawn(move || tell(&notifier, &rx))
         .map_err(|e| Error::io("starting the notification thread", e))?;
-    Ok(FuseMount { session: Some(session), vfs, watcher, told: Some(told), stop: tx, mountpoint: mountpoint.to_owned() })
+    Ok(FuseMount {
+        session: Some(session),
+        vfs,
+        watcher,
+        told: Some(told),
+        stop: tx,
+        passthrough: possible,
+        mountpoint: mountpoint.to_owned(),
+    })
 }
 
 fn explain(mountpoint: &Path, options: &MountOptions, e: io::Error) -> Error {
@@ -155,6 +160,11 @@ impl FuseMount {
         self.end()
     }
 
+    /// Whether large files are read and written by the kernel directly.
+    pub fn passthrough(&self) -> bool {
+        self.passthrough.load(Ordering::Relaxed)
+    }
+
     /// Whether the kernel has ended the session (somebody unmounted it).
     pub fn is_over(&self) -> bool {
         self.session.as_ref().is_none_or(|s| s.guard.is_finished())
@@ -185,7 +195,7 @@ impl Drop for FuseMount {
 struct Fuse {
     vfs: Arc<Vfs>,
     rt: tokio::runtime::Handle,
-    passthrough: AtomicBool,
+    passthrough: Arc<AtomicBool>,
     backing: DashMap<u64, (Arc<BackingId>, u32)>,
 }
 

@@ -12,6 +12,7 @@
 
 mod attr;
 mod cache;
+mod cut;
 mod hydrate;
 mod io;
 mod names;
@@ -23,14 +24,17 @@ mod seal;
 
 pub use attr::{Attr, SetAttr, StatFs};
 pub use cache::{CacheUse, Dropped};
+pub use cut::VfsFiles;
 pub use io::{Handle, Opened, ReadNow};
 pub use names::DirEntry;
 pub use node::Node;
 pub use rules::Rules;
+pub use seal::Unsealed;
 
 use crate::clock::Clock;
 use crate::content::fetch::Fetcher;
 use crate::error::{Error, Kind, Result};
+use crate::fleet::Me;
 use crate::model::ops::Author;
 use crate::model::view::ConflictMode;
 use crate::state::rows::{Sealed, Time};
@@ -90,7 +94,7 @@ pub struct Vfs {
     clock: Arc<dyn Clock>,
     options: Options,
     rules: Rules,
-    device: RwLock<(String, String)>,
+    me: Arc<Me>,
     nodes: DashMap<u64, Arc<Node>>,
     handles: DashMap<u64, Arc<Handle>>,
     next_handle: AtomicU64,
@@ -124,7 +128,7 @@ impl Vfs {
         keys: Keys,
         fetcher: Fetcher,
         clock: Arc<dyn Clock>,
-        device: (String, String),
+        me: Arc<Me>,
         options: Options,
     ) -> Result<Arc<Vfs>> {
         for dir in [options.state_dir.join("overlay"), options.cache_dir.join("data")] {
@@ -141,7 +145,7 @@ impl Vfs {
             fetcher,
             clock,
             rules,
-            device: RwLock::new(device),
+            me,
             nodes: DashMap::new(),
             handles: DashMap::new(),
             next_handle: AtomicU64::new(1),
@@ -182,12 +186,8 @@ impl Vfs {
 
     /// Device id and name.
     pub fn device(&self) -> (String, String) {
-        self.device.read().clone()
-    }
-
-    /// A new identity (the machine was cloned or rolled back, or renamed).
-    pub fn set_device(&self, id: &str, name: &str) {
-        *self.device.write() = (id.to_owned(), name.to_owned());
+        let me = self.me.get();
+        (me.id.clone(), me.name.clone())
     }
 
     /// Adds a cache above that wants to hear of changes.
@@ -223,7 +223,7 @@ impl Vfs {
     /// One transaction on the namespace; tells the caches above what changed, but for the names in `own`, which the
     /// caller's own kernel request changes.
     pub(crate) fn change<T>(&self, own: &[(u64, &str)], body: impl FnOnce(&mut Ns<'_, '_>) -> Result<T>) -> Result<T> {
-        let me = self.device.read().0.clone();
+        let me = self.device().0;
         let busy = |ino| self.is_busy(ino);
         let ctx = self.ctx(&me, &busy);
         let (out, changes) = self.replica.write(&ctx, body)?;
@@ -287,7 +287,7 @@ impl Vfs {
     /// Writes directory moves out entry by entry until none is left.
     pub fn drain_moves(&self) -> Result<()> {
         if self.moves_pending.load(Ordering::Acquire) {
-            let me = self.device.read().0.clone();
+            let me = self.device().0;
             let busy = |ino| self.is_busy(ino);
             let ctx = self.ctx(&me, &busy);
             let changes = crate::fleet::moves::expand_all(&self.replica, &ctx, &self.author(), self.boot)?;

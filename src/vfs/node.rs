@@ -126,7 +126,7 @@ impl St {
         range.start.min(end)..end
     }
 
-    fn row(&self, used: i64) -> Local {
+    pub(crate) fn row(&self, used: i64) -> Local {
         Local {
             overlay: self.overlay,
             have: self.have.clone(),

@@ -21,6 +21,15 @@ const QUIET: Duration = Duration::from_secs(10);
 /// …once it has been dirty for this long.
 const HELD_LONG: Duration = Duration::from_secs(300);
 
+/// Files with unsealed bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unsealed {
+    /// Closed by programs, about to be sealed.
+    pub closed: u64,
+    /// Open for writing.
+    pub open: u64,
+}
+
 impl Vfs {
     pub(crate) fn after_last_writer(&self, node: &Arc<Node>) -> Result<()> {
         if node.unsealed.load(Ordering::Acquire) {
@@ -189,6 +198,15 @@ impl Vfs {
             }
         }
         Ok(())
+    }
+
+    /// Files with unsealed bytes, for `status`.
+    pub fn unsealed_files(&self) -> Unsealed {
+        let mut n = Unsealed { closed: 0, open: 0 };
+        for node in self.nodes.iter().filter(|n| n.unsealed.load(Ordering::Acquire)) {
+            if node.writers.load(Ordering::Acquire) > 0 { n.open += 1 } else { n.closed += 1 }
+        }
+        n
     }
 
     /// For a graceful stop: seals everything as it is.
