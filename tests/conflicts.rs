@@ -146,7 +146,7 @@ impl Rig {
     /// What was never published was replaced or removed by the device that wrote it.
     fn check_nothing_written_is_gone(&self) {
         let published = self.world.published();
-        for (u, v) in &self.world.written {
+        for (u, v) in self.world.written.iter().filter(|(_, v)| !v.is_tombstone()) {
             let by_itself = || {
                 let later = |(w, x): (&fleet::Uid, &tcfs::model::Version)| x.device_name == v.device_name && self.world.past(w).contains(u);
                 self.world.written.iter().any(later)
@@ -293,9 +293,9 @@ fn row_13_an_edit_follows_the_rename() {
     row(
         "write f old",
         &[act_checked(&[(ANN, "mv f g; write f new"), (BOB, "write f b")], |r| {
-            let mut contents: Vec<String> = r.devices[ANN].files().into_values().collect();
-            contents.sort();
-            assert_eq!(contents, ["b", "new", "old"]);
+            // Bob's edit follows to `g` if he hears of the move by itself; else it is a conflict at `f`.
+            let shown = text(&r.devices[ANN].files());
+            assert!(["f=new g=b", "f=new f.conflict-bob=b g=old"].contains(&shown.as_str()), "{shown}");
         })],
     );
 }
@@ -339,7 +339,10 @@ fn row_17_directories_moved_into_each_other() {
 
 #[test]
 fn row_18_19_a_directory_keeps_the_name_against_a_file() {
-    row("", &[act(&[(ANN, "mkdir c; write c/x x"), (BOB, "write c F")], "c.conflict-bob=F c/x=x"), act(&[(BOB, "rm c.conflict-bob")], "c/x=x")]);
+    row(
+        "",
+        &[act(&[(ANN, "mkdir c; write c/x x"), (BOB, "write c F")], "c.conflict-bob=F c/x=x"), act(&[(BOB, "rm c.conflict-bob")], "c/x=x")],
+    );
     row("", &[act(&[(ANN, "write c F"), (BOB, "mkdir c; write c/x x")], "c.conflict-ann=F c/x=x")]);
 }
 

@@ -46,9 +46,9 @@ fn one_op(w: &mut World, d: &mut Device, rng: &mut fastrand::Rng, text: &str) {
     let names = d.names();
     let is_dir = |n: &Name| n.target == Target::Path && see(d, n.path.as_str()).unwrap().2;
     let dirs: Vec<String> = names.iter().filter(|(_, n)| is_dir(n)).map(|(s, _)| s.clone()).collect();
-    let files: Vec<String> =
-        names.iter().filter(|(s, n)| n.target == Target::Path && !dirs.contains(s)).map(|(s, _)| s.clone()).collect();
-    let beside: BTreeMap<String, Name> = names.iter().filter(|(_, n)| n.target != Target::Path).map(|(s, n)| (s.clone(), n.clone())).collect();
+    let files: Vec<String> = names.iter().filter(|(s, n)| n.target == Target::Path && !dirs.contains(s)).map(|(s, _)| s.clone()).collect();
+    let beside: BTreeMap<String, Name> =
+        names.iter().filter(|(_, n)| n.target != Target::Path).map(|(s, n)| (s.clone(), n.clone())).collect();
     let parent_ok = |p: &&str| p.rsplit_once('/').is_none_or(|(d, _)| dirs.iter().any(|x| x == d));
     let free: Vec<&str> = PATHS.into_iter().filter(parent_ok).filter(|p| !names.contains_key(*p)).collect();
     let fileable: Vec<&str> = PATHS.into_iter().filter(parent_ok).filter(|p| !dirs.iter().any(|x| x == p)).collect();
@@ -57,7 +57,11 @@ fn one_op(w: &mut World, d: &mut Device, rng: &mut fastrand::Rng, text: &str) {
             let Some(p) = rng.choice(&fileable).copied() else { return };
             let content = [text, text, text, text, "", "same", text, text][k as usize];
             let before = see(d, p);
-            if k >= 6 { d.save(w, p, file(content)) } else { d.write(w, p, file(content)) }
+            if k >= 6 {
+                d.save(w, p, file(content))
+            } else {
+                d.write(w, p, file(content))
+            }
             let after = see(d, p);
             if content == text {
                 assert_eq!(after.as_ref().unwrap().0, Some(format!("F:{content}")), "what was written to {p} is shown");
