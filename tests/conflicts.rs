@@ -5,6 +5,8 @@
 //! same heads and show the same tree, nothing published is lost, applying everything twice changes nothing, and a
 //! restart (writing the state and reading it back) changes nothing.
 
+#![allow(clippy::unwrap_used)]
+
 #[path = "common/fleet.rs"]
 mod fleet;
 

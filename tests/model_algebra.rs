@@ -1,6 +1,8 @@
 //! The algebra of the merge, on random histories of one path: three devices that write over any of the heads they
 //! know, or hear of each other, in any order.
 
+#![allow(clippy::unwrap_used)]
+
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use tcfs::model::entry::merged;
@@ -214,7 +216,7 @@ proptest! {
             prop_assert_eq!(&view(&entry, false, ConflictMode::Auto, id).unwrap(), &auto);
             let own = view(&entry, false, ConflictMode::Interactive, id).unwrap();
             prop_assert_eq!(&view(&entry, false, ConflictMode::Defer, id).unwrap(), &own);
-            let set = |v: &tcfs::model::View| v.visible().cloned().map(|x| (x.vclock.clone(), x.content_id())).collect::<BTreeMap<_, _>>();
+            let set = |v: &tcfs::model::View| v.visible().map(|x| (x.vclock.clone(), x.content_id())).collect::<BTreeMap<_, _>>();
             prop_assert_eq!(set(&own), set(&auto));
             if !own.is_dir && auto.visible().any(|v| v.place().1 == id) {
                 let groups_own = own.shown.unwrap();
