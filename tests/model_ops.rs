@@ -234,6 +234,28 @@ fn equal_by_root_here_and_by_hash_there_is_one_group() {
     assert_eq!(show(&e).accepted.len(), 3);
 }
 
+/// Metadata-only heads with these bytes, clocks, and clocks of the bytes.
+fn metadata_heads(heads: &[(&str, &[(&str, u64)], (&str, u64))]) -> Entry {
+    Entry::of(heads.iter().map(|(text, clock, wrote)| {
+        let (vclock, wrote) = (clock.iter().copied().collect(), [*wrote].into_iter().collect());
+        Version { vclock, wrote, ..create("f", file(text), clock[0].0.trim_end_matches("-1")) }
+    }))
+}
+
+#[test]
+fn heads_that_have_seen_each_others_bytes_hide_neither() {
+    let one_way = metadata_heads(&[("a", &[("ann-1", 2)], ("ann-1", 1)), ("b", &[("bob-1", 2), ("ann-1", 1)], ("bob-1", 1))]);
+    assert_eq!(texts(show(&one_way).visible()), ["F:b"], "b was written with a in view, a without b");
+    let both = metadata_heads(&[("a", &[("ann-1", 2), ("bob-1", 1)], ("ann-1", 1)), ("b", &[("bob-1", 2), ("ann-1", 1)], ("bob-1", 1))]);
+    assert_eq!(texts(show(&both).visible()), ["F:a", "F:b"]);
+    let ring = metadata_heads(&[
+        ("a", &[("ann-1", 2), ("bob-1", 1)], ("ann-1", 1)),
+        ("b", &[("bob-1", 2), ("cat-1", 1)], ("bob-1", 1)),
+        ("c", &[("cat-1", 2), ("ann-1", 1)], ("cat-1", 1)),
+    ]);
+    assert_eq!(texts(show(&ring).visible()), ["F:a", "F:b", "F:c"]);
+}
+
 #[test]
 fn cutting_fills_in_the_version_and_all_that_name_it_as_base() {
     let uncut = FileContent { manifest: Hash::ZERO, size: 1, root: Hash::of(b"token"), chunks: None, hash: None };
