@@ -3,6 +3,8 @@
 //! After each operation its author sees what it did; at rest all devices agree and nothing published is lost.
 //! A failure prints its seed; `SEED=n cargo test --test fleet_random` runs that one alone.
 
+#![allow(clippy::unwrap_used)]
+
 #[path = "common/fleet.rs"]
 mod fleet;
 

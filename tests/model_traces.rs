@@ -1,5 +1,7 @@
 //! Replays recorded fleets, step by step, and compares the trees (`tests/model/generate.py` says where they are from).
 
+#![allow(clippy::unwrap_used)]
+
 #[path = "common/fleet.rs"]
 mod fleet;
 

@@ -36,7 +36,7 @@ m.norm = lambda vs, rules: Heads(plain_norm(vs, rules))
 class Dev(m.Dev):
     """The model's device, recording what is done to it."""
 
-    depth = 0
+    depth, moving_directory, in_conflict = 0, False, ()
 
     def __init__(self, world, name, rules, cm="auto", idx=None):
         super().__init__(world, name, rules, cm, idx)
@@ -71,6 +71,63 @@ class Dev(m.Dev):
         v = local if how == "local" else next(v for v in visible if v is not local)
         b = []
         self.mk(b, p, v.kind, v.content, list(self.E[p]), m.hsh(n.shown), mode=v.mode)
+        self.seal(b)
+
+    def _mv1(self, b, p, sh, group, mode, mtime, dst, tn):
+        """In the move of a directory, the shown head of a conflict keeps its place as its siblings do."""
+        if not self.moving_directory or p not in self.in_conflict:
+            return super()._mv1(b, p, sh, group, mode, mtime, dst, tn)
+        accepted = list(self.E.get(dst, ()))
+        self.mk(b, dst, sh.kind, sh.content, accepted, None, mode=mode, mtime=mtime, filed=sh.filed)
+        self.mk(b, p, "T", "", group, m.hsh(sh), moved_to=dst, wrote=sh.clock)
+
+    def move(self, src, dst, batch):
+        view = self.view()
+        self.in_conflict = {p for p, n in view.items() if n.sibs}
+        name = self.names(view)[src]
+        self.moving_directory = name[1] is None and view[name[0]].isdir
+        m.Dev.mv(self, src, dst, batch)
+
+    def heal(self, tomb):
+        """As the model, but never to a path that this device has itself moved the head from meanwhile."""
+        own = lambda t, h: any(x.kind == "T" and x.dev == self.id and x.moved_to == h for x in self.E.get(t, ()))  # noqa: E731
+        here = self.E.get(tomb.path, ())
+        if tomb not in here:
+            return
+        mine = lambda k: k == self.id or k.startswith(self.id + ".")  # noqa: E731
+        wrote = m.D(tomb.wrote)
+        todo = [
+            (h, tomb.moved_to)
+            for h in here
+            if h.kind != "T"
+            and h.dev == self.id
+            and h.clock != tomb.clock
+            and tomb.wrote
+            and m.ge(h.clock, tomb.wrote)
+            and all(mine(k) or wrote.get(k) == n for k, n in h.clock)
+        ]
+        moved_dir = lambda a: any(x.kind == "T" and x.moved_to and x.base is None for x in self.E.get(a, ()))  # noqa: E731
+        if tomb.base is None:
+            for q in sorted(self.E):
+                if not q.startswith(tomb.path + "/") or any(x.kind == "T" for x in self.E[q]):
+                    continue
+                if next((a for a in m.parents(q) if moved_dir(a)), None) == tomb.path:
+                    todo += [(h, tomb.moved_to + q[len(tomb.path) :]) for h in self.live(q) if h.dev == self.id]
+        b = []
+        for h, t in todo:
+            seen = {h.path}
+            while t not in seen and self.E.get(t) and not self.live(t):
+                onward = [x for x in self.E[t] if x.moved_to]
+                if not onward:
+                    break
+                seen.add(t)
+                t = onward[0].moved_to
+            if t == h.path or t in h.healed or own(t, h.path):
+                continue
+            acc = [x for x in self.E.get(t, ()) if x.kind == "T" or (tomb.base and m.hsh(x) == tomb.base) or m.hsh(x) == m.hsh(h)]
+            self.mk(b, t, h.kind, h.content, acc, tomb.base, mode=h.mode, mtime=h.mtime, healed=h.healed + (h.path,))
+            gone = [h] + [x for x in self.E[h.path] if x.kind == "T"]
+            self.mk(b, h.path, "T", "", gone, m.hsh(h), moved_to=t, wrote=h.clock)
         self.seal(b)
 
     def spans(self):
@@ -179,7 +236,7 @@ class Dev(m.Dev):
         return self.recorded("rmr", m.Dev.rmr, d)
 
     def mv(self, src, dst, batch=None):
-        return self.recorded("mv", lambda s, a, b: m.Dev.mv(s, a, b, batch), src, dst)
+        return self.recorded("mv", lambda s, a, b: s.move(a, b, batch), src, dst)
 
     def save(self, f, content):
         return self.recorded("save", m.Dev.save, f, content)
