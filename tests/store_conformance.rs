@@ -2,6 +2,8 @@
 //!
 //! A new store is run by one line at the end of this file.
 
+#![allow(clippy::unwrap_used)]
+
 #[path = "common/weed.rs"]
 mod weed;
 
