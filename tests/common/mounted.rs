@@ -51,6 +51,7 @@ impl World {
             store: self.store(),
             plain: self.dir.join("plain"),
             env: vec![],
+            mount_args: vec![],
         }
     }
 
@@ -88,12 +89,19 @@ pub struct Setup {
     store: PathBuf,
     plain: PathBuf,
     env: Vec<(String, String)>,
+    mount_args: Vec<String>,
 }
 
 impl Setup {
     /// Adds an environment variable for every command and the daemon.
     pub fn env(mut self, key: &str, value: impl Into<String>) -> Setup {
         self.env.push((key.to_owned(), value.into()));
+        self
+    }
+
+    /// Further arguments of `tcfs mount`.
+    pub fn mount_args(mut self, args: &[&str]) -> Setup {
+        self.mount_args = args.iter().map(|a| a.to_string()).collect();
         self
     }
 
@@ -136,6 +144,7 @@ impl Setup {
         set("RUST_BACKTRACE", "1".to_owned());
         Mounted {
             fault: home.join("fault.json"),
+            mount_args: self.mount_args,
             world: self.world,
             name: self.name,
             state: self.state,
@@ -163,6 +172,7 @@ pub struct Mounted {
     store: PathBuf,
     mnt: PathBuf,
     fault: PathBuf,
+    mount_args: Vec<String>,
     env: Vec<(String, String)>,
     pid: Mutex<Option<i32>>,
 }
@@ -267,7 +277,7 @@ impl Mounted {
     #[track_caller]
     pub fn try_mount(&self) -> Done {
         let dir = self.mnt.display().to_string();
-        run(&mut self.tcfs(&["mount", &dir]), SOON)
+        run(self.tcfs(&["mount", &dir]).args(&self.mount_args), SOON)
     }
 
     /// Mounts, and notes whose daemon it is.
