@@ -16,6 +16,7 @@ pub mod sys;
 pub mod tools;
 pub mod tree;
 pub mod until;
+pub mod writer;
 
 pub use mounted::{Mounted, World};
 pub use until::{until, within};
