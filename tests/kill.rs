@@ -109,7 +109,7 @@ fn checker_of_this_test_sees_every_kind_of_damage() {
         for file in ["big", "small", "log"] {
             let dir = tempfile::tempdir().unwrap();
             let mut writer = Writer::new(dir.path(), fastrand::Rng::with_seed(1)).unwrap();
-            for _ in 0..200 {
+            for _ in 0..80 {
                 writer.step().unwrap();
             }
             writer.check_after_crash("undamaged");

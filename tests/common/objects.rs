@@ -124,6 +124,16 @@ impl Author {
         std::fs::rename(&new, &path).unwrap();
     }
 
+    /// Removes an object.
+    pub fn remove(&self, key: &str) {
+        std::fs::remove_file(self.store.join(key)).unwrap();
+    }
+
+    /// Leaves numbers out of the log.
+    pub fn skip(&mut self, numbers: u64) {
+        self.seq += numbers;
+    }
+
     /// Puts one chunk with these bytes and a manifest for `rel`; returns the `kind` of a file record.
     pub fn file(&self, rel: &str, bytes: &[u8]) -> Value {
         let chunk = blake3::hash(bytes);

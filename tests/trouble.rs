@@ -1,0 +1,604 @@
+//! A store that is away, slow or lies; a disk that is full; objects made by somebody who means harm.
+//!
+//! Throughout: writes go on, what is here can be read, what is not gives an error in finite time, nothing waits that need
+//! not, and everything is published when the store is back.
+#![allow(clippy::unwrap_used)] // a failed call is a failed test
+
+mod common;
+
+use common::objects::{Author, PREFIX, root_of};
+use common::{Mounted, World, cli, image::Image, native, sys, tools, until, within};
+use serde_json::{Value, json};
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// What a read of a stub may take before it must fail.
+const DEADLINE: Duration = Duration::from_secs(90);
+/// What a call may take that has nothing to do with the network.
+const LOCAL: Duration = Duration::from_secs(5);
+
+fn read(p: PathBuf, limit: Duration) -> std::io::Result<Vec<u8>> {
+    within("a read", limit, move || fs::read(p))
+}
+
+/// ann has written `cached` (also read by bob) and `stub`; bob is mounted and has not read `stub`.
+fn pair() -> (Mounted, Mounted) {
+    let w = World::new();
+    let a = w.mount("ann");
+    for f in ["cached", "stub", "stub2"] {
+        let mut bytes = vec![0u8; 3 << 20];
+        fastrand::Rng::with_seed(f.len() as u64).fill(&mut bytes);
+        bytes[..6].copy_from_slice(&f.as_bytes().repeat(6)[..6]);
+        fs::write(a.path(f), &bytes).unwrap();
+    }
+    a.wait();
+    let b = w.device("bob").env("TCFS_READ_TIMEOUT", "5").mount();
+    assert!(fs::read(b.path("cached")).unwrap() == fs::read(a.path("cached")).unwrap());
+    (a, b)
+}
+
+/// With the store in trouble: everything local goes on at local speed.
+#[track_caller]
+fn works_locally(m: &Mounted, round: &str) {
+    let root = m.root().to_owned();
+    let round = round.to_owned();
+    within("local work", LOCAL, move || {
+        let dir = root.join(format!("local-{round}"));
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join("new"), "new").unwrap();
+        fs::rename(dir.join("new"), dir.join("renamed")).unwrap();
+        let mut f = fs::OpenOptions::new().append(true).open(dir.join("renamed")).unwrap();
+        f.write_all(b" and more").unwrap();
+        f.sync_all().unwrap();
+        drop(f);
+        assert_eq!(fs::read(dir.join("renamed")).unwrap(), b"new and more");
+        assert_eq!(fs::read(root.join("cached")).unwrap().len(), 3 << 20);
+        assert_eq!(fs::metadata(root.join("stub")).unwrap().len(), 3 << 20);
+        assert!(fs::read_dir(&root).unwrap().count() >= 3);
+    });
+}
+
+#[test]
+fn store_that_fails_in_any_way_stops_only_what_needs_it() {
+    drive_only!();
+    for (mode, fatal) in [
+        (json!({ "mode": "down" }), true),
+        (json!({ "mode": "status500" }), true),
+        (json!({ "mode": "status503" }), true),
+        (json!({ "mode": "truncate", "only": "get" }), true),
+        (json!({ "mode": "garble", "only": "get" }), true),
+        (json!({ "mode": "slow_ms", "slow_ms": 300 }), false),
+    ] {
+        let name = mode["mode"].as_str().unwrap().to_owned();
+        let (a, b) = pair();
+        b.fault(Some(mode.clone()));
+        works_locally(&b, &name);
+        if fatal {
+            let start = Instant::now();
+            let e = sys::errno(read(b.path("stub"), DEADLINE));
+            assert_eq!(e, libc::EIO, "{name}");
+            println!("{name}: EIO after {:?}", start.elapsed());
+            until("a line in the log about it", LOCAL, || b.log().contains("stub").then_some(()));
+            works_locally(&b, &format!("{name}-again"));
+        } else {
+            assert_eq!(read(b.path("stub"), DEADLINE).unwrap().len(), 3 << 20, "{name}");
+        }
+        let files = fs::read_dir(b.path(format!("local-{name}"))).unwrap().count();
+        assert_eq!(files, 1);
+        // A restart meanwhile changes nothing.
+        b.remount();
+        works_locally(&b, &format!("{name}-restarted"));
+        b.fault(None);
+        assert!(
+            within("a stub when the store is back", DEADLINE, {
+                let p = b.path("stub2");
+                move || until("the stub reads", DEADLINE, || fs::read(&p).ok())
+            })
+            .len()
+                == 3 << 20
+        );
+        assert!(fs::read(b.path("stub")).unwrap() == fs::read(a.path("stub")).unwrap(), "{name}: wrong bytes were kept");
+        b.wait();
+        assert_eq!(b.pending(), 0, "{name}");
+        until("all of it arrives", Duration::from_secs(30), || {
+            (fs::read(a.path(format!("local-{name}-restarted/renamed"))).ok()? == b"new and more").then_some(())
+        });
+        assert_eq!(fs::read(a.path(format!("local-{name}/renamed"))).unwrap(), b"new and more");
+    }
+}
+
+#[test]
+fn store_that_fails_puts_in_any_way_gets_everything_later() {
+    drive_only!();
+    for mode in ["down", "status500", "status503"] {
+        let (a, b) = pair();
+        b.fault(Some(json!({ "mode": mode, "only": "put" })));
+        for i in 0..50 {
+            fs::write(b.path(format!("f{i}")), format!("{i}").repeat(10_000)).unwrap();
+        }
+        assert!(b.pending() > 0, "{mode}: published into a store that takes nothing");
+        // Reading goes on.
+        assert_eq!(fs::read(b.path("stub")).unwrap().len(), 3 << 20);
+        b.kill();
+        b.mount();
+        assert!(b.pending() > 0);
+        b.fault(None);
+        b.wait();
+        for i in 0..50 {
+            let want = format!("{i}").repeat(10_000);
+            until("it arrives", Duration::from_secs(30), || (fs::read_to_string(a.path(format!("f{i}"))).ok()? == want).then_some(()));
+        }
+    }
+}
+
+#[test]
+fn mount_of_a_new_machine_while_the_store_is_away_works_and_catches_up() {
+    drive_only!();
+    let (a, _b) = pair();
+    let c = a.world().device("cyd").off();
+    c.fault(Some(json!({ "mode": "down" })));
+    let start = Instant::now();
+    c.mount();
+    assert!(start.elapsed() < Duration::from_secs(30), "mounting took {:?}", start.elapsed());
+    fs::write(c.path("of-cyd"), "written before it ever saw the store").unwrap();
+    assert!(c.pending() > 0);
+    c.fault(None);
+    until("cyd sees the others' files", Duration::from_secs(60), || c.path("stub").exists().then_some(()));
+    c.wait();
+    until("the others see cyd's file", Duration::from_secs(60), || a.path("of-cyd").exists().then_some(()));
+}
+
+#[test]
+fn store_directory_that_vanishes_and_returns_is_only_an_outage() {
+    drive_only!();
+    let (a, b) = pair();
+    let (here, away) = (a.world().store(), a.world().dir().join("away"));
+    fs::rename(&here, &away).unwrap();
+    works_locally(&b, "vanished");
+    assert_eq!(sys::errno(read(b.path("stub"), DEADLINE)), libc::EIO);
+    // Nobody may have begun a new, empty store in its place.
+    if here.exists() {
+        let made = common::mounted::walk_files(&here);
+        assert!(made.is_empty(), "objects were written into an empty directory: {made:?}");
+        fs::remove_dir_all(&here).unwrap();
+    }
+    fs::rename(&away, &here).unwrap();
+    b.wait();
+    until("all of it arrives", Duration::from_secs(60), || a.path("local-vanished/renamed").exists().then_some(()));
+    assert_eq!(fs::read(b.path("stub")).unwrap().len(), 3 << 20);
+}
+
+#[test]
+fn full_disk_gives_enospc_and_loses_nothing() {
+    tools::need_root("a small disk");
+    let w = World::new();
+    let disk = Image::create("ext4", &w.dir().join("small.img"), 400 << 20, &w.dir().join("small"));
+    let state = disk.root().join("state");
+    fs::create_dir(&state).unwrap();
+    let a = w.device("ann").state(&state).plain(disk.root().join("plain")).mount();
+    // With nothing published, nothing can be given back.
+    a.fault(Some(json!({ "mode": "down" })));
+    let bytes = |i: usize| {
+        let mut b = vec![0u8; 3 << 20];
+        fastrand::Rng::with_seed(i as u64).fill(&mut b);
+        b
+    };
+    let whole = |i: usize, path: PathBuf| -> std::io::Result<()> {
+        let mut f = fs::File::create(path)?;
+        f.write_all(&bytes(i))?;
+        f.sync_all()
+    };
+    let mut kept = vec![];
+    let error = (0..1000).find_map(|i| match whole(i, a.path(format!("f{i}"))) {
+        Ok(()) => {
+            kept.push(i);
+            None
+        }
+        Err(e) => {
+            fs::remove_file(a.path(format!("f{i}"))).unwrap_or_else(|e| panic!("removing on a full disk: {e}"));
+            Some(e)
+        }
+    });
+    assert_eq!(error.expect("the disk is never full").raw_os_error(), Some(libc::ENOSPC));
+    assert!(kept.len() >= 40, "only {} files of 3 MiB on 400 MiB", kept.len());
+    let same = |m: &Mounted, kept: &[usize]| {
+        for i in kept {
+            assert!(fs::read(m.path(format!("f{i}"))).unwrap() == bytes(*i), "f{i} differs");
+        }
+    };
+    same(&a, &kept);
+    // Small things still work or are refused; they do not break.
+    for i in 0..200 {
+        match fs::write(a.path(format!("small{i}")), "small") {
+            Ok(()) => assert_eq!(fs::read(a.path(format!("small{i}"))).unwrap(), b"small"),
+            Err(e) => assert_eq!(e.raw_os_error(), Some(libc::ENOSPC)),
+        }
+    }
+    a.remount();
+    same(&a, &kept);
+    a.kill();
+    a.mount();
+    same(&a, &kept);
+    // Removing gives space back, at once and without the store.
+    for i in kept.drain(..20) {
+        fs::remove_file(a.path(format!("f{i}"))).unwrap();
+    }
+    until("space comes back", Duration::from_secs(30), || whole(2000, a.path("f2000")).ok());
+    kept.push(2000);
+    a.fault(None);
+    a.wait();
+    same(&a, &kept);
+    // Published, it is only a cache: now there is room for more than the disk holds.
+    if !native() {
+        for i in 3000..3150 {
+            until("an evictable cache makes room", Duration::from_secs(60), || whole(i, a.path(format!("f{i}"))).ok());
+            kept.push(i);
+        }
+        a.wait();
+        let b = w.mount("bob");
+        same(&b, &kept);
+    }
+    drop(a);
+}
+
+/// A case: what a hostile device publishes, and the paths that may only give errors.
+struct Hostile {
+    name: &'static str,
+    publish: fn(&mut Author),
+    /// Reading these must fail. They may also not exist.
+    bad: &'static [&'static str],
+}
+
+fn line(a: &Author, path: &str, kind: Value, change: impl FnOnce(&mut Value)) -> String {
+    let mut r = a.record(path, kind);
+    change(&mut r);
+    r.to_string()
+}
+
+fn lie(a: &mut Author, path: &str, bytes: &[u8], change: impl FnOnce(&mut Value)) {
+    let mut kind = a.file(path, bytes);
+    change(&mut kind["file"]);
+    let l = line(a, path, kind, |_| {});
+    a.batch([l]);
+}
+
+fn changed(a: &mut Author, path: &str, change: impl FnOnce(&mut Value)) {
+    let kind = a.file(path, b"content");
+    let l = line(a, path, kind, change);
+    a.batch([l]);
+}
+
+/// A file of one chunk whose object is `object` instead of `bytes`.
+fn chunk_object(a: &mut Author, path: &str, bytes: &[u8], object: Option<&[u8]>) {
+    lie(a, path, bytes, |_| {});
+    let key = format!("{PREFIX}/chunks/{}", blake3::hash(bytes).to_hex());
+    match object {
+        Some(o) => a.put(&key, o),
+        None => a.remove(&key),
+    }
+}
+
+fn bomb() -> Vec<u8> {
+    // 1 GiB of zeros in some 30 KiB.
+    let mut e = zstd::stream::Encoder::new(Vec::new(), 19).unwrap();
+    let zeros = vec![0u8; 1 << 20];
+    for _ in 0..1024 {
+        e.write_all(&zeros).unwrap();
+    }
+    e.finish().unwrap()
+}
+
+const HOSTILE: &[Hostile] = &[
+    Hostile {
+        name: "size larger than its chunks",
+        publish: |a| lie(a, "evil/size", b"12345", |k| k["size"] = json!(10_u64 << 30)),
+        bad: &["evil/size"],
+    },
+    Hostile {
+        name: "size smaller than its chunks",
+        publish: |a| lie(a, "evil/less", b"12345", |k| k["size"] = json!(2)),
+        bad: &["evil/less"],
+    },
+    Hostile {
+        name: "size near the end of the range",
+        publish: |a| lie(a, "evil/huge", b"12345", |k| k["size"] = json!(u64::MAX)),
+        bad: &["evil/huge"],
+    },
+    Hostile {
+        name: "chunk length of 4 GiB",
+        publish: |a| {
+            lie(a, "evil/len", b"abcde", |k| {
+                k["chunks"][0][1] = json!(u32::MAX);
+                k["size"] = json!(u32::MAX)
+            })
+        },
+        bad: &["evil/len"],
+    },
+    Hostile { name: "root of something else", publish: |a| lie(a, "evil/root", b"abcd1", |k| k["root"] = json!(root_of(&[]))), bad: &[] },
+    Hostile {
+        name: "no manifest",
+        publish: |a| {
+            lie(a, "evil/nomanifest", b"abcd2", |k| {
+                k["chunks"] = json!(null);
+                k["manifest"] = json!("ab".repeat(32))
+            })
+        },
+        bad: &["evil/nomanifest"],
+    },
+    Hostile {
+        name: "manifest that is no JSON",
+        publish: |a| {
+            let id = a.manifest("{\"version\": 2, \"file_si");
+            lie(a, "evil/json", b"abcd3", |k| {
+                k["chunks"] = json!(null);
+                k["manifest"] = json!(id)
+            })
+        },
+        bad: &["evil/json"],
+    },
+    Hostile {
+        name: "manifest of another size",
+        publish: |a| {
+            let id = a.manifest(&json!({ "version": 2, "file_hash": "", "file_size": 10_u64 << 30, "chunks": [], "vclock": { "clocks": {} }, "written_by": "x", "written_at": 0, "rel_path": "../../etc/passwd", "mode": 33188, "mtime": [0, 0], "chunk_sizes": [], "root": root_of(&[]), "base": null }).to_string());
+            lie(a, "evil/othersize", b"abcd4", |k| {
+                k["chunks"] = json!(null);
+                k["manifest"] = json!(id)
+            })
+        },
+        bad: &["evil/othersize"],
+    },
+    Hostile {
+        name: "manifest with hashes that are paths",
+        publish: |a| {
+            let id = a.manifest(&json!({ "version": 2, "file_hash": "", "file_size": 5, "chunks": ["../../../../etc/passwd"], "vclock": { "clocks": {} }, "written_by": "x", "written_at": 0, "rel_path": "x", "mode": 33188, "mtime": [0, 0], "chunk_sizes": [5], "root": root_of(&[]), "base": null }).to_string());
+            lie(a, "evil/pathhash", b"abcd5", |k| {
+                k["chunks"] = json!(null);
+                k["manifest"] = json!(id)
+            })
+        },
+        bad: &["evil/pathhash"],
+    },
+    Hostile {
+        name: "chunk missing",
+        publish: |a| chunk_object(a, "evil/missing", b"chunk that is not there", None),
+        bad: &["evil/missing"],
+    },
+    Hostile {
+        name: "chunk with other bytes",
+        publish: |a| chunk_object(a, "evil/other", b"chunk with other bytes", Some(b"surprise, surprise!!!!")),
+        bad: &["evil/other"],
+    },
+    Hostile {
+        name: "chunk cut short",
+        publish: |a| chunk_object(a, "evil/short", b"chunk that was cut short", Some(b"chunk that")),
+        bad: &["evil/short"],
+    },
+    Hostile {
+        name: "chunk that is empty",
+        publish: |a| chunk_object(a, "evil/empty", b"chunk that is empty", Some(b"")),
+        bad: &["evil/empty"],
+    },
+    Hostile {
+        name: "chunk that is a zstd bomb",
+        publish: |a| chunk_object(a, "evil/bomb", b"chunk that is a bomb", Some(&bomb())),
+        bad: &["evil/bomb"],
+    },
+    Hostile { name: "log batch that is a zstd bomb", publish: |a| a.raw_batch(&bomb()), bad: &[] },
+    Hostile { name: "log batch that is no zstd", publish: |a| a.raw_batch(b"this is not a batch"), bad: &[] },
+    Hostile { name: "log batch that is empty", publish: |a| a.raw_batch(b""), bad: &[] },
+    Hostile {
+        name: "log batch cut short",
+        publish: |a| {
+            let k = a.file("evil/cut", b"x");
+            let l = a.record("evil/cut", k).to_string();
+            let z = zstd::encode_all(l.as_bytes(), 1).unwrap();
+            a.raw_batch(&z[..z.len() / 2])
+        },
+        bad: &[],
+    },
+    Hostile { name: "record that is no JSON", publish: |a| a.batch(["{\"v\":1,\"path\":\"evil/half"]), bad: &["evil/half"] },
+    Hostile {
+        name: "record that is no UTF-8",
+        publish: |a| a.raw_batch(&zstd::encode_all(&b"{\"v\":1,\"path\":\"\xff\xfe\"}\n"[..], 1).unwrap()),
+        bad: &[],
+    },
+    Hostile { name: "record of JSON nested deeply", publish: |a| a.batch(["[".repeat(200_000)]), bad: &[] },
+    Hostile { name: "parent directory in a path", publish: |a| changed(a, "x", |r| r["path"] = json!("../escaped-from-drive")), bad: &[] },
+    Hostile {
+        name: "parent directory inside a path",
+        publish: |a| changed(a, "x", |r| r["path"] = json!("evil/../../escaped-from-drive")),
+        bad: &[],
+    },
+    Hostile { name: "absolute path", publish: |a| changed(a, "x", |r| r["path"] = json!("/tmp/escaped-from-drive")), bad: &[] },
+    Hostile { name: "empty path as a file", publish: |a| changed(a, "x", |r| r["path"] = json!("")), bad: &[] },
+    Hostile { name: "path with an empty component", publish: |a| changed(a, "x", |r| r["path"] = json!("evil//x")), bad: &[] },
+    Hostile { name: "path with NUL", publish: |a| changed(a, "x", |r| r["path"] = json!("evil/a\0b")), bad: &[] },
+    Hostile { name: "name of 300 bytes", publish: |a| changed(a, "x", |r| r["path"] = json!("e".repeat(300))), bad: &[] },
+    Hostile {
+        name: "path of 100,000 components",
+        publish: |a| changed(a, "x", |r| r["path"] = json!(vec!["d"; 100_000].join("/"))),
+        bad: &[],
+    },
+    Hostile {
+        name: "move to outside",
+        publish: |a| {
+            let l = line(a, "evil/moved", json!("tombstone"), |r| r["moved_to"] = json!("../../escaped-from-drive"));
+            a.batch([l])
+        },
+        bad: &["evil/moved"],
+    },
+    Hostile {
+        name: "clock at its end",
+        publish: |a| {
+            let id = a.id.clone();
+            changed(a, "evil/clock", |r| {
+                r["vclock"]["clocks"][&id] = json!(u64::MAX);
+                r["wrote"]["clocks"][&id] = json!(u64::MAX)
+            })
+        },
+        bad: &["evil/clock"],
+    },
+    Hostile {
+        name: "clock of zero",
+        publish: |a| {
+            let id = a.id.clone();
+            changed(a, "evil/zero", |r| r["vclock"]["clocks"][&id] = json!(0))
+        },
+        bad: &[],
+    },
+    Hostile {
+        name: "clock with negative counters",
+        publish: |a| {
+            let id = a.id.clone();
+            changed(a, "evil/negative", |r| r["vclock"]["clocks"][&id] = json!(-1))
+        },
+        bad: &["evil/negative"],
+    },
+    Hostile {
+        name: "format of the future",
+        publish: |a| {
+            changed(a, "evil/future", |r| {
+                r["v"] = json!(99);
+                r["kind"] = json!({ "hologram": {} })
+            })
+        },
+        bad: &["evil/future"],
+    },
+    Hostile {
+        name: "kind nobody knows",
+        publish: |a| changed(a, "evil/kind", |r| r["kind"] = json!({ "hologram": {} })),
+        bad: &["evil/kind"],
+    },
+    Hostile { name: "mode of a device", publish: |a| changed(a, "evil/device", |r| r["mode"] = json!(0o020666)), bad: &[] },
+    Hostile {
+        name: "times out of range",
+        publish: |a| {
+            changed(a, "evil/time", |r| {
+                r["mtime"] = json!([i64::MAX, 4_000_000_000_u32]);
+                r["written_at"] = json!(i64::MIN)
+            })
+        },
+        bad: &[],
+    },
+    Hostile {
+        name: "link target of 1 MiB",
+        publish: |a| {
+            let l = line(a, "evil/link", json!({ "symlink": { "target": "x".repeat(1 << 20) } }), |_| {});
+            a.batch([l])
+        },
+        bad: &["evil/link"],
+    },
+    Hostile {
+        name: "link target with NUL",
+        publish: |a| {
+            let l = line(a, "evil/nul", json!({ "symlink": { "target": "a\0b" } }), |_| {});
+            a.batch([l])
+        },
+        bad: &["evil/nul"],
+    },
+    Hostile {
+        name: "attributes that are no base64",
+        publish: |a| changed(a, "evil/attr", |r| r["xattrs"] = json!({ "user.x": "***", "security.capability": "AAAA", "": "" })),
+        bad: &[],
+    },
+    Hostile {
+        name: "file below a file",
+        publish: |a| {
+            let (k, l) = (a.file("evil/f", b"f"), a.file("evil/f/g", b"g"));
+            let lines = [a.record("evil/f", k).to_string(), a.record("evil/f/g", l).to_string()];
+            a.batch(lines)
+        },
+        bad: &[],
+    },
+    Hostile {
+        name: "record of another device",
+        publish: |a| {
+            changed(a, "evil/forged", |r| {
+                r["device_id"] = json!("ann-00000000");
+                r["actor"] = json!("ann-00000000")
+            })
+        },
+        bad: &[],
+    },
+    Hostile {
+        name: "sequence with a hole",
+        publish: |a| {
+            a.skip(5);
+            changed(a, "evil/hole", |_| {})
+        },
+        bad: &["evil/hole"],
+    },
+    Hostile { name: "registry that is garbage", publish: |a| a.put("tcfs-meta/devices.json", b"{\"devices\": [[[["), bad: &[] },
+    Hostile { name: "device object that is garbage", publish: |a| a.put("tcfs-meta/devices/evil-00000000.json", b"\xff\xfe{{{"), bad: &[] },
+    Hostile {
+        name: "device object with a path as id",
+        publish: |a| a.put("tcfs-meta/devices/evil-00000001.json", br#"{"id":"../../x","name":"../..","device_id":"../.."}"#),
+        bad: &[],
+    },
+    Hostile { name: "snapshot that is garbage", publish: |a| a.put(&format!("{PREFIX}/snapshots/evil"), b"not a snapshot"), bad: &[] },
+    Hostile {
+        name: "snapshot without a trailer",
+        publish: |a| {
+            let z = zstd::encode_all(&b"{\"cursors\":{}}\n"[..], 1).unwrap();
+            a.put(&format!("{PREFIX}/snapshots/evil2"), &z)
+        },
+        bad: &[],
+    },
+    Hostile { name: "lease that is garbage", publish: |a| a.put(&format!("{PREFIX}/leases/evil-00000000"), b"\0\0\0"), bad: &[] },
+];
+
+#[test]
+fn hostile_objects_spoil_only_their_own_entries() {
+    drive_only!();
+    let w = World::new();
+    let a = w.mount("ann");
+    fs::write(a.path("good"), "good").unwrap();
+    a.wait();
+    for (i, h) in HOSTILE.iter().enumerate() {
+        // Each its own device: a batch that cannot be read stops only its author.
+        (h.publish)(&mut Author::new(&w.store(), &format!("evil{i}")));
+    }
+    let mut last = Author::new(&w.store(), "zoe");
+    let kind = last.file("good-of-zoe", b"good too");
+    let l = last.record("good-of-zoe", kind).to_string();
+    last.batch([l]);
+    let b = w.device("bob").env("TCFS_READ_TIMEOUT", "5").mount();
+    for m in [&a, &b] {
+        until("an honest device's file arrives", Duration::from_secs(60), || {
+            (fs::read(m.path("good-of-zoe")).ok()? == b"good too").then_some(())
+        });
+        assert_eq!(fs::read(m.path("good")).unwrap(), b"good");
+        for h in HOSTILE {
+            for p in h.bad {
+                let path = m.path(p);
+                let r = within(h.name, DEADLINE, move || fs::read_link(&path).map(drop).or_else(|_| fs::read(&path).map(drop)));
+                assert!(r.is_err(), "{}: {p} could be read", h.name);
+            }
+        }
+        // The whole tree can be walked, and every file in it gives its bytes or an error.
+        cli::sh(m.root(), "find . >/dev/null; find . -type f -size -1000k -exec cat {} + >/dev/null 2>&1 || true", &[]).ok();
+        fs::write(m.path(format!("written-by-{}", m.status()["device"]["name"].as_str().unwrap())), "x").unwrap();
+        m.wait();
+        let doctor = m.cli(&["doctor", "--json"]);
+        assert!([0, 1, 3].contains(&doctor.code), "doctor exited with {}\n{}", doctor.code, doctor.text());
+        assert!(!m.log().contains("panicked"), "something panicked:\n{}", m.log());
+        let (_, peak) = sys::memory(m.pid());
+        assert!(peak < 400 << 20, "peak memory {} MiB", peak >> 20);
+    }
+    until("they still hear each other", Duration::from_secs(30), || {
+        (a.path("written-by-bob").exists() && b.path("written-by-ann").exists()).then_some(())
+    });
+    for escaped in [
+        "/tmp/escaped-from-drive".into(),
+        w.dir().join("escaped-from-drive"),
+        w.dir().join("ann/escaped-from-drive"),
+        w.dir().join("bob/escaped-from-drive"),
+    ] {
+        assert!(!escaped.exists(), "{} was made", escaped.display());
+    }
+    // And once more from a cold start.
+    a.remount();
+    assert_eq!(fs::read(a.path("good-of-zoe")).unwrap(), b"good too");
+}
