@@ -52,6 +52,7 @@ impl World {
             plain: self.dir.join("plain"),
             env: vec![],
             mount_args: vec![],
+            one_core: false,
         }
     }
 
@@ -90,6 +91,7 @@ pub struct Setup {
     plain: PathBuf,
     env: Vec<(String, String)>,
     mount_args: Vec<String>,
+    one_core: bool,
 }
 
 impl Setup {
@@ -102,6 +104,12 @@ impl Setup {
     /// Further arguments of `tcfs mount`.
     pub fn mount_args(mut self, args: &[&str]) -> Setup {
         self.mount_args = args.iter().map(|a| a.to_string()).collect();
+        self
+    }
+
+    /// All its processes share one core, for measurements.
+    pub fn one_core(mut self) -> Setup {
+        self.one_core = true;
         self
     }
 
@@ -145,6 +153,7 @@ impl Setup {
         Mounted {
             fault: home.join("fault.json"),
             mount_args: self.mount_args,
+            one_core: self.one_core,
             world: self.world,
             name: self.name,
             state: self.state,
@@ -173,6 +182,7 @@ pub struct Mounted {
     mnt: PathBuf,
     fault: PathBuf,
     mount_args: Vec<String>,
+    one_core: bool,
     env: Vec<(String, String)>,
     pid: Mutex<Option<i32>>,
 }
@@ -212,7 +222,10 @@ impl Mounted {
     /// The command `tcfs args…` in this machine's environment and nobody else's.
     pub fn tcfs(&self, args: &[&str]) -> Command {
         let program = std::env::var_os("TCFS_TEST_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_tcfs").into());
-        let mut cmd = Command::new(program);
+        let mut cmd = Command::new(if self.one_core { "taskset".as_ref() } else { program.as_os_str() });
+        if self.one_core {
+            cmd.args(["-c", "0"]).arg(&program);
+        }
         for (k, _) in std::env::vars_os() {
             let k = k.to_string_lossy().into_owned();
             if (k.starts_with("TCFS_") || k.starts_with("XDG_") || k.starts_with("AWS_")) && k != "TCFS_LOG" {
@@ -280,11 +293,11 @@ impl Mounted {
         run(self.tcfs(&["mount", &dir]).args(&self.mount_args), SOON)
     }
 
-    /// Mounts, and notes whose daemon it is.
+    /// Mounts, and notes whose daemon it is. Returns how long `tcfs mount` took.
     #[track_caller]
-    pub fn mount(&self) {
+    pub fn mount(&self) -> Duration {
         if native() {
-            return;
+            return Duration::ZERO;
         }
         let done = self.try_mount();
         assert!(done.code == 0, "tcfs mount exited with {}\n{}\n--- log\n{}", done.code, done.text(), self.log_tail());
@@ -292,6 +305,7 @@ impl Mounted {
         let s = self.status();
         let pid = s["pid"].as_i64().unwrap_or_else(|| panic!("no pid in {s}"));
         *self.pid.lock().unwrap() = Some(pid as i32);
+        done.took
     }
 
     /// Unmounts and waits until the daemon is gone.
