@@ -39,7 +39,7 @@ fn one_byte_changed_in_a_large_stub_moves_few_chunks_and_little_memory() {
     let (_, peak) = sys::memory(a.pid());
     assert!(peak < 200 * MIB, "publishing took {} MiB of memory", peak / MIB);
 
-    let b = w.device("bob").env("TCFS_READ_AHEAD", "0").mount();
+    let b = w.mount("bob");
     assert_eq!(fs::metadata(b.path("huge")).unwrap().len(), size);
     let mut watch = Watch::chunks(&w.store());
     let (mut moved, mut changes) = (vec![], vec![]);
@@ -181,4 +181,27 @@ fn records_written_by_hand_have_the_format_of_the_program() {
         let version: tcfs::model::version::Version = serde_json::from_value(record.clone()).unwrap_or_else(|e| panic!("{record}: {e}"));
         assert_eq!(serde_json::to_value(&version).unwrap(), record);
     }
+}
+
+/// The counter of chunks sees each read and each put once, also in directories made later.
+#[test]
+fn watch_counts_chunks_read_and_put() {
+    let dir = tempfile::tempdir().unwrap();
+    let zoe = Author::new(dir.path(), "zoe");
+    zoe.file("a", b"one");
+    let mut watch = Watch::chunks(dir.path());
+    let path = |bytes: &[u8]| {
+        let hash = blake3::hash(bytes).to_hex();
+        dir.path().join(format!("default/chunks/{}/{hash}", &hash[..2]))
+    };
+    assert_eq!(watch.take(), Default::default());
+    assert!(fs::metadata(path(b"one")).is_ok());
+    assert_eq!(watch.take(), Default::default(), "asking whether a chunk exists is not fetching it");
+    fs::read(path(b"one")).unwrap();
+    fs::read(path(b"one")).unwrap();
+    zoe.file("b", b"two");
+    let (read, put) = watch.take();
+    assert_eq!((read.len(), put.len()), (1, 1));
+    fs::read(path(b"two")).unwrap();
+    assert_eq!(watch.take().0.len(), 1);
 }

@@ -34,7 +34,7 @@ fn pair() -> (Mounted, Mounted) {
         fs::write(a.path(f), &bytes).unwrap();
     }
     a.wait();
-    let b = w.device("bob").env("TCFS_READ_TIMEOUT", "5").mount();
+    let b = w.device("bob").env("TCFS_TEST_READ_DEADLINE_MS", "5000").mount();
     assert!(fs::read(b.path("cached")).unwrap() == fs::read(a.path("cached")).unwrap());
     (a, b)
 }
@@ -63,18 +63,20 @@ fn works_locally(m: &Mounted, round: &str) {
 #[test]
 fn store_that_fails_in_any_way_stops_only_what_needs_it() {
     drive_only!();
-    for (mode, fatal) in [
-        (json!({ "mode": "down" }), true),
-        (json!({ "mode": "status500" }), true),
-        (json!({ "mode": "status503" }), true),
-        (json!({ "mode": "truncate", "only": "get" }), true),
-        (json!({ "mode": "garble", "only": "get" }), true),
-        (json!({ "mode": "slow_ms", "slow_ms": 300 }), false),
+    for (name, mode, fatal) in [
+        ("down", json!({ "mode": "down" }), true),
+        ("status500", json!({ "mode": "status500" }), true),
+        ("timeout", json!({ "mode": "timeout" }), true),
+        ("hang", json!({ "mode": "hang" }), true),
+        ("unauthorized", json!({ "mode": "unauthorized" }), true),
+        ("missing", json!({ "mode": "missing", "only": "get", "prefix": "default/chunks/" }), true),
+        ("truncate", json!({ "mode": "truncate", "only": "get" }), true),
+        ("garble", json!({ "mode": "garble", "only": "get" }), true),
+        ("slow", json!({ "mode": { "slow_ms": 300 } }), false),
     ] {
-        let name = mode["mode"].as_str().unwrap().to_owned();
         let (a, b) = pair();
         b.fault(Some(mode.clone()));
-        works_locally(&b, &name);
+        works_locally(&b, name);
         if fatal {
             let start = Instant::now();
             let e = sys::errno(read(b.path("stub"), DEADLINE));
@@ -112,18 +114,19 @@ fn store_that_fails_in_any_way_stops_only_what_needs_it() {
 #[test]
 fn store_that_fails_puts_in_any_way_gets_everything_later() {
     drive_only!();
-    for mode in ["down", "status500", "status503"] {
+    for mode in ["down", "status500", "timeout", "no_space", "lost_ack"] {
         let (a, b) = pair();
         b.fault(Some(json!({ "mode": mode, "only": "put" })));
         for i in 0..50 {
             fs::write(b.path(format!("f{i}")), format!("{i}").repeat(10_000)).unwrap();
         }
-        assert!(b.pending() > 0, "{mode}: published into a store that takes nothing");
+        // Where only the answer is lost, the objects are there, and reading them back may have shown it.
+        assert!(b.pending() > 0 || mode == "lost_ack", "{mode}: published into a store that takes nothing");
         // Reading goes on.
         assert_eq!(fs::read(b.path("stub")).unwrap().len(), 3 << 20);
         b.kill();
         b.mount();
-        assert!(b.pending() > 0);
+        assert!(b.pending() > 0 || mode == "lost_ack", "{mode}: forgotten by a restart");
         b.fault(None);
         b.wait();
         for i in 0..50 {
@@ -551,7 +554,6 @@ const HOSTILE: &[Hostile] = &[
 
 #[test]
 fn hostile_objects_spoil_only_their_own_entries() {
-    drive_only!();
     let w = World::new();
     let a = w.mount("ann");
     fs::write(a.path("good"), "good").unwrap();
@@ -560,11 +562,12 @@ fn hostile_objects_spoil_only_their_own_entries() {
         // Each its own device: a batch that cannot be read stops only its author.
         (h.publish)(&mut Author::new(&w.store(), &format!("evil{i}")));
     }
+    drive_only!();
     let mut last = Author::new(&w.store(), "zoe");
     let kind = last.file("good-of-zoe", b"good too");
     let l = last.record("good-of-zoe", kind).to_string();
     last.batch([l]);
-    let b = w.device("bob").env("TCFS_READ_TIMEOUT", "5").mount();
+    let b = w.device("bob").env("TCFS_TEST_READ_DEADLINE_MS", "5000").mount();
     for m in [&a, &b] {
         until("an honest device's file arrives", Duration::from_secs(60), || {
             (fs::read(m.path("good-of-zoe")).ok()? == b"good too").then_some(())

@@ -266,7 +266,11 @@ impl Mounted {
     /// Versions not yet in the store's log, as status counts them; 0 natively.
     #[track_caller]
     pub fn pending(&self) -> u64 {
-        if native() { 0 } else { pending_of(&self.status()) }
+        if native() {
+            return 0;
+        }
+        let s = self.status();
+        s["pending"].as_u64().unwrap_or_else(|| panic!("no pending in {s}"))
     }
 
     /// Process id of the daemon.
@@ -347,10 +351,10 @@ impl Mounted {
         until("the killed daemon is gone", SOON, || (!sys::alive(pid)).then_some(()));
     }
 
-    /// Sets or ends a fault of the store; the daemon reads the file again when it changes.
+    /// Sets or ends a fault of the store (`store::fault` says which there are); the daemon reads the file again when it changes.
     pub fn fault(&self, what: Option<Value>) {
         let new = self.fault.with_extension("new");
-        std::fs::write(&new, what.unwrap_or_else(|| serde_json::json!({ "mode": "none" })).to_string()).unwrap();
+        std::fs::write(&new, what.map_or_else(String::new, |w| w.to_string())).unwrap();
         std::fs::rename(&new, &self.fault).unwrap();
     }
 
@@ -405,19 +409,6 @@ impl Drop for Mounted {
                 sys::detach(&self.mnt);
             }
         }
-    }
-}
-
-/// The number of unpublished versions in a status object, which may give it plain or by kind.
-#[track_caller]
-pub fn pending_of(status: &Value) -> u64 {
-    match &status["pending"] {
-        Value::Number(n) => n.as_u64().unwrap(),
-        Value::Object(o) => {
-            let named = ["versions", "files", "count", "total"].iter().find_map(|k| o.get(*k).and_then(Value::as_u64));
-            named.unwrap_or_else(|| o.values().filter_map(Value::as_u64).sum())
-        }
-        other => panic!("status has no number under pending: {other}"),
     }
 }
 

@@ -5,7 +5,6 @@
 use rustix::fs::inotify;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::collections::HashMap;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -27,73 +26,65 @@ fn is_temporary(p: &Path) -> bool {
     p.file_name().is_none_or(|n| n.to_string_lossy().starts_with('.') || n.to_string_lossy().contains("tmp"))
 }
 
-/// Counts which chunk objects are read from and put into a store while it lives, by watching the directories.
+/// Counts which chunk objects are read from and put into a store while it lives: reads by watching the directories, puts by
+/// comparing listings.
 pub struct Watch {
     fd: OwnedFd,
-    root: PathBuf,
-    dirs: HashMap<i32, PathBuf>,
-    read: BTreeSet<String>,
-    put: BTreeSet<String>,
+    store: PathBuf,
+    known: BTreeSet<String>,
 }
 
 impl Watch {
     /// Watches from now on.
     pub fn chunks(store: &Path) -> Watch {
         let fd = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC).unwrap();
-        let root = store.join(PREFIX).join("chunks");
-        let mut w = Watch { fd, root, dirs: HashMap::new(), read: BTreeSet::new(), put: BTreeSet::new() };
+        let mut w = Watch { fd, store: store.to_owned(), known: BTreeSet::new() };
         w.add_directories();
+        w.known = w.list();
         w
     }
 
-    fn add_directories(&mut self) {
-        let mut todo = vec![self.root.clone()];
+    fn list(&self) -> BTreeSet<String> {
+        chunk_files(&self.store).iter().map(|p| p.file_name().unwrap().to_string_lossy().into_owned()).collect()
+    }
+
+    fn add_directories(&self) {
+        let mut todo = vec![self.store.join(PREFIX).join("chunks")];
         while let Some(d) = todo.pop() {
-            let mask = inotify::WatchFlags::OPEN | inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::CREATE;
-            let wd = inotify::add_watch(&self.fd, &d, mask).unwrap_or_else(|e| panic!("watching {}: {e}", d.display()));
-            self.dirs.insert(wd, d.clone());
+            // Watching a directory again changes nothing.
+            inotify::add_watch(&self.fd, &d, inotify::WatchFlags::OPEN).unwrap_or_else(|e| panic!("watching {}: {e}", d.display()));
             todo.extend(std::fs::read_dir(d).unwrap().flatten().filter(|e| e.file_type().unwrap().is_dir()).map(|e| e.path()));
         }
     }
 
-    fn drain(&mut self) {
+    fn opened(&self) -> BTreeSet<String> {
         let mut buf = [MaybeUninit::<u8>::uninit(); 65536];
-        let mut new_directory = false;
         let mut reader = inotify::Reader::new(&self.fd, &mut buf);
+        let mut names = BTreeSet::new();
         loop {
             let event = match reader.next() {
                 Ok(e) => e,
-                Err(rustix::io::Errno::AGAIN) => break,
+                Err(rustix::io::Errno::AGAIN) => return names,
                 Err(e) => panic!("reading inotify events: {e}"),
             };
-            let flags = event.events();
-            assert!(!flags.contains(inotify::ReadFlags::QUEUE_OVERFLOW), "too many events between two looks");
-            let Some(name) = event.file_name() else { continue };
-            let name = name.to_string_lossy().into_owned();
-            if flags.contains(inotify::ReadFlags::ISDIR) {
-                new_directory |= flags.contains(inotify::ReadFlags::CREATE);
-                continue;
+            assert!(!event.events().contains(inotify::ReadFlags::QUEUE_OVERFLOW), "too many events between two looks");
+            let name = event.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+            if name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit()) {
+                names.insert(name);
             }
-            if name.len() < 60 || !name.bytes().all(|b| b.is_ascii_hexdigit()) {
-                continue;
-            }
-            if flags.contains(inotify::ReadFlags::OPEN) {
-                self.read.insert(name);
-            } else {
-                self.put.insert(name);
-            }
-        }
-        if new_directory {
-            self.add_directories();
         }
     }
 
     /// (fetched, put): names of distinct chunks since the last call. A chunk just put is not also counted as fetched
     /// when its writer opens it again.
     pub fn take(&mut self) -> (BTreeSet<String>, BTreeSet<String>) {
-        self.drain();
-        let put = std::mem::take(&mut self.put);
-        let read = std::mem::take(&mut self.read).into_iter().filter(|n| !put.contains(n)).collect();
+        let read = self.opened();
+        let now = self.list();
+        let put: BTreeSet<String> = now.difference(&self.known).cloned().collect();
+        let read = read.difference(&put).cloned().collect();
+        self.known = now;
+        self.add_directories();
+        // Directories were listed, which opens no chunk; what came meanwhile counts next time.
         (read, put)
     }
 }
@@ -115,9 +106,17 @@ impl Author {
         Author { store: store.to_owned(), id, name: name.to_owned(), seq: 0 }
     }
 
+    /// Where an object lies: a name of 64 digits has a directory of its first two.
+    fn path(&self, key: &str) -> PathBuf {
+        match key.rsplit_once('/') {
+            Some((dir, name)) if name.len() == 64 => self.store.join(dir).join(&name[..2]).join(name),
+            _ => self.store.join(key),
+        }
+    }
+
     /// Puts an object.
     pub fn put(&self, key: &str, body: &[u8]) {
-        let path = self.store.join(key);
+        let path = self.path(key);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         let new = path.with_file_name(".new-from-test");
         std::fs::write(&new, body).unwrap();
@@ -126,7 +125,7 @@ impl Author {
 
     /// Removes an object.
     pub fn remove(&self, key: &str) {
-        std::fs::remove_file(self.store.join(key)).unwrap();
+        std::fs::remove_file(self.path(key)).unwrap();
     }
 
     /// Leaves numbers out of the log.

@@ -79,7 +79,7 @@ fn holes_and_data_are_found() {
     let data = sys::seek(&f, 0, libc::SEEK_DATA).unwrap();
     assert!(data <= 4 << 20, "data at {data}, but it begins at 4 MiB");
     let hole = sys::seek(&f, 4 << 20, libc::SEEK_HOLE).unwrap();
-    assert!(hole >= (4 << 20) + 65536 && hole <= 16 << 20, "hole at {hole}");
+    assert!(((4 << 20) + 65536..=16 << 20).contains(&hole), "hole at {hole}");
     assert_eq!(sys::errno(sys::seek(&f, 16 << 20, libc::SEEK_DATA)), libc::ENXIO);
     assert_eq!(sys::errno(sys::seek(&f, 17 << 20, libc::SEEK_HOLE)), libc::ENXIO);
     // A drive that knows its holes says so; one that does not would make every copy of a sparse file a full one.

@@ -66,7 +66,7 @@ fn large_directory_lists_every_stable_entry_once_while_others_come_and_go() {
             while !stop.load(Ordering::Relaxed) {
                 let p = dir.join(format!("coming-{}", done % 500));
                 fs::write(&p, "x").unwrap();
-                if done % 3 == 0 {
+                if done.is_multiple_of(3) {
                     fs::rename(&p, dir.join(format!("going-{}", done % 500))).unwrap();
                 } else {
                     fs::remove_file(&p).unwrap();
