@@ -57,6 +57,7 @@ impl World {
     }
 
     /// A machine with its drive mounted.
+    #[track_caller]
     pub fn mount(self: &Arc<World>, name: &str) -> Mounted {
         self.device(name).mount()
     }
@@ -190,6 +191,7 @@ pub struct Mounted {
 impl Mounted {
     /// One machine on a store of its own.
     #[allow(clippy::new_without_default)] // it starts a daemon; nothing to be had by default
+    #[track_caller]
     pub fn new() -> Mounted {
         World::new().mount("ann")
     }
