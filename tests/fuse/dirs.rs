@@ -151,7 +151,7 @@ fn remount_keeps_everything_inode_numbers_too() {
 }
 
 #[test]
-fn the_drive_may_be_used_while_it_is_mounted_by_a_second_name_of_the_world() {
+fn second_machine_on_the_same_store_lists_the_same() {
     // A second machine on the same store is another mount with its own numbers; both list the same.
     let w = World::new();
     let a = w.mount("ann");
