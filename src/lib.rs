@@ -1,5 +1,6 @@
 //! tcfs: one drive for a fleet of machines.
 
+pub mod cli;
 pub mod clock;
 pub mod content;
 pub mod daemon;

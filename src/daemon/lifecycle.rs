@@ -56,7 +56,6 @@ async fn start(config: &Config, launch: &Launch, stays: bool) -> Result<Client> 
     if let Some(dir) = startup.parent() {
         std::fs::create_dir_all(dir).doing(|| format!("making {}", dir.display()))?;
     }
-    // The shell's own working directory and terminal are none of the daemon's business.
     let out = std::fs::OpenOptions::new()
         .write(true)
         .create(true)
@@ -70,13 +69,8 @@ async fn start(config: &Config, launch: &Launch, stays: bool) -> Result<Client> 
     if !stays {
         command.arg("--until-unmounted");
     }
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(out)
-        .stderr(err)
-        .current_dir("/")
-        .spawn()
-        .doing(|| format!("starting the daemon ({})", launch.exe.display()))?;
+    let mut child =
+        command.stdin(Stdio::null()).stdout(out).stderr(err).spawn().doing(|| format!("starting the daemon ({})", launch.exe.display()))?;
     let deadline = Instant::now() + STARTING;
     let mut ended: Option<(ExitStatus, Instant)> = None;
     loop {
@@ -293,11 +287,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_is_started_with_the_flags_of_the_caller_in_a_directory_that_blocks_nothing() {
+    async fn it_is_started_with_the_flags_of_the_caller() {
         let tmp = tempfile::tempdir().unwrap();
         let config = config_in(tmp.path());
-        let e = ensure(&config, &launch(tmp.path(), "echo \"$* in $(pwd)\"; exit 3"), false).await.err().unwrap();
-        assert!(e.hint_text().unwrap().contains("--flag --json daemon run --detached --until-unmounted in /"), "{e:?}");
+        let e = ensure(&config, &launch(tmp.path(), "echo \"$*\"; exit 3"), false).await.err().unwrap();
+        assert!(e.hint_text().unwrap().contains("--flag --json daemon run --detached --until-unmounted"), "{e:?}");
     }
 
     #[tokio::test]

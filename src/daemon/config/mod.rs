@@ -193,17 +193,21 @@ pub struct Config {
 }
 
 impl Config {
-    /// Loads from `sources`, reading the config file.
-    pub fn load(sources: &Sources) -> Result<Config> {
-        let given_state = given_state(sources)?;
+    /// The config file that is read, none where there is no home, and whether it must exist.
+    pub fn file_of(sources: &Sources) -> Result<(Option<PathBuf>, bool)> {
         let named = match &sources.config_file {
             Some(f) => Some(f.clone()),
             None => sources.var("TCFS_CONFIG").map(PathBuf::from),
         };
-        let (path, must_exist) = match named {
+        Ok(match named {
             Some(f) => (Some(paths::normalize(&sources.cwd.join(f))), true),
-            None => (paths::default_config_file(given_state.as_deref(), sources.platform, &sources.env), false),
-        };
+            None => (paths::default_config_file(given_state(sources)?.as_deref(), sources.platform, &sources.env), false),
+        })
+    }
+
+    /// Loads from `sources`, reading the config file.
+    pub fn load(sources: &Sources) -> Result<Config> {
+        let (path, must_exist) = Config::file_of(sources)?;
         let text = match &path {
             None => None,
             Some(p) => match std::fs::read_to_string(p) {
