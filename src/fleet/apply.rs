@@ -80,14 +80,14 @@ impl Fleet {
         let me = self.me().id.clone();
         let cursors = self.cursors()?;
         let devices: BTreeSet<&String> = known.devices.iter().chain(cursors.keys()).filter(|d| **d != me).collect();
-        let pulls = stream::iter(devices.into_iter().map(|d| {
+        let mut pulls = Vec::new();
+        for d in devices {
             let from = cursors.get(d).copied().unwrap_or(0);
             let last = known.revoked.get(d).map_or(u64::MAX, |r| r.revoked_after);
             let listed = known.listed.get(d).copied().unwrap_or(0);
-            // Boxed: the compiler cannot see through nested closures that the future may move between threads.
-            async move { (d.clone(), self.pull(d, from, last, listed).await) }.boxed()
-        }));
-        let pulled: Vec<(String, Pulled)> = pulls.buffer_unordered(DEVICES).collect().await;
+            pulls.push(async move { (d.clone(), self.pull(d, from, last, listed).await) }.boxed());
+        }
+        let pulled: Vec<(String, Pulled)> = stream::iter(pulls).buffer_unordered(DEVICES).collect().await;
         let mut out = CaughtUp::default();
         let mut failed = None;
         for (device, p) in pulled {
