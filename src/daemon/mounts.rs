@@ -352,8 +352,9 @@ pub fn busy(mountpoint: &Path, users: &[User]) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use crate::daemon::pathargs::real_parent;
     use std::fs;
     use std::os::unix::fs::symlink;
 
@@ -446,6 +447,51 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(found.iter().any(|u| u.pid == child.id() && u.how == "works in it"), "{found:?}");
+    }
+
+    /// A FUSE mount that nobody serves: while the descriptor is open it hangs, then it is dead. None for users.
+    #[cfg(target_os = "linux")]
+    pub(in crate::daemon) fn unserved(at: &Path) -> Option<fs::File> {
+        use std::os::fd::AsRawFd;
+        if !rustix::process::getuid().is_root() {
+            eprintln!("skipped: only root can make such a mount");
+            return None;
+        }
+        // Not `create_dir_all`: that would look at a mount that is there already.
+        let _ = fs::create_dir(at);
+        let device = fs::OpenOptions::new().read(true).write(true).open("/dev/fuse").unwrap();
+        let data = format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd());
+        let data = std::ffi::CString::new(data).unwrap();
+        rustix::mount::mount("tcfs", at, FS_TYPE, rustix::mount::MountFlags::empty(), data.as_c_str()).unwrap();
+        Some(device)
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn what_dead_daemons_left_is_cleaned_up_even_twice() {
+        let tmp = tempfile::tempdir().unwrap();
+        let at = tmp.path().canonicalize().unwrap().join("m nt");
+        let (Some(first), Some(second)) = (unserved(&at), unserved(&at)) else { return };
+        drop((first, second));
+        assert_eq!(probe(&at), Answer::Dead);
+        assert_eq!(real_parent(&at), at);
+        assert!(clean_stale(&at).unwrap());
+        assert_eq!((ours_at(&at), probe(&at), clean_stale(&at).unwrap()), (None, Answer::Alive, false));
+        assert_eq!(prepare_mountpoint(&at, &[]).unwrap(), at);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_mount_that_hangs_is_told_and_taken_away_within_the_deadline() {
+        let tmp = tempfile::tempdir().unwrap();
+        let at = tmp.path().canonicalize().unwrap().join("m");
+        let Some(_device) = unserved(&at) else { return };
+        let began = Instant::now();
+        assert_eq!(probe(&at), Answer::Hangs);
+        assert!(!clean_stale(&at).unwrap(), "a mount that may come back was taken away");
+        detach(&at).unwrap();
+        assert_eq!((ours_at(&at), probe(&at)), (None, Answer::Alive));
+        assert!(began.elapsed() < ANSWER * 5, "{:?}", began.elapsed());
     }
 
     #[test]

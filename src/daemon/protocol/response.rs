@@ -138,6 +138,8 @@ pub struct Status {
     pub version: String,
     /// When it started.
     pub started_at: i64,
+    /// It goes on when nothing is mounted.
+    pub stays: bool,
     /// This machine; none before enrolment.
     pub device: Option<DeviceRef>,
     /// URL of the store, without secrets.
