@@ -2,6 +2,8 @@
 //!
 //! Each test has a home, a state directory and an environment of its own.
 
+#![allow(clippy::unwrap_used)] // a test ends where something is not as it must be
+
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Output};

@@ -47,16 +47,9 @@ pub fn sources(global: &Global) -> Sources {
 
 impl Ctx {
     /// Loads the configuration.
-    pub fn new(global: &Global, out: Output) -> Result<Ctx, (Output, Error)> {
-        let load = || {
-            let config = Config::load(&sources(global))?;
-            let exe = std::env::current_exe().doing(|| "finding this program")?;
-            Ok((config, exe))
-        };
-        let (config, exe) = match load() {
-            Ok(v) => v,
-            Err(e) => return Err((out, e)),
-        };
+    pub fn load(global: &Global) -> Result<(Config, Launch)> {
+        let config = Config::load(&sources(global))?;
+        let exe = std::env::current_exe().doing(|| "finding this program")?;
         // What was given as a flag is handed on as it was understood here: absolute.
         let mut flags: Vec<OsString> = Vec::new();
         if let (Some(_), Some(file)) = (&global.config, &config.file_path) {
@@ -68,7 +61,7 @@ impl Ctx {
         if global.store.is_some() {
             flags.extend(["--store".into(), config.store.to_string().into()]);
         }
-        Ok(Ctx { config: Arc::new(config), out, launch: Launch { exe, flags } })
+        Ok((config, Launch { exe, flags }))
     }
 
     /// The running daemon; `NoDaemon` without one.

@@ -328,10 +328,10 @@ mod tests {
         let Some(device) = unserved(&at) else { return };
         let e = un(false).await.unwrap_err();
         assert!(e.kind() == Kind::NoDaemon && mounts::ours_at(&at).is_some(), "{e:?}");
-        assert_eq!(un(true).await.unwrap().mountpoints, [at.clone()]);
+        assert_eq!(un(true).await.unwrap().mountpoints, std::slice::from_ref(&at));
         assert!(mounts::ours_at(&at).is_none());
         drop((device, unserved(&at)));
-        assert_eq!(un(false).await.unwrap().mountpoints, [at.clone()]);
+        assert_eq!(un(false).await.unwrap().mountpoints, std::slice::from_ref(&at));
         assert!(mounts::ours_at(&at).is_none());
     }
 
