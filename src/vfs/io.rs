@@ -153,7 +153,7 @@ impl Vfs {
                 st.size = m.len();
                 st.mtime = st.mtime.max(mtime);
                 st.wgen += 1;
-                st.stale_row = true;
+                (st.stale_row, st.stale_attr) = (true, true);
                 st.last_write = std::time::Instant::now();
             }
             st.have = RangeSet::of(0..st.size);
@@ -169,10 +169,12 @@ impl Vfs {
             let mut st = h.node.st.lock();
             let end = off.saturating_add(len as u64).min(st.size);
             let len = end.saturating_sub(off) as usize;
+            // First the file, which tells whether it is still there.
+            let file = self.local_file(&h.node, &mut st)?;
             if len > 0 && !st.is_here(off..end) {
                 (None, false, st.size)
             } else {
-                (Some(ReadNow { file: self.local_file(&h.node, &mut st)?, len }), st.is_whole(), st.size)
+                (Some(ReadNow { file, len }), st.is_whole(), st.size)
             }
         };
         if !whole {
@@ -206,12 +208,8 @@ impl Vfs {
         let file = self.local_file(node, &mut st)?;
         let was = st.size;
         file.write_all_at(data, off).doing(|| format!("writing the local bytes of inode {}", node.ino))?;
-        if off > was {
-            // The gap reads as zeros, which no published version has there.
-            st.have.insert(was..off);
-            st.dirty.insert(was..off);
-        }
-        self.after_change(node, &mut st, off..end)?;
+        // A gap before it reads as zeros, which the published version may not have there.
+        self.after_change(node, &mut st, off.min(was)..end)?;
         Ok(data.len())
     }
 
@@ -349,11 +347,9 @@ impl Vfs {
                 break;
             }
         }
-        if off_out > was {
-            st.have.insert(was..off_out);
-            st.dirty.insert(was..off_out);
+        if b > off_out {
+            self.after_change(&dst.node, &mut st, off_out.min(was)..b)?;
         }
-        self.after_change(&dst.node, &mut st, off_out..b)?;
         Ok(b - off_out)
     }
 
@@ -380,7 +376,7 @@ impl Vfs {
         let (file, wgen) = {
             let mut st = node.st.lock();
             self.absorb(&mut st)?;
-            if st.unsynced_boot == 0 && !st.stale_row {
+            if st.unsynced_boot == 0 && !st.stale_row && !st.stale_attr {
                 drop(st);
                 return self.sync();
             }
@@ -426,9 +422,6 @@ impl Vfs {
         }
         let sealed = if last_writer { self.after_last_writer(&node) } else { Ok(()) };
         self.unhold(&node);
-        if node.gone.load(Ordering::Acquire) {
-            self.orphaned(node.ino);
-        }
         sealed
     }
 

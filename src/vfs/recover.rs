@@ -5,6 +5,7 @@
 //! back, the path shows what it showed before, and what was found lies in `recovered/`.
 
 use super::Vfs;
+use super::node::Node;
 use crate::error::{IoContext, Result};
 use crate::model::entry::Entry;
 use crate::model::ranges::RangeSet;
@@ -13,6 +14,8 @@ use crate::state::db::prefix_end;
 use crate::state::rows::*;
 use crate::state::{Ns, Scan, Tree};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Meta key: set while the last stop was graceful and everything was synced.
 const CLEAN: &str = "clean_stop";
@@ -42,11 +45,25 @@ impl Vfs {
             }
             from = last + 1;
         }
-        self.take_back_unstable(clean)?;
+        // Nothing is sealed or taken back below a directory whose move is not written out.
+        self.drain_moves()?;
         let open: Vec<(u64, ())> = self.replica.read(|r| r.scan_int(Tree::Unsealed, 0, u64::MAX, usize::MAX))?;
+        let mut held = Vec::new();
         for (ino, ()) in open {
-            self.seal_found(ino)?;
+            if self.replica.read(|r| r.get::<Inode>(Tree::Inode, ino))?.is_none_or(|i| i.links.is_empty()) {
+                self.replica.db().write(|t| t.del(Tree::Unsealed, ino))?;
+                continue;
+            }
+            // All of them keep their names while the first is sealed.
+            let node = self.hold(ino)?;
+            node.unsealed.store(true, Ordering::Release);
+            held.push(node);
         }
+        self.take_back_unstable(clean)?;
+        for node in &held {
+            self.seal_found(node)?;
+        }
+        held.iter().for_each(|n| self.unhold(n));
         Ok(())
     }
 
@@ -146,12 +163,14 @@ impl Vfs {
     }
 
     /// Seals what a crash left open.
-    fn seal_found(&self, ino: u64) -> Result<()> {
-        let inode: Option<Inode> = self.replica.read(|r| r.get(Tree::Inode, ino))?;
-        let Some(inode) = inode.filter(|i| !i.links.is_empty()) else {
-            return self.replica.db().write(|t| t.del(Tree::Unsealed, ino));
-        };
-        let node = self.hold(ino)?;
+    fn seal_found(&self, node: &Arc<Node>) -> Result<()> {
+        let ino = node.ino;
+        if self.replica.read(|r| r.get::<()>(Tree::Unsealed, ino))?.is_none() {
+            // Taken back.
+            node.unsealed.store(false, Ordering::Release);
+            return Ok(());
+        }
+        let inode = self.regular(node)?;
         {
             let mut st = node.st.lock();
             let found = std::fs::metadata(self.local_path(ino, st.overlay)).ok();
@@ -166,6 +185,8 @@ impl Vfs {
                     st.dirty.insert(grown);
                 }
                 st.size = m.len();
+                st.have.truncate(m.len());
+                st.dirty.truncate(m.len());
                 if inode.content.is_none() {
                     (st.have, st.dirty) = (RangeSet::of(0..st.size), RangeSet::of(0..st.size));
                 }
@@ -174,18 +195,18 @@ impl Vfs {
             }
             st.wgen += 1;
             if st.local_only {
-                st.stale_row = true;
-                self.persist(&node, &mut st)?;
+                (st.stale_row, st.stale_attr) = (true, true);
+                self.persist(node, &mut st)?;
+                node.unsealed.store(false, Ordering::Release);
                 self.replica.db().write(|t| t.del(Tree::Unsealed, ino))?;
             } else {
                 if st.accept.is_none() {
                     st.accept = self.accept_now(ino)?;
                 }
                 tracing::info!(ino, "sealed as it lay after a crash");
-                self.seal_locked(&node, &mut st, true)?;
+                self.seal_locked(node, &mut st, true)?;
             }
         }
-        self.unhold(&node);
         Ok(())
     }
 
