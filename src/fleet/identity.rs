@@ -42,8 +42,7 @@ impl fmt::Debug for Identity {
 
 impl PartialEq for Identity {
     fn eq(&self, other: &Self) -> bool {
-        (&self.id, &self.name, self.enrolled_at, self.key.to_bytes())
-            == (&other.id, &other.name, other.enrolled_at, other.key.to_bytes())
+        (&self.id, &self.name, self.enrolled_at, self.key.to_bytes()) == (&other.id, &other.name, other.enrolled_at, other.key.to_bytes())
     }
 }
 
@@ -68,10 +67,8 @@ pub fn check_name(name: &str) -> Result<()> {
         return Ok(());
     }
     let shown: String = name.chars().take(80).collect();
-    Err(Error::new(Kind::Usage, format!("{shown:?} is no device name")).hint(format!(
-        "a name has 1 to {NAME_MAX} of the characters a-z, 0-9 and `-`, for example {:?}",
-        name_from_host(name)
-    )))
+    Err(Error::new(Kind::Usage, format!("{shown:?} is no device name"))
+        .hint(format!("a name has 1 to {NAME_MAX} of the characters a-z, 0-9 and `-`, for example {:?}", name_from_host(name))))
 }
 
 /// The first label of a host name as a device name: lower case, other characters than `[a-z0-9]` as `-`.

@@ -27,7 +27,11 @@ impl Fleet {
     pub(super) async fn take_new_id(self: &Arc<Self>, from: &str, why: &str) -> Result<()> {
         let name = self.me().name.clone();
         let new = Identity::create(&name, &*self.clock)?;
-        tracing::warn!(old = from, new = new.id, "{why}: this machine goes on under a new device id; what was not published goes out under it");
+        tracing::warn!(
+            old = from,
+            new = new.id,
+            "{why}: this machine goes on under a new device id; what was not published goes out under it"
+        );
         self.become_device(from, new).await
     }
 

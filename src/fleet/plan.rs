@@ -157,12 +157,7 @@ impl Plan {
     }
 
     /// What a version's base is once `cut` knows the roots of tokens.
-    pub(super) fn base(
-        &self,
-        v: &Version,
-        cut: &dyn Fn(&Hash) -> Option<Hash>,
-        stands: &dyn Fn(&Hash) -> Option<Stands>,
-    ) -> Option<Hash> {
+    pub(super) fn base(&self, v: &Version, cut: &dyn Fn(&Hash) -> Option<Hash>, stands: &dyn Fn(&Hash) -> Option<Stands>) -> Option<Hash> {
         let mut base = v.base;
         for _ in 0..=self.dropped.len() + 1 {
             let b = base?;

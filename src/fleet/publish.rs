@@ -286,7 +286,12 @@ impl Fleet {
     /// Makes the bytes of a plan durable here, beside the uploads; those of the bulk lane when they are done.
     fn start_sync(self: &Arc<Self>, plan: &Plan, synced: &mut HashSet<Hash>) -> impl Future<Output = Result<()>> + use<> {
         let mut inos = Vec::new();
-        for v in plan.groups.iter().filter(|g| !g.passable || g.versions.iter().all(|v| size(v) <= self.options.bulk_from)).flat_map(|g| &g.versions) {
+        for v in plan
+            .groups
+            .iter()
+            .filter(|g| !g.passable || g.versions.iter().all(|v| size(v) <= self.options.bulk_from))
+            .flat_map(|g| &g.versions)
+        {
             if let Some(t) = token(v)
                 && let Some((ino, _)) = plan.sources.get(&t)
                 && synced.insert(t)
@@ -464,7 +469,8 @@ impl Fleet {
                 tokio::pin!(gone);
                 gone.as_mut().enable();
                 let this = self.clone();
-                let left = blocking(move || this.replica.read(|r| r.scan_int::<Sealed>(Tree::Outbox, 0, upto.saturating_add(1), 1))).await?;
+                let left =
+                    blocking(move || this.replica.read(|r| r.scan_int::<Sealed>(Tree::Outbox, 0, upto.saturating_add(1), 1))).await?;
                 if left.is_empty() {
                     return Ok(());
                 }
@@ -476,7 +482,9 @@ impl Fleet {
             Err(_) => {
                 let why = self.publishing.now.lock().last_error.clone();
                 let e = Error::new(Kind::Timeout, "waiting until everything is in the store");
-                Err(e.hint(why.map_or("it goes on in the background".to_owned(), |w| format!("it goes on in the background; last error: {w}"))))
+                Err(e.hint(
+                    why.map_or("it goes on in the background".to_owned(), |w| format!("it goes on in the background; last error: {w}")),
+                ))
             }
         }
     }

@@ -104,14 +104,8 @@ impl Registry {
     pub async fn list(&self) -> Result<Listing> {
         let prefix = Keys::devices();
         let keys: Vec<String> = list_all(&*self.store, &prefix).await?.into_iter().map(|o| o.key).collect();
-        let bodies = stream::iter(keys)
-            .map(|key| async move {
-                let body = self.store.get(&key).await;
-                (key, body)
-            })
-            .buffer_unordered(PARALLEL)
-            .collect::<Vec<_>>()
-            .await;
+        let fetches: Vec<_> = keys.into_iter().map(|key| self.fetch(key)).collect();
+        let bodies: Vec<(String, Result<Bytes>)> = stream::iter(fetches).buffer_unordered(PARALLEL).collect().await;
         let mut listing = Listing::default();
         let mut records: BTreeMap<String, Record> = BTreeMap::new();
         let mut revoked: BTreeMap<String, Revoked> = BTreeMap::new();
@@ -135,7 +129,8 @@ impl Registry {
             }
         }
         let mut names: BTreeMap<String, usize> = BTreeMap::new();
-        let mut taken: BTreeSet<String> = records.iter().filter(|(id, _)| !revoked.contains_key(*id)).map(|(_, r)| r.name.clone()).collect();
+        let mut taken: BTreeSet<String> =
+            records.iter().filter(|(id, _)| !revoked.contains_key(*id)).map(|(_, r)| r.name.clone()).collect();
         // In order of id, so that every device shows the same names.
         for (id, record) in records {
             let revoked = revoked.remove(&id);
@@ -155,6 +150,11 @@ impl Registry {
         }
         listing.devices.sort_by(|a, b| (&a.shown_name, &a.record.id).cmp(&(&b.shown_name, &b.record.id)));
         Ok(listing)
+    }
+
+    async fn fetch(&self, key: String) -> (String, Result<Bytes>) {
+        let body = self.store.get(&key).await;
+        (key, body)
     }
 
     /// Enrols this machine under `name` (`<name>-2` and so on if an unrevoked device has it; with `replace` that one is
@@ -209,7 +209,9 @@ impl Registry {
     /// Errors: `NotFound` if there is no such device; of the store.
     pub async fn revoke(&self, id: &str, revoked_after: u64, by: &str, clock: &dyn Clock) -> Result<()> {
         if self.store.head(&Keys::device(id)).await?.is_none() {
-            return Err(Error::new(Kind::NotFound, format!("revoking {id}: the registry has no such device")).hint("see `tcfs device list`"));
+            return Err(
+                Error::new(Kind::NotFound, format!("revoking {id}: the registry has no such device")).hint("see `tcfs device list`")
+            );
         }
         // The first revocation stands: a later one may not move the line.
         if self.revoked(id).await?.is_some() {
