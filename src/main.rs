@@ -1,5 +1,5 @@
 //! The program: command line, daemon and everything in one binary.
 
 fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    tcfs::cli::main(std::env::args_os())
 }

@@ -576,3 +576,31 @@ async fn an_unreachable_store_is_tried_until_it_returns() {
     stop.send_replace(true);
     ra.await.unwrap();
 }
+
+/// Many small files: in few batches, and in order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn thousands_of_small_files_go_out_in_few_batches() {
+    let n: usize = std::env::var("TCFS_TEST_FILES").ok().and_then(|n| n.parse().ok()).unwrap_or(2000);
+    let dir = tempfile::tempdir().unwrap();
+    let s: tcfs::store::StoreRef = match std::env::var("TCFS_TEST_DIR_STORE") {
+        Ok(_) => tcfs::store::open(&format!("file://{}", dir.path().display()), &Default::default()).unwrap().0,
+        Err(_) => MemoryStore::new(),
+    };
+    let (a, b) = (Device::new("ann", s.clone()), Device::new("bob", s.clone()));
+    a.publish().await.unwrap();
+    let start = std::time::Instant::now();
+    for i in 0..n {
+        a.write(&format!("d{}/f{i}", i % 50), format!("content of file {i}"));
+    }
+    let wrote = start.elapsed();
+    let start = std::time::Instant::now();
+    a.publish().await.unwrap();
+    let out = start.elapsed();
+    let start = std::time::Instant::now();
+    b.pull().await;
+    println!("{n} files: sealed in {wrote:?}, published in {out:?}, applied in {:?}", start.elapsed());
+    let log = a.log().await;
+    assert!(log.len() <= n / 1000 + 1, "{} batches", log.len());
+    assert!(log.concat().iter().enumerate().all(|(i, v)| v.path.as_str().ends_with(&format!("/f{i}"))));
+    assert_eq!(b.ls().await.len(), n + 50);
+}

@@ -1,5 +1,5 @@
-//! The program: command line, daemon and everything in one binary.
+//! The same program under the name of the daemon: without a command it runs the daemon in the foreground.
 
 fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    tcfs::cli::main(std::env::args_os())
 }

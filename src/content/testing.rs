@@ -77,6 +77,8 @@ pub struct MemStore {
     pub put_faults: AtomicU64,
     /// Gets by key, in the order they began.
     pub gets: Mutex<Vec<String>>,
+    /// Puts by key, in the order they began.
+    pub began: Mutex<Vec<String>>,
     pub puts: AtomicU64,
     pub heads: AtomicU64,
     pub busy: AtomicUsize,
@@ -138,6 +140,7 @@ impl Store for MemStore {
         found.ok_or_else(|| Error::new(Kind::NotFound, format!("get {key}: no such object")))
     }
     async fn put(&self, key: &str, body: Bytes, mode: PutMode) -> Result<PutOutcome> {
+        self.began.lock().push(key.to_owned());
         let _busy = Busy::new(self);
         self.pass().await;
         if self.put_faults.load(SeqCst) > 0 {

@@ -4,12 +4,14 @@
 //! collection allows. Must: memory is bounded by the options over all files together; each chunk is held once.
 //! Cancel-safe: a dropped call leaves chunks in the store that are found again the next time, nothing else; the thread
 //! that reads stops at its next chunk.
+//! A small file never waits for a big one: files beyond 16 MiB share three quarters of every bound.
 //! Retries are the caller's: an error of the store is handed on, and what was uploaded is remembered.
 //! Not here: manifests and records (`fleet`), where bytes lie (`vfs`).
 
-use super::chunker::{self, MIN, Piece, cut_all, zero_hash, zeros};
+use super::chunker::{self, MIN};
 use super::codec;
 use super::known::Known;
+use super::lanes::{Bound, Hold, Lane};
 use super::ranges::RangeSet;
 use super::recut::Edit;
 use super::source::ReadAt;
@@ -17,13 +19,16 @@ use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::model::{ChunkRef, Hash};
 use crate::store::keys::Keys;
-use crate::store::{PutMode, StoreRef};
+use crate::store::{PutMode, PutOutcome, StoreRef};
 use bytes::Bytes;
 use futures_util::stream::{self, FuturesUnordered, StreamExt, TryStreamExt};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
+
+mod reader;
+use reader::Reader;
 
 /// Bounds of the pipeline, over all files together.
 #[derive(Clone, Debug)]
@@ -53,8 +58,8 @@ impl Default for UploadOptions {
             puts: 16,
             heads: 64,
             memory: 64 << 20,
-            files: cores.max(2),
-            encoders: cores,
+            files: cores + 1,
+            encoders: cores + 1,
             known: 128 << 10,
             fresh: Duration::from_secs(6 * 3600),
             head_from: 64 << 10,
@@ -103,27 +108,20 @@ struct Inner {
     keys: Keys,
     options: UploadOptions,
     known: Known,
-    puts: Semaphore,
-    heads: Semaphore,
-    encoders: Arc<Semaphore>,
-    files: Arc<Semaphore>,
-    /// In KiB, since a request to a semaphore is a `u32`.
-    memory: Arc<Semaphore>,
-    memory_kib: u32,
-}
-
-impl Inner {
-    /// How much of `memory` a chunk of `len` bytes takes; never more than there is.
-    fn kib(&self, len: usize) -> u32 {
-        (len.div_ceil(1024) as u32).min(self.memory_kib)
-    }
+    puts: Bound,
+    heads: Bound,
+    encoders: Bound,
+    files: Bound,
+    /// In KiB.
+    memory: Bound,
 }
 
 /// A chunk on its way from the cutter to the store, with the right to be in memory.
 struct Job {
     chunk: ChunkRef,
     bytes: Bytes,
-    memory: OwnedSemaphorePermit,
+    memory: Hold,
+    lane: Lane,
 }
 
 /// Whether an object that should hold a chunk can be that.
@@ -134,23 +132,21 @@ enum Found {
     Damaged,
 }
 
-/// Holes are hashed into the file hash up to this many bytes (seconds of CPU time); a file with more has none.
-const HASH_ZEROS_UP_TO: u64 = 16 << 30;
+/// Files beyond this go in the bulk lane: they leave room for smaller ones at every step.
+const BULK_FROM: u64 = 16 << 20;
 /// Chunks shorter than this are compressed where the caller runs; longer ones on a blocking thread.
 const ENCODE_INLINE: usize = 32 << 10;
 
 impl Uploader {
     /// An uploader to `store`.
     pub fn new(store: StoreRef, keys: Keys, clock: Arc<dyn Clock>, options: UploadOptions) -> Self {
-        let memory_kib = (options.memory >> 10).clamp(2 * chunker::MAX >> 10, 1 << 30) as u32;
         let inner = Inner {
             known: Known::new(clock, options.known, options.fresh),
-            puts: Semaphore::new(options.puts.max(1)),
-            heads: Semaphore::new(options.heads.max(1)),
-            encoders: Arc::new(Semaphore::new(options.encoders.max(1))),
-            files: Arc::new(Semaphore::new(options.files.max(1))),
-            memory: Arc::new(Semaphore::new(memory_kib as usize)),
-            memory_kib,
+            puts: Bound::new(options.puts),
+            heads: Bound::new(options.heads),
+            encoders: Bound::new(options.encoders),
+            files: Bound::new(options.files),
+            memory: Bound::new((options.memory >> 10).max((2 * chunker::MAX) >> 10)),
             store,
             keys,
             options,
@@ -174,10 +170,12 @@ impl Uploader {
         if size == 0 {
             return Ok(cut_of(Vec::new(), Some(Hash::of(b"")), CutStats::default()));
         }
+        let lane = if size > BULK_FROM { Lane::Bulk } else { Lane::Quick };
         let (tx, rx) = mpsc::channel(1);
         let reader = Reader {
             inner: self.inner.clone(),
-            file: acquire(&self.inner.files).await?,
+            lane,
+            file: self.inner.files.take(1, lane).await?,
             runtime: tokio::runtime::Handle::current(),
             tx,
             source,
@@ -193,13 +191,13 @@ impl Uploader {
             list.into_iter().filter(|c| once.insert(c.0)).collect::<Vec<_>>()
         };
         let cutting = tokio::task::spawn_blocking(move || reader.run());
-        let (sent, (missing, headed)) = tokio::try_join!(self.drain(rx), self.look_up(look_up))?;
+        let (sent, (missing, headed)) = tokio::try_join!(self.drain(rx), self.look_up(look_up, lane))?;
         let done = cutting.await.map_err(|e| Error::new(Kind::Internal, "cutting a file").source(e))??;
         let mut stats = done.stats;
         stats.headed = headed;
         stats.add(sent);
         if !missing.is_empty() {
-            stats.add(self.send_again(done.source, &done.chunks, missing).await?);
+            stats.add(self.send_again(done.source, &done.chunks, missing, lane).await?);
         }
         Ok(cut_of(done.chunks, done.file_hash, stats))
     }
@@ -218,8 +216,8 @@ impl Uploader {
         }
         let chunk = ChunkRef(hash, bytes.len() as u32);
         if !self.inner.known.is_fresh(&hash) {
-            let memory = self.inner.memory.clone().acquire_many_owned(self.inner.kib(bytes.len())).await.map_err(closed)?;
-            stats.add(self.send(Job { chunk, bytes, memory }).await?);
+            let memory = self.inner.memory.take(kib(bytes.len()), Lane::Quick).await?;
+            stats.add(self.send(Job { chunk, bytes, memory, lane: Lane::Quick }).await?);
         }
         Ok(cut_of(vec![chunk], Some(hash), stats))
     }
@@ -244,57 +242,52 @@ impl Uploader {
     /// Brings one chunk into the store.
     async fn send(&self, job: Job) -> Result<CutStats> {
         let inner = &self.inner;
-        let Job { chunk, bytes, memory } = job;
+        let Job { chunk, bytes, memory, lane } = job;
         let mut stats = CutStats::default();
         let mut mode = PutMode::IfAbsent;
         if chunk.1 >= inner.options.head_from {
             stats.headed = 1;
-            match self.find(&chunk).await? {
+            match self.find(&chunk, lane).await? {
                 Found::Yes => return Ok(stats),
                 Found::No => {}
                 Found::Damaged => mode = PutMode::Overwrite,
             }
         }
-        let body = if bytes.len() < ENCODE_INLINE {
-            codec::encode(bytes)
+        let (body, _memory) = if bytes.len() < ENCODE_INLINE {
+            (codec::encode(bytes), memory)
         } else {
-            let cpu = acquire(&inner.encoders).await?;
+            let cpu = inner.encoders.take(1, lane).await?;
             let encode = move || {
                 let body = codec::encode(bytes);
                 drop(cpu);
-                // A caller that went away does not free the memory before it is free.
+                // The right to memory goes along: a caller that goes away does not free it before the bytes are.
                 (body, memory)
             };
-            let (body, memory) =
-                tokio::task::spawn_blocking(encode).await.map_err(|e| Error::new(Kind::Internal, "compressing a chunk").source(e))?;
-            return self.put(chunk, body, mode, memory, stats).await;
+            tokio::task::spawn_blocking(encode).await.map_err(|e| Error::new(Kind::Internal, "compressing a chunk").source(e))?
         };
-        self.put(chunk, body, mode, memory, stats).await
-    }
-
-    async fn put(
-        &self,
-        chunk: ChunkRef,
-        body: Bytes,
-        mode: PutMode,
-        memory: OwnedSemaphorePermit,
-        mut stats: CutStats,
-    ) -> Result<CutStats> {
-        let inner = &self.inner;
-        let _slot = inner.puts.acquire().await.map_err(closed)?;
+        let _slot = inner.puts.take(1, lane).await?;
         stats.sent = 1;
         stats.sent_bytes = body.len() as u64;
-        inner.store.put(&inner.keys.chunk(&chunk.0), body, mode).await?;
+        let key = inner.keys.chunk(&chunk.0);
+        let outcome = inner.store.put(&key, body.clone(), mode).await?;
+        if outcome == PutOutcome::Existed {
+            // Something was there, nothing was sent: as good as a chunk that was headed, if it can be one.
+            (stats.sent, stats.sent_bytes) = (0, 0);
+            stats.headed += 1;
+            if !matches!(self.find(&chunk, lane).await?, Found::Yes) {
+                (stats.sent, stats.sent_bytes) = (1, body.len() as u64);
+                inner.store.put(&key, body, PutMode::Overwrite).await?;
+            }
+        }
         inner.known.add(chunk.0);
-        drop(memory);
         Ok(stats)
     }
 
     /// Asks the store for a chunk; remembers it if it is there.
-    async fn find(&self, chunk: &ChunkRef) -> Result<Found> {
+    async fn find(&self, chunk: &ChunkRef, lane: Lane) -> Result<Found> {
         let inner = &self.inner;
         let meta = {
-            let _slot = inner.heads.acquire().await.map_err(closed)?;
+            let _slot = inner.heads.take(1, lane).await?;
             inner.store.head(&inner.keys.chunk(&chunk.0)).await?
         };
         Ok(match meta {
@@ -309,11 +302,11 @@ impl Uploader {
     }
 
     /// Which of the chunks are not in the store, and how many requests that took.
-    async fn look_up(&self, chunks: Vec<ChunkRef>) -> Result<(HashSet<Hash>, u64)> {
+    async fn look_up(&self, chunks: Vec<ChunkRef>, lane: Lane) -> Result<(HashSet<Hash>, u64)> {
         let unsure: Vec<ChunkRef> = chunks.into_iter().filter(|c| !self.inner.known.is_fresh(&c.0)).collect();
         let headed = unsure.len() as u64;
         let missing = stream::iter(unsure)
-            .map(|c| async move { Ok::<_, Error>((c.0, self.find(&c).await?)) })
+            .map(|c| async move { Ok::<_, Error>((c.0, self.find(&c, lane).await?)) })
             .buffer_unordered(self.inner.options.heads.max(1))
             .try_filter_map(|(hash, found)| async move { Ok((!matches!(found, Found::Yes)).then_some(hash)) })
             .try_collect()
@@ -322,7 +315,7 @@ impl Uploader {
     }
 
     /// Sends kept chunks that the store has lost, from the source.
-    async fn send_again(&self, source: Box<dyn ReadAt>, chunks: &[ChunkRef], mut missing: HashSet<Hash>) -> Result<CutStats> {
+    async fn send_again(&self, source: Box<dyn ReadAt>, chunks: &[ChunkRef], mut missing: HashSet<Hash>, lane: Lane) -> Result<CutStats> {
         let (tx, rx) = mpsc::channel(1);
         let mut at = 0;
         let mut wanted = Vec::new();
@@ -336,7 +329,7 @@ impl Uploader {
         let runtime = tokio::runtime::Handle::current();
         let reading = tokio::task::spawn_blocking(move || -> Result<()> {
             for (at, chunk) in wanted {
-                let memory = runtime.block_on(inner.memory.clone().acquire_many_owned(inner.kib(chunk.1 as usize))).map_err(closed)?;
+                let memory = runtime.block_on(inner.memory.take(kib(chunk.1 as usize), lane))?;
                 if chunk.1 > codec::MAX_CHUNK {
                     return Err(Error::new(Kind::Corrupt, format!("publishing over a base with a chunk of {} bytes", chunk.1)));
                 }
@@ -347,119 +340,13 @@ impl Uploader {
                         format!("publishing over a base whose chunk {} is no longer in the store: the bytes here are others", chunk.0);
                     return Err(Error::new(Kind::Corrupt, what).hint("publish the file as a whole"));
                 }
-                tx.blocking_send(Job { chunk, bytes: buf.into(), memory }).map_err(|_| gone())?;
+                tx.blocking_send(Job { chunk, bytes: buf.into(), memory, lane }).map_err(|_| gone())?;
             }
             Ok(())
         });
         let stats = self.drain(rx).await?;
         reading.await.map_err(|e| Error::new(Kind::Internal, "reading chunks again").source(e))??;
         Ok(stats)
-    }
-}
-
-/// The blocking half of a publish.
-struct Reader {
-    inner: Arc<Inner>,
-    /// Held while the source is read.
-    #[allow(dead_code, reason = "a permit is for being held")]
-    file: OwnedSemaphorePermit,
-    runtime: tokio::runtime::Handle,
-    tx: mpsc::Sender<Job>,
-    source: Box<dyn ReadAt>,
-    base: Arc<[ChunkRef]>,
-    dirty: RangeSet,
-    size: u64,
-}
-
-struct Done {
-    source: Box<dyn ReadAt>,
-    chunks: Vec<ChunkRef>,
-    file_hash: Option<Hash>,
-    stats: CutStats,
-}
-
-impl Reader {
-    fn run(self) -> Result<Done> {
-        let mut chunks = Vec::new();
-        let mut stats = CutStats::default();
-        let mut offered = HashSet::new();
-        let mut whole = FileHash { hasher: None, zeros: 0, lost: false };
-        let mut sink = |piece: Piece<'_>| {
-            if self.tx.is_closed() {
-                return Err(gone());
-            }
-            match piece {
-                Piece::Keep(range) => {
-                    stats.kept += range.len() as u64;
-                    whole.lost = true;
-                    chunks.extend_from_slice(&self.base[range]);
-                }
-                Piece::Data { bytes, .. } => {
-                    let chunk = ChunkRef(Hash::of(bytes), bytes.len() as u32);
-                    stats.cut += 1;
-                    whole.data(bytes, self.size);
-                    self.offer(chunk, bytes, &mut offered)?;
-                    chunks.push(chunk);
-                }
-                Piece::Zeros { len, .. } => {
-                    let chunk = ChunkRef(zero_hash(len), len);
-                    stats.cut += 1;
-                    whole.zeros(len, self.size);
-                    self.offer(chunk, &zeros()[..len as usize], &mut offered)?;
-                    chunks.push(chunk);
-                }
-            }
-            Ok(())
-        };
-        let read = if self.base.is_empty() {
-            cut_all(&*self.source, self.size, &mut sink)?
-        } else {
-            Edit::new(&self.base, &self.dirty, self.size)?.run(&*self.source, &mut sink)?
-        };
-        stats.read = read;
-        let file_hash = match chunks[..] {
-            [one] => Some(one.0),
-            _ => whole.finish(),
-        };
-        Ok(Done { source: self.source, chunks, file_hash, stats })
-    }
-
-    /// Hands a chunk over to be sent, unless it is known to be in the store or on its way there. Waits for memory.
-    fn offer(&self, chunk: ChunkRef, bytes: &[u8], offered: &mut HashSet<Hash>) -> Result<()> {
-        if self.inner.known.is_fresh(&chunk.0) || !offered.insert(chunk.0) {
-            return Ok(());
-        }
-        let (memory, kib) = (self.inner.memory.clone(), self.inner.kib(bytes.len()));
-        let memory = match memory.clone().try_acquire_many_owned(kib) {
-            Ok(m) => m,
-            Err(_) => self.runtime.block_on(memory.acquire_many_owned(kib)).map_err(closed)?,
-        };
-        self.tx.blocking_send(Job { chunk, bytes: Bytes::copy_from_slice(bytes), memory }).map_err(|_| gone())
-    }
-}
-
-/// The hash of the whole file on the way.
-struct FileHash {
-    hasher: Option<blake3::Hasher>,
-    zeros: u64,
-    /// Some bytes did not pass by.
-    lost: bool,
-}
-
-impl FileHash {
-    fn data(&mut self, bytes: &[u8], size: u64) {
-        // A file of one chunk has that chunk's hash.
-        if !self.lost && (bytes.len() as u64) < size {
-            self.hasher.get_or_insert_default().update(bytes);
-        }
-    }
-    fn zeros(&mut self, len: u32, size: u64) {
-        self.zeros += u64::from(len);
-        self.lost |= self.zeros > HASH_ZEROS_UP_TO;
-        self.data(&zeros()[..len as usize], size);
-    }
-    fn finish(self) -> Option<Hash> {
-        self.hasher.filter(|_| !self.lost).map(|h| Hash(*h.finalize().as_bytes()))
     }
 }
 
@@ -489,12 +376,8 @@ fn root_of(chunks: &[ChunkRef]) -> Hash {
     Hash(*h.finalize().as_bytes())
 }
 
-async fn acquire(s: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit> {
-    s.clone().acquire_owned().await.map_err(closed)
-}
-
-fn closed(e: tokio::sync::AcquireError) -> Error {
-    Error::new(Kind::Internal, "waiting for a turn to upload").source(e)
+fn kib(len: usize) -> u32 {
+    len.div_ceil(1024) as u32
 }
 
 fn gone() -> Error {

@@ -19,6 +19,7 @@ use crate::state::rows::Time;
 use crate::state::{Ctx, Ns, Replica};
 use crate::store::StoreRef;
 use crate::store::keys::Keys;
+use futures_util::FutureExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -158,7 +159,10 @@ impl Fleet {
     /// Publishes and follows until `stop` says true. Returns when both have stopped; what is pending stays in the
     /// outbox.
     pub async fn run(self: Arc<Self>, stop: tokio::sync::watch::Receiver<bool>) {
-        tokio::join!(self.clone().publish_loop(stop.clone()), self.follow_loop(stop));
+        // Boxed each for itself: the compiler does not see through the join that they may move between threads.
+        let publishing = self.clone().publish_loop(stop.clone()).boxed();
+        let following = self.follow_loop(stop).boxed();
+        tokio::join!(publishing, following);
     }
 
     /// Rows were added to the outbox.

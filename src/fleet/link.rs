@@ -7,6 +7,7 @@ use super::core::{Fleet, blocking};
 use super::facts;
 use crate::error::{Error, Kind, Result};
 use crate::store::identity;
+use futures_util::FutureExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -41,7 +42,7 @@ impl Fleet {
         let now = self.clock.now_ms();
         let current = link.registered.as_ref().is_some_and(|(id, at)| *id == me.id && now - at < SEEN_EVERY_MS);
         if !current {
-            self.registry().put_own(&me, &*self.clock).await?;
+            self.registry().put_own(&me, &*self.clock).boxed().await?;
             self.registry().rebuild_view().await?;
             link.registered = Some((me.id.clone(), now));
         }
@@ -56,7 +57,7 @@ impl Fleet {
         let me = self.me();
         let now = self.clock.now_ms();
         if link.registered.as_ref().is_none_or(|(id, at)| *id != me.id || now - at >= SEEN_EVERY_MS) {
-            self.registry().put_own(&me, &*self.clock).await?;
+            self.registry().put_own(&me, &*self.clock).boxed().await?;
             link.registered = Some((me.id.clone(), now));
         }
         Ok(())

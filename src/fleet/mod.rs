@@ -15,6 +15,7 @@ pub mod files;
 mod follow;
 pub mod identity;
 mod link;
+pub mod moves;
 mod newid;
 mod plan;
 mod publish;

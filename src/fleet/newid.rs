@@ -13,7 +13,7 @@ use crate::model::reissue::Reissue;
 use crate::model::vclock::COUNTER_MAX;
 use crate::model::{RelPath, VClock};
 use crate::state::rows::{Batch, Cursor, Inode, Local, Sealed, Slot};
-use crate::state::tree::{dir_of, path_of_dir, register_at};
+use crate::state::tree::{dir_of, register_at};
 use crate::state::{Ns, Read, Tree};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -216,13 +216,8 @@ fn change_open_files(ns: &mut Ns<'_, '_>, change: &Reissue<'_>) -> Result<()> {
         from = last + 1;
         for (ino, mut local) in page {
             let Some(accept) = &local.accept else { continue };
-            let Some((dir, name)) = ns.t.get::<Inode>(Tree::Inode, ino)?.and_then(|i| i.links.first().cloned()) else { continue };
-            let of = match ns.slot(dir, &name)? {
-                Some(Slot::Sibling { of, .. }) => of,
-                _ => name,
-            };
-            let path = path_of_dir(ns.t, dir)?.join(&of);
-            local.accept = Some(change.accepted(&path, accept));
+            let (path, accept) = accept;
+            local.accept = Some((path.clone(), change.accepted(path, accept)));
             ns.t.put(Tree::Local, ino, &local)?;
         }
     }

@@ -31,7 +31,10 @@ pub struct Batch {
     pub versions: Vec<Version>,
 }
 
-/// Coalesces sealed batches, oldest first. `published` says whether any log, or a batch already fixed for one, has a
+/// Coalesces sealed batches, oldest first. The caller puts all of the result in force in one transaction (outbox rows
+/// replaced, entries forgotten, tombstones re-pointed): a forgotten path's counters begin anew, so none of its old
+/// versions may stay queued.
+/// `published` says whether any log, or a batch already fixed for one, has a
 /// record of the path.
 pub fn coalesce(sealed: &[Vec<Version>], published: &dyn Fn(&RelPath) -> bool) -> Coalesced {
     let mut out = Coalesced::default();

@@ -2,7 +2,8 @@
 //!
 //! Must: runs when a tombstone with `moved_to` is applied, in that transaction and never later, and when a file is
 //! sealed whose path has such a tombstone by then. Must: only this device's own heads are re-issued, so no two devices
-//! do the same twice. Must end: a version never goes back to a path it was healed from.
+//! do the same twice. Must end: a version never goes back to a path it was healed from, nor to one that its device
+//! has moved it from meanwhile.
 //! Not here: who calls it (`fleet`), the move itself (`ops`).
 
 use super::entry::{Entry, merged};
@@ -41,6 +42,10 @@ pub fn heal(tombstone: &Version, lookup: &dyn Lookup, author: &Author) -> Result
     for (head, to) in todo {
         let Some(to) = follow(&head, to, &tree) else { continue };
         let there = tree.entry(&to);
+        // This device has just moved it here from there; two who swap names would undo each other's move.
+        if there.tombstones().any(|t| t.device_id == author.device_id && t.moved_to.as_ref() == Some(&head.path)) {
+            continue;
+        }
         let same = |x: &&Version| x.is_tombstone() || tombstone.base.is_some_and(|b| x.content_id() == b) || x.same_content(&head);
         let accepted = Accepted { clock: merged(there.heads.iter().filter(same)), base: tombstone.base, place: None };
         let mut moved = Draft::of(head.kind.clone(), Attrs::of(&head), accepted).stamped(&to, &there, author)?;

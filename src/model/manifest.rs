@@ -82,7 +82,7 @@ pub enum Manifest {
     /// The older text form: hashes only; sizes, hash, clock and path are not known from it.
     V1(Vec<Hash>),
     /// The present form.
-    V2(SyncManifest),
+    V2(Box<SyncManifest>),
 }
 
 fn corrupt(what: impl std::fmt::Display) -> Error {
@@ -95,7 +95,11 @@ impl Manifest {
     /// Errors: `Corrupt`; `Unsupported` for a version above 2.
     pub fn parse(body: &[u8]) -> Result<Manifest> {
         let text = std::str::from_utf8(body).map_err(|e| corrupt("it is not text").source(e))?;
-        if text.trim_start().starts_with('{') { SyncManifest::parse(text).map(Manifest::V2) } else { parse_v1(text).map(Manifest::V1) }
+        if text.trim_start().starts_with('{') {
+            SyncManifest::parse(text).map(|m| Manifest::V2(Box::new(m)))
+        } else {
+            parse_v1(text).map(Manifest::V1)
+        }
     }
 
     /// Hashes of the chunks in order.
@@ -255,7 +259,7 @@ mod tests {
     fn what_was_written_is_read() {
         let (id, body) = manifest().encode().unwrap();
         assert_eq!(id, Hash::of(&body));
-        assert_eq!(Manifest::parse(&body).unwrap(), Manifest::V2(manifest()));
+        assert_eq!(Manifest::parse(&body).unwrap(), Manifest::V2(Box::new(manifest())));
     }
 
     #[test]

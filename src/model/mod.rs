@@ -20,6 +20,11 @@ pub mod vclock;
 pub mod version;
 pub mod view;
 
+#[doc = include_str!("MERGE.md")]
+pub mod merge_rules {}
+#[doc = include_str!("FORMATS.md")]
+pub mod formats {}
+
 pub use entry::Entry;
 pub use hash::Hash;
 pub use ops::{Accepted, Author, Target};

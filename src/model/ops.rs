@@ -311,7 +311,10 @@ pub fn move_entry(from: At, view: &View, to: At, author: &Author) -> Result<Vec<
         gone.wrote = Some(view.shown.map_or(VClock::new(), |v| v.vclock.clone()));
         here.write(gone, &mut out)?;
     } else if let Some(shown) = view.shown {
-        there.write(Draft::of(shown.kind.clone(), Attrs::of_view(view), Accepted::of_entry(to.entry)), &mut out)?;
+        // In a conflict the head keeps its place as its siblings do, or the name would change hands by a move.
+        let place = view.is_conflict().then(|| place_of(shown));
+        let accepted = Accepted { place, ..Accepted::of_entry(to.entry) };
+        there.write(Draft::of(shown.kind.clone(), Attrs::of_view(view), accepted), &mut out)?;
         here.write(Draft::tombstone(view.accepted.iter().copied(), Some(shown)).moved_to(to.path), &mut out)?;
     }
     for s in &view.siblings {

@@ -54,11 +54,13 @@ pub enum Tree {
     Move = 12,
     /// Device id → what is known of it.
     Device = 13,
-    /// Inode number → data to be removed or recovered (`rows::Orphan`).
+    /// Inode number: lost its last name, bytes still to be removed.
     Orphan = 14,
+    /// Inode number: changed since its last seal; what is here after a crash is sealed as it lies.
+    Unsealed = 15,
 }
 
-const TREES: [Tree; 15] = [
+const TREES: [Tree; 16] = [
     Tree::Meta,
     Tree::Inode,
     Tree::Entry,
@@ -74,6 +76,7 @@ const TREES: [Tree; 15] = [
     Tree::Move,
     Tree::Device,
     Tree::Orphan,
+    Tree::Unsealed,
 ];
 
 impl Tree {
@@ -94,10 +97,12 @@ impl Tree {
             Tree::Move => "move",
             Tree::Device => "device",
             Tree::Orphan => "orphan",
+            Tree::Unsealed => "unsealed",
         }
     }
     fn by_int(self) -> bool {
-        matches!(self, Tree::Inode | Tree::Local | Tree::ChunkList | Tree::Outbox | Tree::Batch | Tree::Move | Tree::Orphan)
+        use Tree::*;
+        matches!(self, Inode | Local | ChunkList | Outbox | Batch | Move | Orphan | Unsealed)
     }
     fn of(n: u8) -> Option<Tree> {
         TREES.get(n as usize).copied()
@@ -214,7 +219,7 @@ fn put_row(conn: &Connection, tree: Tree, key: &Key, value: Option<&[u8]>) -> Re
 
 macro_rules! statements {
     ($name:ident, $before:literal, $after:literal) => {
-        const $name: [&str; 15] = [
+        const $name: [&str; 16] = [
             concat!($before, "meta", $after),
             concat!($before, "inode", $after),
             concat!($before, "entry", $after),
@@ -230,6 +235,7 @@ macro_rules! statements {
             concat!($before, "move", $after),
             concat!($before, "device", $after),
             concat!($before, "orphan", $after),
+            concat!($before, "unsealed", $after),
         ];
     };
 }

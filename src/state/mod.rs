@@ -3,6 +3,7 @@
 
 pub mod db;
 pub mod journal;
+pub mod lock;
 pub mod rows;
 pub mod tree;
 

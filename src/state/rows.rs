@@ -181,12 +181,16 @@ pub struct Local {
     pub dirty: RangeSet,
     /// Counts changes of content; a cut counts only if this did not move meanwhile.
     pub wgen: u64,
-    /// What the next seal replaces; set by the first change after a seal.
-    pub accept: Option<Accepted>,
+    /// What the next seal replaces, and at which path that was seen; set by the first change after a seal.
+    pub accept: Option<(RelPath, Accepted)>,
+    /// Token and `wgen` of the last seal.
+    pub token: Option<(Hash, u64)>,
     /// Boot in which the bytes were written and since which they are not known to be on the disk; 0 = they are.
     pub unsynced_boot: u64,
     /// Last read or write, seconds since 1970, coarse.
     pub used: i64,
+    /// The kernel had this file itself open at some time: it may be unlinked, never changed in place for eviction.
+    pub lent: bool,
 }
 
 /// A change that is sealed and not yet in this device's log.

@@ -144,6 +144,11 @@ impl Inode {
         }
     }
 
+    /// Group of what is made in this directory by somebody of group `gid`: a set-group-id directory gives its own.
+    pub fn group_for(&self, gid: u32) -> u32 {
+        if self.mode & 0o2000 != 0 { self.gid } else { gid }
+    }
+
     /// Link count as `stat` tells it.
     pub fn nlink(&self) -> u32 {
         match self.kind {
@@ -317,19 +322,25 @@ impl Ns<'_, '_> {
                 Ok(Register::default())
             }
             Some(Slot::LocalOnly { ino }) => {
-                let aside = self.free_name(dir, &format!("{name}.local-only"))?;
-                tracing::warn!(name, aside, "a local-only file made room for a file of the fleet");
-                let mut i = self.inode(ino)?;
-                for l in i.links.iter_mut().filter(|l| l.0 == dir && l.1 == name) {
-                    l.1 = aside.clone();
-                }
-                self.put_inode(ino, &i)?;
-                self.put_slot(dir, &aside, &Slot::LocalOnly { ino })?;
-                self.changes.push(Change::Name { dir, name: name.to_owned(), was: ino });
-                self.changes.push(Change::Name { dir, name: aside, was: 0 });
+                self.move_aside(dir, name, ino)?;
                 Ok(Register::default())
             }
         }
+    }
+
+    /// A local-only file gives its name to a file of the fleet and takes another one.
+    fn move_aside(&mut self, dir: u64, name: &str, ino: u64) -> Result<()> {
+        let aside = self.free_name(dir, &format!("{name}.local-only"))?;
+        tracing::warn!(name, aside, "a local-only file made room for a file of the fleet");
+        let mut i = self.inode(ino)?;
+        for l in i.links.iter_mut().filter(|l| l.0 == dir && l.1 == name) {
+            l.1 = aside.clone();
+        }
+        self.put_inode(ino, &i)?;
+        self.put_slot(dir, &aside, &Slot::LocalOnly { ino })?;
+        self.changes.push(Change::Name { dir, name: name.to_owned(), was: ino });
+        self.changes.push(Change::Name { dir, name: aside, was: 0 });
+        Ok(())
     }
 
     fn free_name(&self, dir: u64, want: &str) -> Result<String> {
@@ -489,6 +500,15 @@ impl Ns<'_, '_> {
         if was != 0 && !was_dir && (self.ctx.busy)(was) || r.sibs.iter().any(|s| (self.ctx.busy)(s.ino)) {
             return Ok(false);
         }
+        if was != 0 && !was_dir && self.inode(was)?.local_only {
+            if !r.entry.is_live() {
+                return Ok(false);
+            }
+            self.move_aside(dir, name, was)?;
+            r.ino = 0;
+            self.put_slot(dir, name, &Slot::Register(r.clone()))?;
+        }
+        let was = r.ino;
         let implied = r.dir != 0 && has_children(self.t, r.dir)?;
         let entry = r.entry.clone();
         let seen = view(&entry, implied, self.ctx.mode, self.ctx.me);
@@ -531,10 +551,7 @@ impl Ns<'_, '_> {
                 if let Some(h) = v.shown
                     && (revived || i.shows != h.vclock || i.mode != v.mode & 0o7777)
                 {
-                    let (keep, keep_c) = (i.mtime, i.ctime);
                     i.take(h, v.mode, v.mtime, self.ctx.now);
-                    // A directory's own mtime follows its listing here, not the record.
-                    (i.mtime, i.ctime) = (keep, keep_c);
                     self.changes.push(Change::Attr(r.dir));
                 }
                 self.put_inode(r.dir, &i)?;

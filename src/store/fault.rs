@@ -4,9 +4,11 @@
 //! The binary takes its faults from the file that `TCFS_FAULT` names, read again whenever it changes (no file, or an
 //! empty one: no faults). A testing aid, of no use in production. It holds one rule or a list of them:
 //!
-//!     {"mode": "down"}
-//!     [{"mode": {"slow_ms": 300}, "only": "get", "prefix": "default/chunks/"},
-//!      {"mode": "lost_ack", "only": "put", "chance": 0.1, "times": 5}]
+//! ```json
+//! [{"mode": "down", "only": "list"},
+//!  {"mode": {"slow_ms": 300}, "only": "get", "prefix": "default/chunks/"},
+//!  {"mode": "lost_ack", "only": "put", "chance": 0.1, "times": 5}]
+//! ```
 //!
 //! The first rule that fits an operation decides; delays and holds come before it and add up.
 
@@ -404,6 +406,21 @@ mod tests {
         task.await.unwrap().unwrap();
         assert!(s.head("a/x").await.unwrap().is_some());
         s.put("a/y", Bytes::new(), OVER).await.unwrap();
+    }
+
+    #[test]
+    fn the_documented_example_is_what_is_read() {
+        let doc: String = include_str!("fault.rs").lines().skip_while(|l| *l != "//! ```json").skip(1).take(3).map(|l| &l[4..]).collect();
+        let rules = parse_rules(&doc).unwrap();
+        let expected = [
+            Rule::new(Mode::Down).only(Op::List),
+            Rule::new(Mode::SlowMs(300)).only(Op::Get).prefix("default/chunks/"),
+            Rule::new(Mode::LostAck).only(Op::Put).chance(0.1).times(5),
+        ];
+        assert_eq!(rules, expected);
+        assert_eq!(parse_rules(r#" {"mode":"garble"}"#).unwrap(), [Rule::new(Mode::Garble)]);
+        assert_eq!(parse_rules("\n").unwrap(), []);
+        assert!(parse_rules(r#"{"mode":"down","onyl":"get"}"#).is_err(), "a typing error must not mean `everywhere`");
     }
 
     #[tokio::test]

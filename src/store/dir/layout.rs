@@ -1,8 +1,10 @@
 //! Key → file: the key is the path below the root, except that a last component of 64 hex digits (chunks, manifests)
 //! lies in a sub-directory named after its first two digits.
 //!
-//!     default/chunks/ab12…ef  →  default/chunks/ab/ab12…ef
-//!     default/store.json      →  default/store.json
+//! ```text
+//! default/chunks/ab12…ef  →  default/chunks/ab/ab12…ef
+//! default/store.json      →  default/store.json
+//! ```
 //!
 //! The fan-out is for listing: a page then sorts one 256th of the chunks, not all of them. It is undone by dropping
 //! the component before a 64-digit name that begins with it, so keys come back. A 64-digit name that lies flat (a

@@ -1,0 +1,236 @@
+//! What the README's table of speeds is made from: one command measures the drive, the local disk, bindfs and rclone.
+//!
+//! Must: the systems take turns within each round, so that a noisy neighbour hits all of them; figures are medians; ratios
+//! come first, for absolute figures differ between machines and hours.
+//! Must: nothing is left behind, also when it is interrupted by an error.
+#![allow(clippy::unwrap_used)] // a measurement that cannot be made ends the run
+
+#[path = "../tests/common/mod.rs"]
+mod common;
+mod peers;
+mod table;
+mod work;
+
+use common::{World, cli, sys};
+use peers::Peer;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+use table::{Goal, Row, Unit};
+use work::Plan;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A row that has its own way of measuring.
+type Alone = fn(&Plan, &str) -> Row;
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    let mut only = None;
+    let (mut quick, mut json) = (false, false);
+    let mut rest = args.iter();
+    while let Some(a) = rest.next() {
+        match a.as_str() {
+            "--quick" => quick = true,
+            "--json" => json = true,
+            "--only" => only = rest.next().cloned(),
+            other => {
+                eprintln!("bench: {other} is not an option; there are --quick, --json and --only NAME");
+                std::process::exit(2);
+            }
+        }
+    }
+    let plan = Plan::new(quick);
+    let wanted = |name: &str| only.as_ref().is_none_or(|o| name.contains(o.as_str()));
+    let mut rows = beside_peers(&plan, &wanted);
+    let alone: [(&str, Alone); 4] = [
+        ("cold hydration", hydration),
+        ("publishing, incompressible", publishing),
+        ("publishing, text", publishing),
+        ("close to readable elsewhere", latency),
+    ];
+    for (name, measure) in alone {
+        // These need the drive's own commands.
+        if wanted(name) && !common::native() {
+            eprintln!("measuring: {name}");
+            rows.push(measure(&plan, name));
+        }
+    }
+    if json { table::print_json(&rows) } else { table::print_markdown(&rows, &plan) }
+}
+
+/// One measurement: its row, what to do before each turn, and the loop itself.
+struct Measure {
+    name: &'static str,
+    unit: Unit,
+    goals: &'static [Goal],
+    /// Kernel caches are dropped before each turn.
+    cold: bool,
+    run: fn(&Path, &Plan) -> f64,
+}
+
+const MEASURES: &[Measure] = &[
+    Measure {
+        name: "stat sweep, warm",
+        unit: Unit::PerSecond,
+        goals: &[Goal::Native(0.55), Goal::Bindfs(1.0)],
+        cold: false,
+        run: work::stat_sweep,
+    },
+    Measure { name: "git status, warm", unit: Unit::Milliseconds, goals: &[Goal::Native(1.5)], cold: false, run: work::git_status },
+    Measure {
+        name: "git status, caches dropped",
+        unit: Unit::Milliseconds,
+        goals: &[Goal::Native(7.0)],
+        cold: true,
+        run: work::git_status,
+    },
+    Measure {
+        name: "open + read + close, small, warm",
+        unit: Unit::PerSecond,
+        goals: &[Goal::Rclone(5.0)],
+        cold: false,
+        run: work::open_read_close,
+    },
+    Measure {
+        name: "sequential read, caches dropped",
+        unit: Unit::MegabytesPerSecond,
+        goals: &[Goal::Native(0.8), Goal::Rclone(2.0)],
+        cold: true,
+        run: work::read_sequential,
+    },
+    Measure {
+        name: "random 4 KiB read, caches dropped",
+        unit: Unit::PerSecond,
+        goals: &[Goal::Native(0.7)],
+        cold: true,
+        run: work::read_random,
+    },
+    Measure {
+        name: "create + write + close, small",
+        unit: Unit::PerSecond,
+        goals: &[Goal::Rclone(3.0), Goal::Bindfs(0.7)],
+        cold: false,
+        run: work::create_small,
+    },
+    Measure {
+        name: "sequential write, new file",
+        unit: Unit::MegabytesPerSecond,
+        goals: &[Goal::Native(0.8)],
+        cold: false,
+        run: work::write_sequential,
+    },
+];
+
+/// Rows in which every system does the same, in turns.
+fn beside_peers(plan: &Plan, wanted: &dyn Fn(&str) -> bool) -> Vec<Row> {
+    if !MEASURES.iter().any(|m| wanted(m.name)) {
+        return vec![];
+    }
+    let w = World::new();
+    eprintln!("preparing {} files and {} MB in {}", plan.files, plan.big / 1_000_000, w.dir().display());
+    let source = w.dir().join("source");
+    work::prepare(&source, plan);
+    let peers = Peer::all(&w, &source);
+    let mut rows = vec![];
+    for m in MEASURES.iter().filter(|m| wanted(m.name)) {
+        let mut figures = vec![vec![]; peers.len()];
+        // Round 0 warms up and is not counted.
+        for round in 0..=plan.rounds {
+            eprintln!("measuring: {}, round {round} of {}", m.name, plan.rounds);
+            for (peer, list) in peers.iter().zip(&mut figures) {
+                peer.settle();
+                if m.cold {
+                    sys::drop_caches();
+                }
+                let figure = (m.run)(peer.root(), plan);
+                if round > 0 {
+                    list.push(figure);
+                }
+            }
+        }
+        let figure = |name: &str| peers.iter().position(|p| p.name() == name).map(|i| table::median(&figures[i]));
+        rows.push(Row {
+            name: m.name.into(),
+            unit: m.unit,
+            goals: m.goals.to_vec(),
+            tcfs: figure("tcfs").expect("the drive is always measured"),
+            native: figure("native"),
+            bindfs: figure("bindfs"),
+            rclone: figure("rclone"),
+        });
+    }
+    rows
+}
+
+/// Bytes of a file of which another machine has nothing, fetched with one command, beside a copy by `cp`.
+fn hydration(plan: &Plan, name: &str) -> Row {
+    let w = World::new();
+    let a = w.mount("ann");
+    let source = w.dir().join("big");
+    work::random_file(&source, plan.big);
+    cli::run(Command::new("cp").arg(&source).arg(a.path("big")), HOUR).ok();
+    a.wait();
+    let b = w.mount("bob");
+    let big = b.path("big").display().to_string();
+    let (mut ours, mut copies) = (vec![], vec![]);
+    for _ in 0..plan.rounds {
+        sys::drop_caches();
+        let took = b.cli_long(&["hydrate", &big]).ok().took;
+        ours.push(plan.big as f64 / 1e6 / took.as_secs_f64());
+        b.cli_long(&["unsync", &big]).ok();
+        sys::drop_caches();
+        let copy = w.dir().join("copy");
+        let took = cli::run(Command::new("cp").arg("--reflink=never").arg(&source).arg(&copy), HOUR).ok().took;
+        copies.push(plan.big as f64 / 1e6 / took.as_secs_f64());
+        fs::remove_file(copy).unwrap();
+    }
+    let mut row = Row::alone(name, Unit::MegabytesPerSecond, Goal::Native(0.5), table::median(&ours));
+    row.native = Some(table::median(&copies));
+    row
+}
+
+/// `tcfs push` of one file into a daemon that has one core: reading, cutting, hashing, compressing, storing, logging.
+fn publishing(plan: &Plan, name: &str) -> Row {
+    let text = name.ends_with("text");
+    let w = World::new();
+    let a = w.device("ann").one_core().mount();
+    let mut rates = vec![];
+    for round in 0..plan.rounds {
+        // New content in every round: what the store has already is not stored again.
+        let file = w.dir().join(format!("file{round}"));
+        if text {
+            work::text_file(&file, plan.big / 4, round as u64)
+        } else {
+            work::random_file(&file, plan.big)
+        }
+        let size = fs::metadata(&file).unwrap().len();
+        let start = Instant::now();
+        a.cli_long(&["push", file.to_str().unwrap()]).ok();
+        a.wait();
+        rates.push(size as f64 / 1e6 / start.elapsed().as_secs_f64());
+        fs::remove_file(&file).unwrap();
+        fs::remove_file(a.path(format!("file{round}"))).unwrap();
+        a.wait();
+    }
+    Row::alone(name, Unit::MegabytesPerSecond, Goal::AtLeast(if text { 180.0 } else { 500.0 }), table::median(&rates))
+}
+
+/// From the return of a close on one mount until another mount gives the new content.
+fn latency(plan: &Plan, name: &str) -> Row {
+    let w = World::new();
+    let (a, b) = (w.mount("ann"), w.mount("bob"));
+    let mut times = vec![];
+    for i in 0..plan.rounds * 10 {
+        let text = format!("text number {i}");
+        fs::write(a.path("f"), &text).unwrap();
+        let closed = Instant::now();
+        while fs::read_to_string(b.path("f")).ok().as_deref() != Some(&text) {
+            assert!(closed.elapsed() < Duration::from_secs(30), "the other machine never showed it");
+            std::thread::sleep(Duration::from_micros(500));
+        }
+        times.push(closed.elapsed().as_secs_f64() * 1e3);
+    }
+    Row::alone(name, Unit::Milliseconds, Goal::AtMost(150.0), table::median(&times))
+}

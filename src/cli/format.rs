@@ -1,0 +1,146 @@
+//! Numbers, times and modes as people read them.
+
+use crate::daemon::config::Span;
+
+use time::{OffsetDateTime, PrimitiveDateTime, UtcOffset};
+
+/// `1.5 GiB`; whole below 1 KiB.
+pub fn size(bytes: u64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < units.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    match unit {
+        0 => format!("{bytes} B"),
+        _ if value < 10.0 => format!("{value:.1} {}", units[unit]),
+        _ => format!("{value:.0} {}", units[unit]),
+    }
+}
+
+/// `1 file`, `2 files`, `12,345 files`.
+pub fn count(n: u64, one: &str, many: &str) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, c) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(c);
+    }
+    format!("{out} {}", if n == 1 { one } else { many })
+}
+
+/// `2 min`, `3 h`, `5 d`.
+pub fn span(ms: i64) -> String {
+    let s = ms.max(0) / 1000;
+    match s {
+        0..=119 => format!("{s} s"),
+        120..=7199 => format!("{} min", s / 60),
+        7200..=172_799 => format!("{} h", s / 3600),
+        _ => format!("{} d", s / 86_400),
+    }
+}
+
+/// `2026-02-13 18:04:05` in the given zone.
+pub fn time(ms: i64, zone: UtcOffset) -> String {
+    let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000).map(|t| t.to_offset(zone));
+    match at {
+        Ok(t) => format!("{:04}-{:02}-{:02} {:02}:{:02}:{:02}", t.year(), u8::from(t.month()), t.day(), t.hour(), t.minute(), t.second()),
+        Err(_) => format!("{ms} ms"),
+    }
+}
+
+/// Reads a moment: `2026-02-13T18:04:05Z`, `2026-02-13 18:04`, `2026-02-13` (local), or `2h` (ago). Milliseconds.
+pub fn parse_time(text: &str, now_ms: i64, zone: UtcOffset) -> Result<i64, String> {
+    if let Ok(Span(ago)) = text.trim_end_matches("ago").parse::<Span>() {
+        return Ok(now_ms - ago.as_millis() as i64);
+    }
+    if let Ok(t) = OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339) {
+        return Ok((t.unix_timestamp_nanos() / 1_000_000) as i64);
+    }
+    let full = match text.len() {
+        10 => format!("{text} 00:00:00"),
+        16 => format!("{text}:00"),
+        _ => text.to_owned(),
+    };
+    let local = time::format_description::parse_borrowed::<2>("[year]-[month]-[day] [hour]:[minute]:[second]")
+        .ok()
+        .and_then(|f| PrimitiveDateTime::parse(&full.replace('T', " "), &f).ok());
+    match local {
+        Some(t) => Ok((t.assume_offset(zone).unix_timestamp_nanos() / 1_000_000) as i64),
+        None => Err(format!("expected a time such as 2026-02-13T18:04:05Z, \"2026-02-13 18:04\" or 2h (ago), found {text:?}")),
+    }
+}
+
+/// `drwxr-xr-x`.
+pub fn mode(mode: u32) -> String {
+    let kind = match mode & 0o170_000 {
+        0o040_000 => 'd',
+        0o120_000 => 'l',
+        0o010_000 => 'p',
+        0o140_000 => 's',
+        0o060_000 => 'b',
+        0o020_000 => 'c',
+        _ => '-',
+    };
+    let mut out = String::from(kind);
+    for (shift, special, letter) in [(6, 0o4000, 's'), (3, 0o2000, 's'), (0, 0o1000, 't')] {
+        let bits = mode >> shift;
+        out.push(if bits & 4 != 0 { 'r' } else { '-' });
+        out.push(if bits & 2 != 0 { 'w' } else { '-' });
+        out.push(match (bits & 1 != 0, mode & special != 0) {
+            (true, true) => letter,
+            (false, true) => letter.to_ascii_uppercase(),
+            (true, false) => 'x',
+            (false, false) => '-',
+        });
+    }
+    out
+}
+
+/// A word for a POSIX shell, in quotes where it needs them.
+pub fn shell(word: &str) -> String {
+    if !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "/._-+:,=@%".contains(c)) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_counts_spans() {
+        assert_eq!([size(0), size(1023), size(1536), size(50 << 30), size(u64::MAX)], ["0 B", "1023 B", "1.5 KiB", "50 GiB", "16 EiB"]);
+        assert_eq!([count(1, "file", "files"), count(1234567, "file", "files")], ["1 file", "1,234,567 files"]);
+        assert_eq!([span(-5), span(90_000), span(3_600_000), span(86_400_000 * 3)], ["0 s", "90 s", "60 min", "3 d"]);
+    }
+
+    #[test]
+    fn times_go_both_ways_in_the_local_zone() {
+        let zone = UtcOffset::from_hms(2, 0, 0).unwrap();
+        let ms = parse_time("2026-02-13 18:04", 0, zone).unwrap();
+        assert_eq!(time(ms, zone), "2026-02-13 18:04:00");
+        assert_eq!(parse_time("2026-02-13T16:04:00Z", 0, zone), Ok(ms));
+        assert_eq!(parse_time("2026-02-13", 0, UtcOffset::UTC).map(|t| t % 86_400_000), Ok(0));
+        assert_eq!(parse_time("2h", 10_000_000, zone), Ok(2_800_000));
+        for bad in ["", "yesterday", "2026-13-01", "2026-02-13 25:00"] {
+            assert!(parse_time(bad, 0, zone).unwrap_err().contains("such as"), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn modes_read_like_those_of_ls() {
+        assert_eq!([mode(0o100644), mode(0o040755), mode(0o120777)], ["-rw-r--r--", "drwxr-xr-x", "lrwxrwxrwx"]);
+        assert_eq!([mode(0o104755), mode(0o041777), mode(0o102644)], ["-rwsr-xr-x", "drwxrwxrwt", "-rw-r-Sr--"]);
+    }
+
+    #[test]
+    fn words_survive_a_shell() {
+        assert_eq!([shell("/a/b"), shell("a b"), shell("it's"), shell("")], ["/a/b", "'a b'", r"'it'\''s'", "''"]);
+    }
+}

@@ -1,0 +1,273 @@
+//! The drive of this machine in one process: state, store, fleet, files and mounts put together.
+//!
+//! Must: the state's lock is held from before the database is opened until after it is closed.
+//! Must: shutting down unmounts first (nothing can be written any more), then seals, then stops publishing, then
+//! closes the database; nothing of it waits for the store.
+//! Not here: what a request means in detail (one file each beside this one).
+
+mod mount;
+mod status;
+
+use super::config::{Config, StoreUrl};
+use super::protocol::{MountInfo, Request, Response};
+use super::service::{Progress, Service};
+use crate::clock::{Clock, SystemClock};
+use crate::content::{FetchOptions, Fetcher};
+use crate::error::{Error, IoContext, Kind, Result};
+use crate::fleet::{Fleet, Identity, Me, Options as FleetOptions, Parts, Registry};
+use crate::model::view::ConflictMode as Mode;
+use crate::state::Replica;
+use crate::state::lock::StateLock;
+use crate::store::count::Counts;
+use crate::store::keys::Keys;
+use crate::store::s3::S3Options;
+use crate::store::{StoreRef, open};
+use crate::vfs::{Options as VfsOptions, Vfs, VfsFiles};
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// How long a read of bytes that are not here waits for the store before the program gets an error.
+const READ_DEADLINE: Duration = Duration::from_secs(30);
+/// How often the database is committed, so that others see it and a start replays little.
+const COMMIT_EVERY: Duration = Duration::from_millis(500);
+/// How often files that are held open are looked at, and the write-ahead file is moved into the database.
+const HOUSEKEEPING: Duration = Duration::from_secs(2);
+/// How long enrolling at the start waits for the store; without it the machine enrols and registers later.
+const ENROL_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The drive, opened.
+pub struct Core {
+    pub(super) config: Arc<Config>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) vfs: Arc<Vfs>,
+    pub(super) fleet: Arc<Fleet>,
+    pub(super) store: StoreRef,
+    pub(super) keys: Keys,
+    pub(super) counts: Arc<Counts>,
+    pub(super) replica: Arc<Replica>,
+    pub(super) enrolled_now: AtomicBool,
+    mounts: Mutex<Vec<mount::Mounted>>,
+    stop: watch::Sender<bool>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+    lock: Mutex<Option<StateLock>>,
+}
+
+/// Runs `f` where blocking is allowed.
+pub(super) async fn blocking<T: Send + 'static>(f: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::task::spawn_blocking(f).await {
+        Ok(r) => r,
+        Err(e) => Err(Error::new(Kind::Internal, "a task of the daemon failed").source(e)),
+    }
+}
+
+fn s3_options(config: &Config) -> Result<S3Options> {
+    if !matches!(config.store, StoreUrl::S3 { .. }) {
+        return Ok(S3Options::default());
+    }
+    let c = config.s3_credentials()?;
+    Ok(S3Options {
+        endpoint: config.s3.endpoint.clone(),
+        region: Some(config.s3.region.clone()),
+        access_key_id: Some(c.access_key_id),
+        secret_access_key: Some(c.secret_access_key),
+        session_token: c.session_token,
+        allow_http: config.s3.allow_http,
+        ..S3Options::default()
+    })
+}
+
+impl Core {
+    /// Opens everything. The machine is enrolled if it was not.
+    pub async fn open(config: &Config, lock: StateLock) -> Result<Arc<Core>> {
+        let config = Arc::new(config.clone());
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let (store, keys, counts) = open::open_counted(&config.store.to_string(), &s3_options(&config)?)?;
+        let state = config.dirs.state.clone();
+        let dir = state.clone();
+        let replica = blocking(move || Replica::open(&dir).map(Arc::new)).await?;
+        let (me, enrolled_now) = who(&config, &store, &replica, &*clock).await?;
+        let me = Me::new(me);
+        let cache_dir = config.cache.dir.clone();
+        std::fs::create_dir_all(&cache_dir).doing(|| format!("making the cache directory {}", cache_dir.display()))?;
+        let disk = rustix::fs::statvfs(&cache_dir).map(|s| s.f_blocks * s.f_frsize).unwrap_or(u64::MAX);
+        let options = VfsOptions {
+            state_dir: state.clone(),
+            cache_max: config.cache.cap(disk),
+            cache_dir,
+            conflict_mode: match config.conflict_mode.as_str() {
+                "interactive" => Mode::Interactive,
+                "defer" => Mode::Defer,
+                _ => Mode::Auto,
+            },
+            hydrate_whole_below: config.cache.hydrate_whole_below.0,
+            read_deadline: READ_DEADLINE,
+            uid: rustix::process::getuid().as_raw(),
+            gid: rustix::process::getgid().as_raw(),
+            exclude_patterns: config.exclude_patterns.clone(),
+            sync_git_dirs: config.sync_git_dirs,
+        };
+        let fetcher = Fetcher::new(store.clone(), keys.clone(), clock.clone(), FetchOptions::default());
+        let (r, s, k, c, m) = (replica.clone(), store.clone(), keys.clone(), clock.clone(), me.clone());
+        let vfs = blocking(move || Vfs::open(r, s, k, fetcher, c, m, options)).await?;
+        let fleet = Fleet::new(Parts {
+            replica: replica.clone(),
+            store: store.clone(),
+            keys: keys.clone(),
+            files: Arc::new(VfsFiles(vfs.clone())),
+            clock: clock.clone(),
+            me,
+            state_dir: state,
+            options: FleetOptions { poll_interval: Some(config.poll_interval()), ..FleetOptions::default() },
+        })?;
+        let (stop, stopped) = watch::channel(false);
+        let core = Arc::new(Core {
+            config,
+            clock,
+            vfs,
+            fleet,
+            store,
+            keys,
+            counts,
+            replica,
+            enrolled_now: AtomicBool::new(enrolled_now),
+            mounts: Mutex::default(),
+            stop,
+            tasks: Mutex::default(),
+            lock: Mutex::new(Some(lock)),
+        });
+        core.start(&stopped);
+        Ok(core)
+    }
+
+    fn start(self: &Arc<Self>, stopped: &watch::Receiver<bool>) {
+        let fleet = tokio::spawn(self.fleet.clone().run(stopped.clone()));
+        let bell = {
+            let (sealed, fleet) = (self.vfs.sealed.clone(), self.fleet.clone());
+            tokio::spawn(async move {
+                loop {
+                    sealed.notified().await;
+                    fleet.wake();
+                }
+            })
+        };
+        let commits = {
+            let (replica, mut stopped) = (self.replica.clone(), stopped.clone());
+            tokio::spawn(async move {
+                while !*stopped.borrow() {
+                    tokio::select! {
+                        () = tokio::time::sleep(COMMIT_EVERY) => {}
+                        _ = stopped.changed() => return,
+                    }
+                    let r = replica.clone();
+                    if let Err(e) = blocking(move || r.db().commit()).await {
+                        tracing::error!(error = %e, "committing the local state; it is tried again");
+                    }
+                }
+            })
+        };
+        let house = {
+            let (vfs, replica, mut stopped) = (self.vfs.clone(), self.replica.clone(), stopped.clone());
+            tokio::spawn(async move {
+                while !*stopped.borrow() {
+                    tokio::select! {
+                        () = tokio::time::sleep(HOUSEKEEPING) => {}
+                        _ = stopped.changed() => return,
+                    }
+                    let (v, r) = (vfs.clone(), replica.clone());
+                    let done = blocking(move || {
+                        v.seal_quiet()?;
+                        v.evict_if_full();
+                        r.db().checkpoint()
+                    });
+                    if let Err(e) = done.await {
+                        tracing::error!(error = %e, "housekeeping of the local state; it is tried again");
+                    }
+                }
+            })
+        };
+        self.tasks.lock().extend([fleet, commits, house]);
+        // Rings for as long as the process lives; ended with it.
+        self.tasks.lock().push(bell);
+    }
+}
+
+/// Who this machine is: as the database or the identity file says, else enrolled now.
+async fn who(config: &Config, store: &StoreRef, replica: &Replica, clock: &dyn Clock) -> Result<(Identity, bool)> {
+    if let Some(id) = replica.read(crate::fleet::facts::identity)? {
+        return Ok((id, false));
+    }
+    match Identity::load(&config.dirs.state) {
+        Ok(id) => return Ok((id, false)),
+        Err(e) if e.kind() == Kind::NotEnrolled => {}
+        Err(e) => return Err(e),
+    }
+    let name = &config.device_name.0;
+    let registry = Registry::new(store.clone());
+    let enrolled = tokio::time::timeout(ENROL_PATIENCE, registry.enroll(name, false, &|_| 0, clock)).await;
+    let identity = match enrolled {
+        Ok(Ok(e)) => e.identity,
+        Ok(Err(e)) if !e.kind().is_transient() => return Err(e.context(format!("enrolling this machine as {name}"))),
+        other => {
+            let why = match other {
+                Ok(Err(e)) => e.to_string(),
+                _ => "it takes too long".to_owned(),
+            };
+            tracing::warn!(why, "the store does not answer: this machine enrols itself and is registered later");
+            Identity::create(name, clock)?
+        }
+    };
+    identity.save(&config.dirs.state)?;
+    tracing::info!(id = identity.id, "this machine is enrolled");
+    Ok((identity, true))
+}
+
+#[async_trait]
+impl Service for Core {
+    async fn call(&self, request: Request, _progress: &Progress) -> Result<Response> {
+        match request {
+            Request::Status => self.status().await,
+            Request::Mount(m) => self.mount(m).await,
+            Request::Unmount(u) => self.unmount(u).await,
+            Request::Wait(w) => self.wait(w).await,
+            other => Err(Error::new(Kind::Unsupported, format!("{} is not possible here", other.op()))),
+        }
+    }
+
+    fn mounts(&self) -> Vec<MountInfo> {
+        self.mounts.lock().iter().filter(|m| !m.fuse.is_over()).map(|m| m.info.clone()).collect()
+    }
+
+    async fn shutdown(&self) {
+        let mounts = std::mem::take(&mut *self.mounts.lock());
+        for m in mounts {
+            let at = m.info.mountpoint.clone();
+            let done = blocking(move || mount::detach(m)).await;
+            if let Err(e) = done {
+                tracing::warn!(mountpoint = %at.display(), error = %e, "unmounting at the end");
+            }
+        }
+        let vfs = self.vfs.clone();
+        if let Err(e) = blocking(move || vfs.seal_all()).await {
+            tracing::error!(error = %e, "sealing at the end; the next start seals what is left");
+        }
+        self.stop.send_replace(true);
+        let tasks: Vec<JoinHandle<()>> = std::mem::take(&mut *self.tasks.lock());
+        for t in tasks {
+            if tokio::time::timeout(Duration::from_secs(5), async {}).await.is_ok() {
+                t.abort();
+            }
+            let _ = t.await;
+        }
+        let vfs = self.vfs.clone();
+        if let Err(e) = blocking(move || vfs.close()).await {
+            tracing::error!(error = %e, "closing the local state; the next start replays its journal");
+        }
+        drop(self.lock.lock().take());
+        self.enrolled_now.store(false, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,89 @@
+//! `status` and `wait`.
+
+use super::{Core, blocking};
+use crate::daemon::protocol::{Cache, DeviceRef, Nats, Outbox, Response, Status, StoreState, Wait, Waited};
+use crate::error::{Kind, Result};
+use crate::state::Tree;
+use crate::state::rows::Sealed;
+use std::time::Duration;
+
+/// Without a time-out, `wait` waits this long at a time and looks again.
+const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
+impl Core {
+    pub(super) async fn status(&self) -> Result<Response> {
+        let (fleet, vfs, replica) = (self.fleet.clone(), self.vfs.clone(), self.replica.clone());
+        let (publish, oldest, store_id) = blocking(move || {
+            let oldest = replica.read(|r| r.scan_int::<Sealed>(Tree::Outbox, 0, u64::MAX, 1))?.first().map(|(_, s)| s.at);
+            Ok((fleet.publish_status()?, oldest, replica.read(crate::fleet::facts::store_id)?))
+        })
+        .await?;
+        let follow = self.fleet.follow_status();
+        let cache = vfs.cache_use();
+        let unsealed = vfs.unsealed_files();
+        let me = self.fleet.me();
+        Ok(Response::Status(Status {
+            device: Some(DeviceRef { id: me.id.clone(), name: me.name.clone() }),
+            store_state: StoreState {
+                id: store_id,
+                reachable: self.fleet.is_online(),
+                last_ok_at: follow.caught_up_at,
+                last_error: follow.last_error.or(publish.last_error.clone()),
+            },
+            pending: publish.pending + unsealed.closed,
+            outbox: Outbox {
+                bytes: publish.bytes,
+                active: u64::from(publish.current.is_some()),
+                oldest_at: oldest,
+                last_error: publish.last_error,
+                retry_at: None,
+                open_for_writing: unsealed.open,
+            },
+            cache: Cache {
+                bytes: cache.bytes,
+                max_bytes: cache.max_bytes,
+                pinned_bytes: 0,
+                unpublished_bytes: publish.bytes,
+                hydrated_files: cache.files,
+                dir: self.config.cache.dir.clone(),
+            },
+            entries: 0,
+            conflicts: 0,
+            devices: 0,
+            nats: Nats { state: "off".to_owned(), url: None, last_error: None },
+            ..Status::default()
+        }))
+    }
+
+    /// Waits until everything that was closed before is in this device's log.
+    pub(super) async fn wait(&self, request: Wait) -> Result<Response> {
+        let (vfs, replica) = (self.vfs.clone(), self.replica.clone());
+        let upto = blocking(move || {
+            vfs.seal_closed()?;
+            vfs.drain_moves()?;
+            Ok(replica.next_id())
+        })
+        .await?;
+        let before = self.pending_upto(upto).await?;
+        self.fleet.wake();
+        let patience = request.timeout_ms.map_or(FOR_EVER, Duration::from_millis);
+        match self.fleet.wait_published(upto, patience).await {
+            Ok(()) => Ok(Response::Waited(Waited { published: before, pending: 0, why: None })),
+            Err(e) if e.kind() == Kind::Timeout => {
+                let left = self.pending_upto(upto).await?;
+                let why = e.hint_text().map(str::to_owned).or_else(|| Some(e.to_string()));
+                Ok(Response::Waited(Waited { published: before.saturating_sub(left), pending: left, why }))
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    async fn pending_upto(&self, upto: u64) -> Result<u64> {
+        let replica = self.replica.clone();
+        blocking(move || {
+            let rows: Vec<(u64, Sealed)> = replica.read(|r| r.scan_int(Tree::Outbox, 0, upto.saturating_add(1), 50_000))?;
+            Ok(rows.iter().map(|(_, s)| s.versions.len() as u64).sum())
+        })
+        .await
+    }
+}

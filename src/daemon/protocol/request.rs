@@ -1,0 +1,283 @@
+//! What can be asked of the drive, whether over the socket or of a service in the same process.
+//!
+//! PATH fields are namespace paths, joined by `/`. One that begins with `/` is exact. One that does not is what a
+//! person typed from the root of the namespace: there a leading `tcfs/default/` (the store's bucket and prefix) is
+//! stripped by the service unless an entry of that name exists ([`crate::daemon::pathargs::strip_store_words`]).
+//! The empty path and `/` are the root. A trailing `/` matters only where a field says so.
+
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// A request; `op` names it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub enum Request {
+    /// What is mounted, pending, cached. Answer: [`super::Status`].
+    Status,
+    /// Mount the namespace. Answer: [`super::Mounted`], once the mount answers.
+    Mount(Mount),
+    /// Unmount. Answer: [`super::Unmounted`].
+    Unmount(Unmount),
+    /// Copy a local file or directory into the namespace. Answer: [`super::Pushed`].
+    Push(Push),
+    /// Copy out of the namespace. Answer: [`super::Pulled`].
+    Pull(Pull),
+    /// List. Items: [`super::Entry`]; answer: [`super::Listed`].
+    Ls(Ls),
+    /// Bring bytes here. Answer: [`super::Hydrated`].
+    Hydrate(OnPath),
+    /// Free the space of hydrated files. Answer: [`super::Unsynced`].
+    Unsync(OnPath),
+    /// Keep here for good, whatever is added below too. Answer: [`super::Pinned`].
+    Pin(OnPath),
+    /// Undo a pin. Answer: [`super::Unpinned`].
+    Unpin(OnPath),
+    /// Wait until all that was closed before is in the store's log. Answer: [`super::Waited`].
+    Wait(Wait),
+    /// Versions of a path. Items: [`super::HistoryVersion`], newest first; answer: [`super::History`].
+    History(OnPath),
+    /// Make an old version the present one. Answer: [`super::Restored`].
+    Restore(Restore),
+    /// Paths with more than one visible head. Items: [`super::Conflict`]; answer: [`super::Conflicts`].
+    Conflicts(ListConflicts),
+    /// End a conflict. Answer: [`super::Resolved`].
+    ResolveConflict(ResolveConflict),
+    /// The fleet, after asking the store where it answers. Items: [`super::Device`]; answer: [`super::Devices`].
+    DeviceList,
+    /// Give this machine an identity. Answer: [`super::Enrolled`].
+    DeviceEnroll(DeviceEnroll),
+    /// Rename this machine. Answer: [`super::Enrolled`].
+    DeviceRename(DeviceRename),
+    /// Shut a device out. Answer: [`super::Revoked`].
+    DeviceRevoke(DeviceRevoke),
+    /// The checks that only the owner of the state can do: store, clock, cache, state. Items: [`super::Check`];
+    /// answer: [`super::Checked`].
+    Doctor,
+    /// Where the store is and which one. Answer: [`super::StoreInfo`].
+    StoreShow,
+    /// Copy everything to another store and switch to it. Answer: [`super::StoreMoved`].
+    StoreMove(StoreMove),
+    /// Seal and keep everything, unmount, end the daemon. Answer: [`super::Stopped`].
+    Stop,
+}
+
+impl Request {
+    /// The stable name, as on the wire and in log fields.
+    pub fn op(&self) -> &'static str {
+        match self {
+            Request::Status => "status",
+            Request::Mount(_) => "mount",
+            Request::Unmount(_) => "unmount",
+            Request::Push(_) => "push",
+            Request::Pull(_) => "pull",
+            Request::Ls(_) => "ls",
+            Request::Hydrate(_) => "hydrate",
+            Request::Unsync(_) => "unsync",
+            Request::Pin(_) => "pin",
+            Request::Unpin(_) => "unpin",
+            Request::Wait(_) => "wait",
+            Request::History(_) => "history",
+            Request::Restore(_) => "restore",
+            Request::Conflicts(_) => "conflicts",
+            Request::ResolveConflict(_) => "resolve_conflict",
+            Request::DeviceList => "device_list",
+            Request::DeviceEnroll(_) => "device_enroll",
+            Request::DeviceRename(_) => "device_rename",
+            Request::DeviceRevoke(_) => "device_revoke",
+            Request::Doctor => "doctor",
+            Request::StoreShow => "store_show",
+            Request::StoreMove(_) => "store_move",
+            Request::Stop => "stop",
+        }
+    }
+}
+
+/// How the kernel is served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Backend {
+    /// FUSE on Linux, NFS on macOS.
+    #[default]
+    Auto,
+    /// FUSE.
+    Fuse,
+    /// An NFSv3 server on the loopback and the system's own client.
+    Nfs,
+}
+
+/// Arguments of [`Request::Mount`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// Absolute; made if it does not exist.
+    pub mountpoint: PathBuf,
+    /// Other users may look, as far as modes let them.
+    #[serde(default)]
+    pub allow_other: bool,
+    /// Refuse all writes through this mount.
+    #[serde(default)]
+    pub read_only: bool,
+    /// How.
+    #[serde(default)]
+    pub backend: Backend,
+}
+
+/// Arguments of [`Request::Unmount`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unmount {
+    /// Absolute; none: every mount of this daemon.
+    #[serde(default)]
+    pub mountpoint: Option<PathBuf>,
+    /// Also while programs use it: they get errors. Never waits for them.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// Arguments of [`Request::Push`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Push {
+    /// Absolute local path of a file, symbolic link or directory.
+    pub source: PathBuf,
+    /// PATH to become. None: the source's name in the root. With a trailing `/`, or where a directory is: below it,
+    /// under the source's name.
+    #[serde(default)]
+    pub to: Option<String>,
+    /// Replace what is there even if this device never saw it.
+    #[serde(default)]
+    pub force: bool,
+    /// Count new, same and different, write nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// Arguments of [`Request::Pull`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pull {
+    /// PATH to copy.
+    pub path: String,
+    /// Absolute local path.
+    pub destination: PathBuf,
+    /// `destination` is a directory to put it into under its own name (and is made if need be); otherwise
+    /// `destination` is what it becomes.
+    #[serde(default)]
+    pub into: bool,
+    /// Overwrite local files that differ; otherwise they are left and named.
+    #[serde(default)]
+    pub force: bool,
+    /// Count, write nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// Arguments of [`Request::Ls`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ls {
+    /// PATH; a file lists itself.
+    #[serde(default)]
+    pub path: String,
+    /// Everything below, parents before children.
+    #[serde(default)]
+    pub recursive: bool,
+    /// Also names that begin with a dot.
+    #[serde(default)]
+    pub all: bool,
+}
+
+/// A request on one path and what is below it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnPath {
+    /// PATH.
+    pub path: String,
+}
+
+/// Arguments of [`Request::Wait`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wait {
+    /// Only this PATH and below; none: everything.
+    #[serde(default)]
+    pub path: Option<String>,
+    /// Give up after so many milliseconds; none: never.
+    #[serde(default)]
+    pub timeout_ms: Option<u64>,
+}
+
+/// Arguments of [`Request::Restore`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restore {
+    /// PATH, present or removed.
+    pub path: String,
+    /// Id of a version as `history` shows it (a unique beginning is enough). Excludes `at`.
+    #[serde(default)]
+    pub version: Option<String>,
+    /// As it was then, milliseconds since 1970. With neither: the newest version that is not the present one.
+    #[serde(default)]
+    pub at: Option<i64>,
+    /// PATH to restore to; none: in place.
+    #[serde(default)]
+    pub to: Option<String>,
+}
+
+/// Arguments of [`Request::Conflicts`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListConflicts {
+    /// Only this PATH and below.
+    #[serde(default)]
+    pub path: Option<String>,
+    /// In `defer` mode: from now on show (true) or hide (false) siblings in the mount.
+    #[serde(default)]
+    pub show_siblings: Option<bool>,
+}
+
+/// Which head stays.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Keep {
+    /// This device's own head, else the shown one.
+    Local,
+    /// The first other visible head.
+    Remote,
+    /// All: each sibling becomes an ordinary file of its name.
+    Both,
+    /// The head that goes by this device's name or id.
+    Device(String),
+}
+
+/// Arguments of [`Request::ResolveConflict`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResolveConflict {
+    /// PATH of the entry or of one of its siblings.
+    pub path: String,
+    /// What stays; the others are covered and remain in history.
+    pub keep: Keep,
+}
+
+/// Arguments of [`Request::DeviceEnroll`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceEnroll {
+    /// Wanted name; none: from the configuration, else the host name.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Revoke the device that has the name and take it.
+    #[serde(default)]
+    pub replace: bool,
+}
+
+/// Arguments of [`Request::DeviceRename`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceRename {
+    /// New name of this machine.
+    pub name: String,
+}
+
+/// Arguments of [`Request::DeviceRevoke`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceRevoke {
+    /// Name or id.
+    pub device: String,
+}
+
+/// Arguments of [`Request::StoreMove`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreMove {
+    /// URL of the new store: `file:///…` or `s3://bucket/prefix`.
+    pub url: String,
+}

@@ -1,0 +1,255 @@
+//! Writing a directory move out, entry by entry.
+//!
+//! The tree moved in one row; the registers below it still hold the versions of their old paths. Writing out gives
+//! each its versions at the new path and leaves tombstones at the old one, in pages, so that nothing is locked for
+//! long. Nobody merges, applies or moves again before it is done (`Tree::Move` is empty then).
+//!
+//! Must: a page (registers, tombstones, outbox row) is one transaction; a crash between pages goes on where it was.
+
+use crate::error::Result;
+use crate::model::entry::Entry;
+use crate::model::ops::{self, At, Author};
+use crate::model::view::view;
+use crate::model::{Hash, RelPath, Version};
+use crate::state::rows::*;
+use crate::state::tree::has_children;
+use crate::state::{Change, Ctx, Ns, Replica, Scan, Tree};
+
+/// Registers per transaction.
+const PAGE: usize = 500;
+
+/// Writes out every pending move. Returns what changed in the visible tree.
+pub fn expand_all(replica: &Replica, ctx: &Ctx<'_>, author: &Author, boot: u64) -> Result<Vec<Change>> {
+    let mut changes = Vec::new();
+    loop {
+        let moves: Vec<(u64, DirMove)> = replica.read(|r| r.scan_int(Tree::Move, 0, u64::MAX, 1))?;
+        let Some((id, mv)) = moves.into_iter().next() else { return Ok(changes) };
+        loop {
+            let (done, more) = replica.write(ctx, |ns| page(ns, id, &mv, PAGE, author, boot))?;
+            changes.extend(more);
+            if done {
+                break;
+            }
+        }
+    }
+}
+
+/// Writes out every pending move within the caller's transaction.
+pub fn expand_in(ns: &mut Ns<'_, '_>, author: &Author, boot: u64) -> Result<()> {
+    loop {
+        let moves: Vec<(u64, DirMove)> = ns.t.scan_int(Tree::Move, 0, u64::MAX, 1)?;
+        let Some((id, mv)) = moves.into_iter().next() else { return Ok(()) };
+        while !page(ns, id, &mv, PAGE, author, boot)? {}
+    }
+}
+
+/// Writes a move out at once if at most `small` registers are below it; true if it was.
+pub fn expand_small(ns: &mut Ns<'_, '_>, id: u64, mv: &DirMove, small: usize, author: &Author, boot: u64) -> Result<bool> {
+    if count(ns, mv.dir, small + 1)? > small {
+        return Ok(false);
+    }
+    while !page(ns, id, mv, PAGE, author, boot)? {}
+    Ok(true)
+}
+
+fn slots(ns: &Ns<'_, '_>, dir: u64) -> Result<Vec<(String, Slot)>> {
+    let mut out = Vec::new();
+    ns.t.scan(Tree::Entry, Scan::From(&slot_after(dir, 0), &slot_end(dir)), usize::MAX, |k, s: Slot| {
+        out.push((slot_name(k).to_owned(), s));
+        Ok(())
+    })?;
+    Ok(out)
+}
+
+fn count(ns: &Ns<'_, '_>, dir: u64, enough: usize) -> Result<usize> {
+    let mut n = 0;
+    let mut below = Vec::new();
+    ns.t.scan(Tree::Entry, Scan::From(&slot_after(dir, 0), &slot_end(dir)), enough, |_, s: Slot| {
+        n += 1;
+        if let Slot::Register(r) = s
+            && r.dir != 0
+        {
+            below.push(r.dir);
+        }
+        Ok(())
+    })?;
+    for d in below {
+        if n >= enough {
+            break;
+        }
+        n += count(ns, d, enough - n)?;
+    }
+    Ok(n)
+}
+
+/// One page; true when the move is written out (and its row gone).
+fn page(ns: &mut Ns<'_, '_>, id: u64, mv: &DirMove, limit: usize, author: &Author, boot: u64) -> Result<bool> {
+    let mut left = limit;
+    let mut row = Sealed { versions: Vec::new(), files: Vec::new(), at: author.now_ms, boot, recovered: false };
+    let done = walk(ns, id, (mv.dir, &mv.to), (mv.old, &mv.from), mv.under, &mut left, author, &mut row)?;
+    if done {
+        ns.t.del(Tree::Move, id)?;
+    }
+    if !row.versions.is_empty() {
+        let n = ns.next_id();
+        ns.t.put(Tree::Outbox, n, &row)?;
+    }
+    Ok(done)
+}
+
+/// Goes through one directory; false if the page is full before its end.
+#[allow(clippy::too_many_arguments)]
+fn walk(
+    ns: &mut Ns<'_, '_>,
+    id: u64,
+    (dir, path): (u64, &RelPath),
+    (old, old_path): (u64, &RelPath),
+    under: u64,
+    left: &mut usize,
+    author: &Author,
+    row: &mut Sealed,
+) -> Result<bool> {
+    // Registers that only the new path had (all gone): their tombstones count there from now on.
+    let beneath = if under == 0 { Vec::new() } else { slots(ns, under)? };
+    for (name, slot) in slots(ns, dir)? {
+        let Slot::Register(r) = slot else { continue };
+        if r.epoch >= id {
+            if r.dir != 0 && r.ino == r.dir {
+                // Went through it before, perhaps not to its end.
+                let (o, u) = (child_dir(ns, old, &name)?, child_dir(ns, under, &name)?);
+                if o != 0 && !walk(ns, id, (r.dir, &path.join(&name)), (o, &old_path.join(&name)), u, left, author, row)? {
+                    return Ok(false);
+                }
+            }
+            continue;
+        }
+        if *left == 0 {
+            return Ok(false);
+        }
+        *left -= 1;
+        let below = entry(ns, (dir, path), (old, old_path), under, &name, *r, id, author, row)?;
+        if let Some((d, o, u)) = below
+            && !walk(ns, id, (d, &path.join(&name)), (o, &old_path.join(&name)), u, left, author, row)?
+        {
+            return Ok(false);
+        }
+    }
+    for (name, slot) in beneath {
+        if ns.slot(dir, &name)?.is_none() {
+            if let Slot::Register(mut r) = slot {
+                r.epoch = id;
+                if r.dir != 0
+                    && let Some(mut d) = ns.t.get::<Inode>(Tree::Inode, r.dir)?
+                {
+                    d.links = vec![(dir, name.clone())];
+                    ns.put_inode(r.dir, &d)?;
+                }
+                ns.put_slot(dir, &name, &Slot::Register(r))?;
+            }
+            ns.del_slot(under, &name)?;
+        }
+    }
+    Ok(true)
+}
+
+fn child_dir(ns: &Ns<'_, '_>, dir: u64, name: &str) -> Result<u64> {
+    Ok(match ns.slot(dir, name)? {
+        Some(Slot::Register(r)) if dir != 0 => r.dir,
+        _ => 0,
+    })
+}
+
+/// One register. For a directory: its number, and those of the gone ones at the old path and beneath the new.
+#[allow(clippy::too_many_arguments)]
+fn entry(
+    ns: &mut Ns<'_, '_>,
+    (dir, path): (u64, &RelPath),
+    (old, old_path): (u64, &RelPath),
+    under: u64,
+    name: &str,
+    mut r: Register,
+    id: u64,
+    author: &Author,
+    row: &mut Sealed,
+) -> Result<Option<(u64, u64, u64)>> {
+    let (from, to) = (old_path.join(name), path.join(name));
+    let there = match ns.slot(under, name)? {
+        Some(Slot::Register(u)) if under != 0 => u.entry.clone(),
+        _ => Entry::default(),
+    };
+    let deeper = child_dir(ns, under, name)?;
+    let implied = r.dir != 0 && has_children(ns.t, r.dir)?;
+    let before = r.entry.clone();
+    let me = ns.ctx.me;
+    let mode = ns.ctx.mode;
+    let mut made: Vec<Version> = Vec::new();
+    let mut clocks = Vec::new();
+    if let Some(v) = view(&before, implied, mode, me) {
+        made = ops::move_entry(At { path: &from, entry: &before }, &v, At { path: &to, entry: &there }, author)?;
+        let heads = v.visible().map(|h| h.vclock.clone());
+        clocks = heads.zip(made.iter().filter(|m| m.path == to && !m.is_tombstone()).map(|m| m.vclock.clone())).collect();
+    }
+    let mut left = Register { dir: child_dir(ns, old, name)?, epoch: id, entry: before.clone(), ..Register::default() };
+    r.entry = there;
+    r.epoch = id;
+    for v in &made {
+        if v.path == to {
+            ns.merge_into(&mut r, v)?;
+        } else {
+            ns.merge_into(&mut left, v)?;
+        }
+    }
+    // What shows a head shows the same head under its new clock.
+    let renamed = |c: &crate::model::VClock| clocks.iter().find(|(was, _)| was == c).map(|(_, now)| now.clone());
+    if r.ino != 0 {
+        let mut i = ns.inode(r.ino)?;
+        if let Some(now) = renamed(&i.shows) {
+            i.shows = now;
+            ns.put_inode(r.ino, &i)?;
+        }
+        files(ns, r.ino, &made, row)?;
+    }
+    for s in &mut r.sibs {
+        if let Some(now) = renamed(&s.clock) {
+            let mut i = ns.inode(s.ino)?;
+            (s.clock, i.shows) = (now.clone(), now);
+            ns.put_inode(s.ino, &i)?;
+        }
+        files(ns, s.ino, &made, row)?;
+    }
+    let mut below = None;
+    if r.dir != 0 {
+        if left.dir == 0 {
+            left.dir = ns.next_id();
+            let mut gone = Inode::new(FileType::Dir, 0o755, ns.ctx.uid, ns.ctx.gid, ns.ctx.now);
+            gone.links.push((old, name.to_owned()));
+            gone.dead = true;
+            ns.put_inode(left.dir, &gone)?;
+        }
+        below = Some((r.dir, left.dir, deeper));
+    }
+    if !left.entry.is_empty() || left.dir != 0 {
+        ns.put_slot(old, name, &Slot::Register(Box::new(left)))?;
+    }
+    ns.put_slot(dir, name, &Slot::Register(Box::new(r)))?;
+    if under != 0 {
+        ns.del_slot(under, name)?;
+    }
+    row.versions.extend(made);
+    Ok(below)
+}
+
+/// Notes where the bytes of moved, uncut versions come from.
+fn files(ns: &Ns<'_, '_>, ino: u64, made: &[Version], row: &mut Sealed) -> Result<()> {
+    let uncut: Vec<Hash> = made.iter().filter(|v| v.is_uncut()).filter_map(|v| v.file().map(|c| c.root)).collect();
+    if uncut.is_empty() {
+        return Ok(());
+    }
+    if let Some((token, wgen)) = ns.t.get::<Local>(Tree::Local, ino)?.and_then(|l| l.token)
+        && uncut.contains(&token)
+        && !row.files.iter().any(|f| f.0 == token)
+    {
+        row.files.push((token, ino, wgen));
+    }
+    Ok(())
+}

@@ -1,0 +1,6 @@
+//! Front ends of the drive: they convert between a protocol and [`crate::vfs`], and decide nothing.
+//!
+//! Must: no thread of an adapter ever waits for the network.
+
+#[cfg(target_os = "linux")]
+pub mod fuse;

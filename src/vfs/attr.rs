@@ -1,0 +1,283 @@
+//! Attributes: what `stat`, `chmod`, `touch`, `setfattr` and `df` see and change.
+
+use super::Vfs;
+use crate::error::{Error, IoContext, Kind, Result};
+use crate::model::Version;
+use crate::model::ops::{self, AttrChange};
+use crate::state::rows::*;
+use crate::state::tree::stale;
+use crate::state::{Ns, Tree};
+use base64::Engine;
+use std::collections::BTreeMap;
+
+/// What `stat` tells.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attr {
+    /// Inode number.
+    pub ino: u64,
+    /// Told apart from an earlier directory of the same number.
+    pub generation: u32,
+    /// What it is.
+    pub kind: FileType,
+    /// Permission bits.
+    pub mode: u32,
+    /// Link count.
+    pub nlink: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Device number.
+    pub rdev: u32,
+    /// Bytes.
+    pub size: u64,
+    /// Units of 512 bytes: those of a fully hydrated file, so that they do not change with hydration.
+    pub blocks: u64,
+    /// Access.
+    pub atime: Time,
+    /// Content change.
+    pub mtime: Time,
+    /// Any change.
+    pub ctime: Time,
+    /// Birth.
+    pub btime: Time,
+}
+
+/// Changes of attributes; none keeps.
+#[derive(Clone, Debug, Default)]
+pub struct SetAttr {
+    /// Permission bits.
+    pub mode: Option<u32>,
+    /// Owner.
+    pub uid: Option<u32>,
+    /// Group.
+    pub gid: Option<u32>,
+    /// Bytes.
+    pub size: Option<u64>,
+    /// Access.
+    pub atime: Option<Time>,
+    /// Content change.
+    pub mtime: Option<Time>,
+    /// The caller may not keep set-id bits through a change of size or owner.
+    pub kill_suid: bool,
+}
+
+/// What `df` tells, in units of `block` bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct StatFs {
+    /// Block size.
+    pub block: u32,
+    /// All blocks.
+    pub blocks: u64,
+    /// Free for root.
+    pub free: u64,
+    /// Free for others.
+    pub available: u64,
+    /// Inodes.
+    pub files: u64,
+    /// Free inodes.
+    pub files_free: u64,
+}
+
+/// Longest attribute value and sum of values kept in a record.
+const XATTR_MAX: usize = 64 << 10;
+
+impl Vfs {
+    pub(crate) fn attr_of(&self, ino: u64, i: &Inode) -> Attr {
+        let (mut size, mut mtime, mut ctime) = (i.size, i.mtime, i.ctime);
+        if i.kind == FileType::File
+            && let Some(n) = self.loaded(ino)
+        {
+            let mut st = n.st.lock();
+            if let Err(e) = self.absorb(&mut st) {
+                tracing::warn!(ino, error = %e, "a file that is written directly could not be looked at");
+            }
+            if st.stale_row {
+                (size, mtime) = (st.size, st.mtime);
+                ctime = ctime.max(mtime);
+            }
+        }
+        Attr {
+            ino,
+            generation: i.generation,
+            kind: i.kind,
+            mode: i.mode,
+            nlink: i.nlink(),
+            uid: i.uid,
+            gid: i.gid,
+            rdev: i.rdev,
+            size,
+            blocks: if i.kind == FileType::File { size.div_ceil(512) } else { 0 },
+            atime: i.atime,
+            mtime,
+            ctime,
+            btime: i.btime,
+        }
+    }
+
+    /// Attributes of an inode.
+    pub fn getattr(&self, ino: u64) -> Result<Attr> {
+        let i: Inode = self.replica.read(|r| r.get(Tree::Inode, ino)?.ok_or_else(|| stale(ino)))?;
+        Ok(self.attr_of(ino, &i))
+    }
+
+    /// Changes attributes.
+    pub fn setattr(&self, ino: u64, set: &SetAttr) -> Result<Attr> {
+        if let Some(size) = set.size {
+            let i: Inode = self.replica.read(|r| r.get(Tree::Inode, ino)?.ok_or_else(|| stale(ino)))?;
+            match i.kind {
+                FileType::File => self.truncate(ino, size)?,
+                FileType::Dir => return Err(Error::new(Kind::IsDir, "a directory cannot be truncated")),
+                _ => return Err(Error::new(Kind::Invalid, "only a regular file can be truncated")),
+            }
+        }
+        self.settle_moves()?;
+        let node = self.loaded(ino);
+        let mut st = node.as_ref().map(|n| n.st.lock());
+        if let Some(st) = st.as_deref_mut() {
+            self.absorb(st)?;
+            if let Some(n) = &node {
+                self.persist(n, st)?;
+            }
+        }
+        let unsealed = node.as_ref().is_some_and(|n| n.unsealed.load(std::sync::atomic::Ordering::Acquire));
+        let inode = self.change(&[], |ns| {
+            let mut i = ns.inode(ino)?;
+            let was = (i.mode, i.mtime);
+            if let Some(m) = set.mode {
+                i.mode = m & 0o7777;
+            }
+            if set.uid.is_some() || set.gid.is_some() || set.kill_suid {
+                if i.kind == FileType::File && set.mode.is_none() && set.kill_suid {
+                    i.mode &= !0o4000;
+                    if i.mode & 0o010 != 0 {
+                        i.mode &= !0o2000;
+                    }
+                }
+                i.uid = set.uid.unwrap_or(i.uid);
+                i.gid = set.gid.unwrap_or(i.gid);
+            }
+            i.atime = set.atime.unwrap_or(i.atime);
+            i.mtime = set.mtime.unwrap_or(i.mtime);
+            i.ctime = ns.ctx.now;
+            let changed = (i.mode, i.mtime) != was;
+            ns.put_inode(ino, &i)?;
+            if changed && !i.local_only && !unsealed && ino != ROOT {
+                let change = AttrChange {
+                    mode: (i.mode != was.0).then_some(i.mode),
+                    mtime: (i.mtime != was.1).then_some(i.mtime.pair()),
+                    xattrs: None,
+                };
+                self.write_attrs(ns, ino, &i, &change)?;
+            }
+            ns.inode(ino)
+        })?;
+        if let (Some(st), Some(m)) = (st.as_deref_mut(), set.mtime) {
+            st.mtime = m;
+        }
+        drop(st);
+        self.sealed.notify_one();
+        Ok(self.attr_of(ino, &inode))
+    }
+
+    /// Versions of every name of an inode that change only metadata.
+    fn write_attrs(&self, ns: &mut Ns<'_, '_>, ino: u64, i: &Inode, change: &AttrChange) -> Result<()> {
+        let author = self.author();
+        let mut out: Vec<Version> = Vec::new();
+        for (dir, name) in &i.links {
+            let Some(mut at) = self.at(ns.t, *dir, name)? else { continue };
+            let v = self.with_view(ns.t, &at.reg, |v, e| ops::set_attrs(&at.path, e, v, at.target, change.clone(), &author))?;
+            let Some(v) = v else { continue };
+            let v = v?;
+            ns.merge_into(&mut at.reg, &v)?;
+            for s in at.reg.sibs.iter_mut().filter(|s| s.ino == ino) {
+                s.clock = v.vclock.clone();
+            }
+            ns.put_slot(at.dir, &at.name, &Slot::Register(Box::new(at.reg)))?;
+            out.push(v);
+        }
+        if let Some(first) = out.first() {
+            let mut i = i.clone();
+            i.shows = first.vclock.clone();
+            ns.put_inode(ino, &i)?;
+            let files = self.files_of(ns, &out, ino)?;
+            self.enqueue(ns, Sealed { versions: out, files, ..self.sealed_row() })?;
+        }
+        Ok(())
+    }
+
+    /// Value of an extended attribute.
+    pub fn getxattr(&self, ino: u64, name: &str) -> Result<Vec<u8>> {
+        let i: Inode = self.replica.read(|r| r.get(Tree::Inode, ino)?.ok_or_else(|| stale(ino)))?;
+        i.xattrs.get(name).cloned().ok_or_else(|| Error::new(Kind::NoAttr, format!("no attribute {name}")))
+    }
+
+    /// Names of the extended attributes.
+    pub fn listxattr(&self, ino: u64) -> Result<Vec<String>> {
+        let i: Inode = self.replica.read(|r| r.get(Tree::Inode, ino)?.ok_or_else(|| stale(ino)))?;
+        Ok(i.xattrs.into_keys().collect())
+    }
+
+    /// Sets (`Some`) or removes an extended attribute. `create`/`replace`: it must not / must exist.
+    pub fn setxattr(&self, ino: u64, name: &str, value: Option<&[u8]>, create: bool, replace: bool) -> Result<()> {
+        if !name.starts_with("user.") {
+            return Err(Error::new(Kind::Unsupported, format!("attribute {name}: only user.* is kept")));
+        }
+        if name.starts_with("user.tcfs.") {
+            return Err(Error::new(Kind::NotPermitted, format!("attribute {name}: user.tcfs.* tells state and cannot be set")));
+        }
+        self.settle_moves()?;
+        let node = self.loaded(ino);
+        let unsealed = node.as_ref().is_some_and(|n| n.unsealed.load(std::sync::atomic::Ordering::Acquire));
+        self.change(&[], |ns| {
+            let mut i = ns.inode(ino)?;
+            let had = i.xattrs.contains_key(name);
+            match value {
+                Some(_) if create && had => return Err(Error::new(Kind::Exists, format!("attribute {name} exists"))),
+                Some(_) if replace && !had => return Err(Error::new(Kind::NoAttr, format!("no attribute {name}"))),
+                None if !had => return Err(Error::new(Kind::NoAttr, format!("no attribute {name}"))),
+                Some(v) => {
+                    i.xattrs.insert(name.to_owned(), v.to_vec());
+                    if i.xattrs.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>() > XATTR_MAX {
+                        return Err(Error::new(Kind::NoSpace, format!("attribute {name}: more than {XATTR_MAX} bytes of attributes")));
+                    }
+                }
+                None => {
+                    i.xattrs.remove(name);
+                }
+            }
+            i.ctime = ns.ctx.now;
+            ns.put_inode(ino, &i)?;
+            if !i.local_only && !unsealed && ino != ROOT {
+                let change = AttrChange { xattrs: Some(encode_xattrs(&i.xattrs)), ..AttrChange::default() };
+                self.write_attrs(ns, ino, &i, &change)?;
+            }
+            Ok(())
+        })?;
+        self.sealed.notify_one();
+        Ok(())
+    }
+
+    /// Target of a symbolic link.
+    pub fn readlink(&self, ino: u64) -> Result<String> {
+        let i: Inode = self.replica.read(|r| r.get(Tree::Inode, ino)?.ok_or_else(|| stale(ino)))?;
+        if i.kind == FileType::Symlink { Ok(i.target) } else { Err(Error::new(Kind::Invalid, "not a symbolic link")) }
+    }
+
+    /// Space: of the disk that holds the state, which is where what is written goes first.
+    pub fn statfs(&self) -> Result<StatFs> {
+        let s = rustix::fs::statvfs(&self.options.state_dir).map_err(std::io::Error::from).doing(|| "asking for free space")?;
+        Ok(StatFs {
+            block: s.f_frsize as u32,
+            blocks: s.f_blocks,
+            free: s.f_bfree,
+            available: s.f_bavail,
+            files: s.f_files,
+            files_free: s.f_ffree,
+        })
+    }
+}
+
+pub(crate) fn encode_xattrs(x: &BTreeMap<String, Vec<u8>>) -> BTreeMap<String, String> {
+    x.iter().map(|(k, v)| (k.clone(), base64::engine::general_purpose::STANDARD.encode(v))).collect()
+}

@@ -1,0 +1,174 @@
+//! The chunk cache as a whole: how much of it there is, and what goes first when it is full.
+//!
+//! Must: only what is published, clean, not open and not pinned is ever dropped.
+//! Must: a file is dropped by unlinking its local file, never by changing it: a kernel may still have it open.
+
+use super::Vfs;
+use crate::error::Result;
+use crate::state::rows::*;
+use crate::state::tree::path_of_dir;
+use crate::state::{Read, Tree};
+use lru::LruCache;
+use std::sync::atomic::Ordering;
+
+/// Cached files, least recently used first, with their bytes.
+pub(crate) struct Lru {
+    order: LruCache<u64, u64>,
+    total: u64,
+    max: u64,
+}
+
+impl Lru {
+    pub fn new(max: u64) -> Lru {
+        Lru { order: LruCache::unbounded(), total: 0, max }
+    }
+
+    /// Notes `bytes` more of a file, now used.
+    pub fn add(&mut self, ino: u64, bytes: u64) {
+        let had = self.order.pop(&ino).unwrap_or(0);
+        self.order.put(ino, had + bytes);
+        self.total += bytes;
+    }
+
+    pub fn remove(&mut self, ino: u64) {
+        if let Some(b) = self.order.pop(&ino) {
+            self.total -= b;
+        }
+    }
+
+    fn oldest(&self, n: usize) -> Vec<u64> {
+        self.order.iter().rev().take(n).map(|(i, _)| *i).collect()
+    }
+}
+
+/// What `status` tells of the cache.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+pub struct CacheUse {
+    /// Bytes of published content here.
+    pub bytes: u64,
+    /// Cap.
+    pub max_bytes: u64,
+    /// Files.
+    pub files: u64,
+}
+
+/// What `unsync` did with a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dropped {
+    /// Bytes freed.
+    Freed(u64),
+    /// Nothing of it was here.
+    WasStub,
+    /// Kept, and why.
+    Kept(&'static str),
+}
+
+impl Vfs {
+    /// Counts.
+    pub fn cache_use(&self) -> CacheUse {
+        let c = self.cache.lock();
+        CacheUse { bytes: c.total, max_bytes: c.max, files: c.order.len() as u64 }
+    }
+
+    /// Notes that a cached file was used.
+    pub(crate) fn used(&self, ino: u64) {
+        self.cache.lock().order.promote(&ino);
+    }
+
+    /// Drops least recently used files until the cache is under its cap again.
+    pub(crate) fn evict_if_full(&self) {
+        let (over, candidates) = {
+            let c = self.cache.lock();
+            (c.total > c.max, if c.total > c.max { c.oldest(64) } else { Vec::new() })
+        };
+        if !over {
+            return;
+        }
+        for ino in candidates {
+            match self.drop_bytes(ino) {
+                Ok(Dropped::Freed(_)) => {}
+                // Looked at again when everything else is older.
+                Ok(_) => self.used(ino),
+                Err(e) => tracing::warn!(ino, error = %e, "evicting"),
+            }
+            let c = self.cache.lock();
+            if c.total <= c.max {
+                return;
+            }
+        }
+    }
+
+    /// Whether a path or a directory above it is pinned.
+    pub(crate) fn is_pinned(&self, r: &Read<'_>, ino: u64) -> Result<bool> {
+        let Some(i) = r.get::<Inode>(Tree::Inode, ino)? else { return Ok(false) };
+        let mut path = match i.links.first() {
+            Some((dir, name)) => path_of_dir(r, *dir)?.join(name),
+            None => return Ok(false),
+        };
+        loop {
+            if r.get::<()>(Tree::Pin, path.as_str())?.is_some() {
+                return Ok(true);
+            }
+            match path.parent() {
+                Some(p) => path = p,
+                None => return Ok(false),
+            }
+        }
+    }
+
+    /// Pins or unpins a path (and what is below it).
+    pub fn pin(&self, path: &crate::model::RelPath, on: bool) -> Result<()> {
+        self.replica.db().write(|t| if on { t.put(Tree::Pin, path.as_str(), &()) } else { t.del(Tree::Pin, path.as_str()) })
+    }
+
+    /// Whether a path itself is pinned.
+    pub fn pinned(&self, path: &crate::model::RelPath) -> Result<bool> {
+        Ok(self.replica.read(|r| r.get::<()>(Tree::Pin, path.as_str()))?.is_some())
+    }
+
+    /// Makes a file a stub again, if that is safe.
+    pub fn drop_bytes(&self, ino: u64) -> Result<Dropped> {
+        let node = self.hold(ino)?;
+        let done = (|| {
+            let mut st = node.st.lock();
+            if st.local_only {
+                return Ok(Dropped::Kept("local-only: it is nowhere else"));
+            }
+            if node.is_busy() || !st.dirty.is_empty() || st.token.is_some() {
+                return Ok(Dropped::Kept("not published yet"));
+            }
+            let Some(content) = st.content.clone().filter(|c| !c.manifest.is_zero()) else {
+                return Ok(Dropped::Kept("not published yet"));
+            };
+            if node.opens.load(Ordering::Acquire) > 1 {
+                return Ok(Dropped::Kept("open"));
+            }
+            if self.replica.read(|r| self.is_pinned(r, ino))? {
+                return Ok(Dropped::Kept("pinned"));
+            }
+            if st.have.is_empty() {
+                return Ok(Dropped::WasStub);
+            }
+            let freed = st.cached_bytes();
+            let row = Local { overlay: st.overlay, ..Local::default() };
+            // Rows first: bytes without a row are only waste, a row without bytes would be zeros.
+            self.replica.db().write(|t| {
+                super::hydrate::forget_chunks(t, ino, &content, &row)?;
+                t.del(Tree::Local, ino)
+            })?;
+            let path = self.local_path(ino, st.overlay);
+            st.have.clear();
+            (st.file, st.overlay, st.lent, st.unsynced_boot, st.stale_row) = (None, false, false, 0, false);
+            match std::fs::remove_file(&path) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(crate::error::Error::io(format!("removing {}", path.display()), e));
+                }
+                _ => {}
+            }
+            self.cache.lock().remove(ino);
+            Ok(Dropped::Freed(freed))
+        })();
+        self.unhold(&node);
+        done
+    }
+}

@@ -1,0 +1,321 @@
+//! The publisher's view of the files: bytes to cut, and what became of them.
+//!
+//! Must: bytes that are cut are those of the seal: every read is checked against the count of changes afterwards.
+
+use super::Vfs;
+use super::node::{Chunks, Node};
+use crate::content::{Priority, ReadAt};
+use crate::error::{Error, IoContext, Kind, Result};
+use crate::fleet::{CutSource, Files, Outcome, Resolved, Settings};
+use crate::model::ranges::RangeSet;
+use crate::model::reissue::Reissue;
+use crate::model::{ChunkRef, FileContent, Hash};
+use crate::state::rows::*;
+use crate::state::{Change, Ns, Tree};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tokio::time::Instant;
+
+/// From this many inodes on, one sync of the whole disk is cheaper than one of each file.
+const SYNC_ALL_FROM: usize = 6;
+
+/// Reads a sealed file, hydrating what an edit needs around it.
+struct Sealed {
+    vfs: Arc<Vfs>,
+    node: Arc<Node>,
+    wgen: u64,
+}
+
+impl Drop for Sealed {
+    fn drop(&mut self) {
+        self.vfs.unhold(&self.node);
+    }
+}
+
+impl Sealed {
+    fn changed(&self) -> Error {
+        Error::new(Kind::Busy, format!("inode {} is being written again", self.node.ino))
+    }
+}
+
+impl ReadAt for Sealed {
+    fn read_exact_at(&self, off: u64, buf: &mut [u8]) -> Result<()> {
+        let end = off + buf.len() as u64;
+        let here = self.node.st.lock().is_here(off..end);
+        if !here {
+            self.vfs.rt.block_on(self.vfs.hydrate_range(&self.node, off..end, Priority::Background))?;
+        }
+        let file = {
+            let mut st = self.node.st.lock();
+            if st.wgen != self.wgen || end > st.size {
+                return Err(self.changed());
+            }
+            self.vfs.local_file(&self.node, &mut st)?
+        };
+        FileExt::read_exact_at(&*file, buf, off).doing(|| format!("reading the local bytes of inode {}", self.node.ino))?;
+        // A writer holds the node's lock while it writes: if the count stands still now, nothing was mixed in.
+        if self.node.st.lock().wgen != self.wgen {
+            return Err(self.changed());
+        }
+        Ok(())
+    }
+
+    fn zeros_until(&self, off: u64) -> u64 {
+        let mut st = self.node.st.lock();
+        if !st.is_whole() || st.wgen != self.wgen {
+            return off;
+        }
+        match self.vfs.local_file(&self.node, &mut st) {
+            Ok(f) => ReadAt::zeros_until(&*f, off),
+            Err(_) => off,
+        }
+    }
+}
+
+/// [`Files`] over an `Arc<Vfs>`.
+pub struct VfsFiles(pub Arc<Vfs>);
+
+impl Files for VfsFiles {
+    fn settings(&self) -> Settings {
+        let v = &self.0;
+        Settings {
+            mode: v.options.conflict_mode,
+            show_siblings: v.show_siblings.load(Ordering::Relaxed),
+            uid: v.options.uid,
+            gid: v.options.gid,
+            boot: v.boot,
+        }
+    }
+
+    fn cut_source(&self, ino: u64, wgen: u64) -> Result<Option<CutSource>> {
+        let vfs = &self.0;
+        let node = match vfs.hold(ino) {
+            Ok(n) => n,
+            Err(e) if e.kind() == Kind::Stale => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        let sealed = Sealed { vfs: vfs.clone(), node: node.clone(), wgen };
+        let (content, dirty, size, whole) = {
+            let mut st = node.st.lock();
+            vfs.absorb(&mut st)?;
+            if st.wgen != wgen {
+                return Ok(None);
+            }
+            (st.content.clone(), st.dirty.clone(), st.size, st.is_whole())
+        };
+        let base = match &content {
+            // Nothing of the base is left, or everything has to be looked at anyway.
+            Some(_) if whole && dirty.covers(0..size) => None,
+            Some(c) => {
+                let deadline = Instant::now() + vfs.options.read_deadline;
+                let known = node.st.lock().chunks.clone();
+                let list = match known {
+                    Some(l) => l,
+                    None => vfs.rt.block_on(vfs.chunk_list(ino, c, Priority::Background, deadline))?,
+                };
+                Some(list.list.clone())
+            }
+            None => None,
+        };
+        Ok(Some(CutSource { reader: Box::new(sealed), size, base, dirty }))
+    }
+
+    fn unchanged(&self, ino: u64, wgen: u64) -> bool {
+        if let Some(n) = self.0.loaded(ino) {
+            let mut st = n.st.lock();
+            return self.0.absorb(&mut st).is_ok() && st.wgen == wgen;
+        }
+        let row = self.0.replica.read(|r| r.get::<Local>(Tree::Local, ino));
+        row.is_ok_and(|l| l.is_some_and(|l| l.wgen == wgen))
+    }
+
+    fn resolved(&self, what: &[Resolved]) -> Result<()> {
+        for r in what {
+            match &r.outcome {
+                Outcome::Cut { content, chunks } => self.0.published(r, content, chunks)?,
+                Outcome::Dropped { base } => self.0.rebase_accepted(r.ino, r.token, *base)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn busy(&self, ino: u64) -> bool {
+        self.0.is_busy(ino)
+    }
+
+    fn changed(&self, changes: Vec<Change>) {
+        self.0.tell(&changes, &[]);
+    }
+
+    fn sync_data(&self, inos: &[u64]) -> Result<()> {
+        self.0.sync_data(inos)
+    }
+
+    fn wanted(&self, ino: u64) {
+        if let Some(n) = self.0.loaded(ino)
+            && n.writers.load(Ordering::Acquire) == 0
+            && let Err(e) = self.0.seal_if_needed(&n)
+        {
+            tracing::warn!(ino, error = %e, "sealing a file that others wait for");
+        }
+    }
+
+    fn expand_moves(&self, ns: &mut Ns<'_, '_>) -> Result<()> {
+        let author = self.0.author();
+        crate::fleet::moves::expand_in(ns, &author, self.0.boot)
+    }
+
+    fn new_id(&self, change: &Reissue<'_>) {
+        for n in self.0.nodes.iter().map(|n| n.clone()).collect::<Vec<_>>() {
+            let mut st = n.st.lock();
+            if let Some((path, a)) = &st.accept {
+                st.accept = Some((path.clone(), change.accepted(path, a)));
+            }
+        }
+    }
+}
+
+impl Vfs {
+    /// Bytes of a seal are published: the file is clean, unless it was changed again.
+    fn published(&self, r: &Resolved, content: &FileContent, chunks: &[ChunkRef]) -> Result<()> {
+        let node = match self.hold(r.ino) {
+            Ok(n) => n,
+            Err(e) if e.kind() == Kind::Stale => return Ok(()),
+            Err(e) => return Err(e),
+        };
+        let done = self.published_node(&node, r, content, chunks);
+        self.unhold(&node);
+        if node.gone.load(Ordering::Acquire) {
+            self.orphaned(node.ino);
+        }
+        done
+    }
+
+    fn published_node(&self, node: &Arc<Node>, r: &Resolved, content: &FileContent, chunks: &[ChunkRef]) -> Result<()> {
+        let mut st = node.st.lock();
+        if let Some((_, a)) = &mut st.accept
+            && a.base == Some(r.token)
+        {
+            a.base = Some(content.root);
+            st.stale_row = true;
+        }
+        if st.token.is_some_and(|t| t.0 == r.token) {
+            st.token = None;
+            st.stale_row = true;
+        }
+        if st.wgen != r.wgen {
+            return self.persist(node, &mut st);
+        }
+        if st.content.is_none() {
+            st.have = RangeSet::of(0..st.size);
+        }
+        st.content = Some(content.clone());
+        st.chunks = (content.chunks.is_none()).then(|| Arc::new(Chunks::new(chunks.to_vec())));
+        st.dirty.clear();
+        st.marked.clear();
+        let quiet = !node.unsealed.load(Ordering::Acquire) && st.passthrough_writers == 0;
+        // Into the cache, which may be emptied. A descriptor that somebody has open goes along.
+        if quiet && st.overlay && st.size > 0 {
+            let (from, to) = (self.local_path(node.ino, true), self.local_path(node.ino, false));
+            match std::fs::rename(&from, &to) {
+                Ok(()) => st.overlay = false,
+                // The cache lies on another disk: the bytes stay where they are and count as cached.
+                Err(e) if e.raw_os_error() == Some(libc::EXDEV) => {}
+                Err(e) => return Err(Error::io(format!("moving {} to {}", from.display(), to.display()), e)),
+            }
+        }
+        let row = st.row(self.clock.now_ms() / 1000);
+        let here = st.have.total();
+        let have = st.have.clone();
+        self.replica.db().write(|t| {
+            let Some(mut i) = t.get::<Inode>(Tree::Inode, node.ino)? else { return Ok(()) };
+            i.content = Some(content.clone());
+            t.put(Tree::Inode, node.ino, &i)?;
+            t.put(Tree::Local, node.ino, &row)?;
+            if content.chunks.is_none() {
+                t.put(Tree::ChunkList, node.ino, &(content.root, chunks))?;
+            }
+            let mut off = 0u64;
+            for c in chunks {
+                if have.covers(off..off + u64::from(c.1)) {
+                    t.put(Tree::Chunk, chunk_key(&c.0, node.ino, off), &())?;
+                }
+                off += u64::from(c.1);
+            }
+            Ok(())
+        })?;
+        st.stale_row = false;
+        drop(st);
+        self.cache.lock().remove(node.ino);
+        self.cache.lock().add(node.ino, here);
+        self.evict_if_full();
+        Ok(())
+    }
+
+    /// A version that nobody saw is left out: what builds on it builds on what it was based on.
+    fn rebase_accepted(&self, ino: u64, token: Hash, base: Option<Hash>) -> Result<()> {
+        let Some(node) = self.loaded(ino) else { return Ok(()) };
+        let mut st = node.st.lock();
+        if let Some((_, a)) = &mut st.accept
+            && a.base == Some(token)
+        {
+            a.base = base;
+            st.stale_row = true;
+            self.persist(&node, &mut st)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the bytes of these files durable, and notes it.
+    fn sync_data(&self, inos: &[u64]) -> Result<()> {
+        let mut rows: Vec<(u64, u64)> = Vec::new();
+        for ino in inos {
+            let wgen = match self.loaded(*ino) {
+                Some(n) => {
+                    let st = n.st.lock();
+                    (st.unsynced_boot != 0).then_some(st.wgen)
+                }
+                None => {
+                    let row: Option<Local> = self.replica.read(|r| r.get(Tree::Local, *ino))?;
+                    row.filter(|l| l.unsynced_boot != 0).map(|l| l.wgen)
+                }
+            };
+            rows.extend(wgen.map(|w| (*ino, w)));
+        }
+        if rows.is_empty() {
+            return Ok(());
+        }
+        if rows.len() >= SYNC_ALL_FROM {
+            let dir = std::fs::File::open(&self.options.state_dir).doing(|| "opening the state directory")?;
+            rustix::fs::syncfs(&dir).map_err(std::io::Error::from).doing(|| "syncing unpublished bytes")?;
+        } else {
+            for (ino, _) in &rows {
+                match std::fs::File::open(self.local_path(*ino, true)) {
+                    Ok(f) => f.sync_all().doing(|| format!("syncing the local bytes of inode {ino}"))?,
+                    Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                    Err(e) => return Err(Error::io(format!("syncing the local bytes of inode {ino}"), e)),
+                }
+            }
+        }
+        for (ino, wgen) in &rows {
+            if let Some(n) = self.loaded(*ino) {
+                let mut st = n.st.lock();
+                if st.wgen == *wgen {
+                    st.unsynced_boot = 0;
+                }
+            }
+        }
+        self.replica.db().write(|t| {
+            for (ino, wgen) in &rows {
+                if let Some(mut l) = t.get::<Local>(Tree::Local, *ino)?
+                    && l.wgen == *wgen
+                {
+                    l.unsynced_boot = 0;
+                    t.put(Tree::Local, *ino, &l)?;
+                }
+            }
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,483 @@
+//! Opening, reading and writing.
+//!
+//! Must: `open` never waits for the network (a caller stuck in it could not even be killed).
+//! Must: a write is in the local file when it returns.
+
+use super::Vfs;
+use super::node::{Node, St};
+use crate::content::Priority;
+use crate::content::readahead::ReadAhead;
+use crate::error::{Error, IoContext, Kind, Result};
+use crate::model::ranges::RangeSet;
+use crate::state::Tree;
+use crate::state::rows::{Inode, Local, Time};
+use parking_lot::Mutex;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// An open file.
+pub struct Handle {
+    /// The file.
+    pub node: Arc<Node>,
+    /// Opened for writing.
+    pub write: bool,
+    /// The kernel reads and writes the local file itself.
+    pub passthrough: bool,
+    pub(crate) ahead: Mutex<ReadAhead>,
+}
+
+/// What `open` gave.
+pub struct Opened {
+    /// Handle number.
+    pub fh: u64,
+    /// The whole file is in its local file.
+    pub whole: bool,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// A range that can be read at once: the local file, and how many bytes of it.
+pub struct ReadNow {
+    /// The local file.
+    pub file: Arc<File>,
+    /// Bytes to read at the offset asked for; less than asked at the end of the file.
+    pub len: usize,
+}
+
+/// Largest file: what a signed offset holds.
+const SIZE_MAX: u64 = i64::MAX as u64;
+
+impl Vfs {
+    /// Opens a regular file. `truncate` empties it. Not for the network to answer: a stub opens at once.
+    pub fn open_file(self: &Arc<Self>, ino: u64, write: bool, truncate: bool) -> Result<Opened> {
+        let node = self.hold(ino)?;
+        let opened = self.open_node(&node, write, truncate);
+        if opened.is_err() {
+            self.unhold(&node);
+        }
+        let (whole, size) = opened?;
+        if !whole && size <= self.options.hydrate_whole_below {
+            self.hydrate_in_background(&node);
+        }
+        let fh = self.next_handle.fetch_add(1, Ordering::Relaxed);
+        let handle = Handle { node, write, passthrough: false, ahead: Mutex::new(ReadAhead::default()) };
+        self.handles.insert(fh, Arc::new(handle));
+        Ok(Opened { fh, whole, size })
+    }
+
+    fn open_node(&self, node: &Arc<Node>, write: bool, truncate: bool) -> Result<(bool, u64)> {
+        let mut st = node.st.lock();
+        if write {
+            // What is shown now is what a save through this handle replaces.
+            if !st.local_only && st.accept.is_none() && !node.is_busy() {
+                st.accept = self.accept_now(node.ino)?;
+            }
+            if truncate && st.size > 0 {
+                self.truncate_locked(node, &mut st, 0)?;
+            }
+            node.writers.fetch_add(1, Ordering::AcqRel);
+        }
+        Ok((st.is_whole(), st.size))
+    }
+
+    /// An open handle.
+    pub fn handle(&self, fh: u64) -> Result<Arc<Handle>> {
+        self.handles.get(&fh).map(|h| h.clone()).ok_or_else(|| Error::new(Kind::Stale, format!("file handle {fh} is not open")))
+    }
+
+    /// Notes that the kernel works on the local file of this handle directly. To be called before the open is
+    /// answered; `file` is what to lend.
+    pub fn lend(&self, fh: u64) -> Result<Option<Arc<File>>> {
+        let h = self.handle(fh)?;
+        let mut st = h.node.st.lock();
+        if st.cached > 0 || !st.is_whole() {
+            return Ok(None);
+        }
+        if h.write {
+            // From here on the kernel writes without asking: everything may change.
+            let size = st.size;
+            self.before_change(&h.node, &mut st, 0..size.max(1))?;
+            st.dirty = RangeSet::of(0..size);
+            st.wgen += 1;
+            st.stale_row = true;
+        }
+        let file = self.local_file(&h.node, &mut st)?;
+        if !st.lent {
+            st.lent = true;
+            st.stale_row = true;
+        }
+        Ok(Some(file))
+    }
+
+    /// Counts an open as served by the kernel from the local file (`true`) or over us.
+    pub fn count_open(&self, fh: u64, passthrough: bool) -> Result<()> {
+        let h = self.handle(fh)?;
+        let mut st = h.node.st.lock();
+        if passthrough {
+            st.passthrough += 1;
+            if h.write {
+                st.passthrough_writers += 1;
+            }
+        } else {
+            st.cached += 1;
+        }
+        drop(st);
+        if passthrough {
+            self.handles.alter(&fh, |_, h| {
+                Arc::new(Handle { node: h.node.clone(), write: h.write, passthrough: true, ahead: Mutex::new(ReadAhead::default()) })
+            });
+        }
+        Ok(())
+    }
+
+    /// How a node is open in the kernel: (directly, over us).
+    pub fn open_modes(&self, ino: u64) -> (u32, u32) {
+        self.loaded(ino).map_or((0, 0), |n| {
+            let st = n.st.lock();
+            (st.passthrough, st.cached)
+        })
+    }
+
+    /// Takes over what a kernel wrote directly: size and time from the local file.
+    pub(crate) fn absorb(&self, st: &mut St) -> Result<()> {
+        if st.passthrough_writers > 0
+            && let Some(f) = &st.file
+        {
+            let m = f.metadata().doing(|| "looking at a local file")?;
+            use std::os::unix::fs::MetadataExt;
+            let mtime = Time { sec: m.mtime(), nsec: m.mtime_nsec() as u32 };
+            if m.len() != st.size || mtime > st.mtime {
+                st.size = m.len();
+                st.mtime = st.mtime.max(mtime);
+                st.wgen += 1;
+                st.stale_row = true;
+                st.last_write = std::time::Instant::now();
+            }
+            st.have = RangeSet::of(0..st.size);
+            st.dirty = RangeSet::of(0..st.size);
+        }
+        Ok(())
+    }
+
+    /// What of a read can be served at once; none if bytes must be fetched ([`Vfs::hydrate_range`]).
+    pub fn read_now(self: &Arc<Self>, fh: u64, off: u64, len: usize) -> Result<Option<ReadNow>> {
+        let h = self.handle(fh)?;
+        let (now, whole, size) = {
+            let mut st = h.node.st.lock();
+            let end = off.saturating_add(len as u64).min(st.size);
+            let len = end.saturating_sub(off) as usize;
+            if len > 0 && !st.is_here(off..end) {
+                (None, false, st.size)
+            } else {
+                (Some(ReadNow { file: self.local_file(&h.node, &mut st)?, len }), st.is_whole(), st.size)
+            }
+        };
+        if !whole {
+            let range = h.ahead.lock().on_read(off, len as u64, size);
+            self.prefetch(&h.node, range);
+        }
+        Ok(now)
+    }
+
+    /// Brings the bytes of a read here, waiting for the store up to the read deadline. Cancel-safe.
+    pub async fn hydrate_read(self: &Arc<Self>, fh: u64, off: u64, len: usize) -> Result<ReadNow> {
+        let h = self.handle(fh)?;
+        self.hydrate_range(&h.node, off..off.saturating_add(len as u64), Priority::Foreground).await?;
+        let mut st = h.node.st.lock();
+        let end = off.saturating_add(len as u64).min(st.size);
+        Ok(ReadNow { file: self.local_file(&h.node, &mut st)?, len: end.saturating_sub(off) as usize })
+    }
+
+    /// Writes `data` at `off`, or at the end if `append`. Returns the bytes written.
+    pub fn write(&self, fh: u64, off: u64, data: &[u8], append: bool) -> Result<usize> {
+        let h = self.handle(fh)?;
+        self.write_node(&h.node, off, data, append)
+    }
+
+    pub(crate) fn write_node(&self, node: &Node, off: u64, data: &[u8], append: bool) -> Result<usize> {
+        let mut st = node.st.lock();
+        let off = if append { st.size } else { off };
+        let end = off.checked_add(data.len() as u64).filter(|e| *e <= SIZE_MAX);
+        let end = end.ok_or_else(|| Error::new(Kind::TooBig, format!("writing inode {} beyond the largest offset", node.ino)))?;
+        self.before_change(node, &mut st, off..end)?;
+        let file = self.local_file(node, &mut st)?;
+        let was = st.size;
+        file.write_all_at(data, off).doing(|| format!("writing the local bytes of inode {}", node.ino))?;
+        if off > was {
+            // The gap reads as zeros, which no published version has there.
+            st.have.insert(was..off);
+            st.dirty.insert(was..off);
+        }
+        self.after_change(node, &mut st, off..end)?;
+        Ok(data.len())
+    }
+
+    /// Sets the size of a file.
+    pub fn truncate(&self, ino: u64, size: u64) -> Result<()> {
+        let node = self.hold(ino)?;
+        let done = {
+            let mut st = node.st.lock();
+            self.truncate_locked(&node, &mut st, size)
+        };
+        let idle = node.writers.load(Ordering::Acquire) == 0;
+        if done.is_ok() && idle {
+            self.seal_if_needed(&node)?;
+        }
+        self.unhold(&node);
+        done
+    }
+
+    pub(crate) fn truncate_locked(&self, node: &Node, st: &mut St, size: u64) -> Result<()> {
+        if size > SIZE_MAX {
+            return Err(Error::new(Kind::TooBig, format!("truncating inode {} beyond the largest offset", node.ino)));
+        }
+        self.absorb(st)?;
+        let was = st.size;
+        self.before_change(node, st, size.min(was)..size.min(was))?;
+        let file = self.local_file(node, st)?;
+        file.set_len(size).doing(|| format!("sizing the local bytes of inode {}", node.ino))?;
+        st.have.truncate(size);
+        st.dirty.truncate(size);
+        st.marked.truncate(size);
+        st.size = size.min(was);
+        self.after_change(node, st, size.min(was)..size)?;
+        st.size = size;
+        // A length is not found again from the local file alone once the rest was published.
+        self.persist(node, st)
+    }
+
+    /// `fallocate`. `mode` as in Linux; what the local disk cannot do is refused.
+    pub fn fallocate(&self, fh: u64, off: u64, len: u64, mode: i32) -> Result<()> {
+        let h = self.handle(fh)?;
+        let end = off.checked_add(len).filter(|e| *e <= SIZE_MAX && len > 0);
+        let end = end.ok_or_else(|| Error::new(Kind::TooBig, "allocating beyond the largest offset"))?;
+        let keep = mode & libc::FALLOC_FL_KEEP_SIZE != 0;
+        let zeroing = mode & (libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_ZERO_RANGE) != 0;
+        let known = libc::FALLOC_FL_KEEP_SIZE | libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_ZERO_RANGE;
+        if mode & !known != 0 {
+            return Err(Error::new(Kind::Unsupported, "this way of allocating is not supported"));
+        }
+        let mut st = h.node.st.lock();
+        let was = st.size;
+        let top = if keep { end.min(was) } else { end };
+        if zeroing {
+            self.before_change(&h.node, &mut st, off.min(top)..top)?;
+            let file = self.local_file(&h.node, &mut st)?;
+            rustix::fs::fallocate(&*file, rustix::fs::FallocateFlags::from_bits_retain(mode as u32), off, len)
+                .map_err(|e| Error::io("allocating local space", e.into()))?;
+            let from = if off > was { was } else { off };
+            if from < top {
+                self.after_change(&h.node, &mut st, from..top)?;
+            }
+        } else {
+            // Space is promised where the bytes will lie. A stub stays one: blocks under ranges that are not here
+            // read as zeros in the local file only.
+            self.before_change(&h.node, &mut st, was.min(top)..top)?;
+            let file = self.local_file(&h.node, &mut st)?;
+            rustix::fs::fallocate(&*file, rustix::fs::FallocateFlags::from_bits_retain(mode as u32), off, len)
+                .map_err(|e| Error::io("allocating local space", e.into()))?;
+            if top > was {
+                self.after_change(&h.node, &mut st, was..top)?;
+            }
+        }
+        self.persist(&h.node, &mut st)
+    }
+
+    /// `SEEK_DATA` / `SEEK_HOLE`: by the local file where all is here, else everything counts as data.
+    pub fn seek(&self, fh: u64, off: i64, whence: i32) -> Result<i64> {
+        let h = self.handle(fh)?;
+        let mut st = h.node.st.lock();
+        self.absorb(&mut st)?;
+        let nothing = || Error::new(Kind::Invalid, "seeking beyond the end");
+        if off < 0 || off as u64 >= st.size {
+            return Err(Error::io("seeking beyond the end", std::io::Error::from_raw_os_error(libc::ENXIO)));
+        }
+        let whole = st.is_whole();
+        match whence {
+            libc::SEEK_DATA | libc::SEEK_HOLE if whole => {
+                let file = self.local_file(&h.node, &mut st)?;
+                let from = match whence {
+                    libc::SEEK_DATA => rustix::fs::SeekFrom::Data(off as u64),
+                    _ => rustix::fs::SeekFrom::Hole(off as u64),
+                };
+                // The offset of the shared descriptor is used by nobody: all I/O names its own.
+                rustix::fs::seek(&*file, from).map(|n| n as i64).map_err(|e| Error::io("seeking", e.into()))
+            }
+            libc::SEEK_DATA => Ok(off),
+            libc::SEEK_HOLE => Ok(st.size as i64),
+            _ => Err(nothing()),
+        }
+    }
+
+    /// `copy_file_range` within the drive. Bytes are copied between the local files (by reflink where the disk can).
+    pub async fn copy_range(self: &Arc<Self>, from: u64, off_in: u64, to: u64, off_out: u64, len: u64) -> Result<u64> {
+        let (src, dst) = (self.handle(from)?, self.handle(to)?);
+        let len = {
+            let mut st = src.node.st.lock();
+            self.absorb(&mut st)?;
+            len.min(st.size.saturating_sub(off_in))
+        };
+        if len == 0 {
+            return Ok(0);
+        }
+        self.hydrate_range(&src.node, off_in..off_in + len, Priority::Foreground).await?;
+        let source = {
+            let mut st = src.node.st.lock();
+            self.local_file(&src.node, &mut st)?
+        };
+        if Arc::ptr_eq(&src.node, &dst.node) {
+            // Through memory: the kernel refuses overlapping ranges of one file.
+            if off_in < off_out + len && off_out < off_in + len {
+                return Err(Error::new(Kind::Invalid, "copying a range onto itself"));
+            }
+        }
+        let mut st = dst.node.st.lock();
+        let end = off_out.checked_add(len).filter(|e| *e <= SIZE_MAX);
+        let end = end.ok_or_else(|| Error::new(Kind::TooBig, "copying beyond the largest offset"))?;
+        self.before_change(&dst.node, &mut st, off_out..end)?;
+        let file = self.local_file(&dst.node, &mut st)?;
+        let was = st.size;
+        let (mut a, mut b) = (off_in, off_out);
+        while b < end {
+            let want = (end - b).min(1 << 30) as usize;
+            let n = rustix::fs::copy_file_range(&*source, Some(&mut a), &*file, Some(&mut b), want)
+                .map_err(|e| Error::io("copying local bytes", e.into()))?;
+            if n == 0 {
+                break;
+            }
+        }
+        if off_out > was {
+            st.have.insert(was..off_out);
+            st.dirty.insert(was..off_out);
+        }
+        self.after_change(&dst.node, &mut st, off_out..b)?;
+        Ok(b - off_out)
+    }
+
+    /// Each `close` of a descriptor: puts extents and size into the database. Never waits for the network, never
+    /// reports a conflict.
+    pub fn flush(&self, fh: u64) -> Result<()> {
+        let h = self.handle(fh)?;
+        if !h.write {
+            return Ok(());
+        }
+        let mut st = h.node.st.lock();
+        self.absorb(&mut st)?;
+        // A file that was never cut is its local file: nothing to put down that a crash could lose.
+        if st.content.is_some() { self.persist(&h.node, &mut st) } else { Ok(()) }
+    }
+
+    /// Makes bytes, size and everything named so far durable here. Blocking on the local disk.
+    pub fn fsync(&self, fh: u64) -> Result<()> {
+        let h = self.handle(fh)?;
+        self.fsync_node(&h.node)
+    }
+
+    pub(crate) fn fsync_node(&self, node: &Node) -> Result<()> {
+        let (file, wgen) = {
+            let mut st = node.st.lock();
+            self.absorb(&mut st)?;
+            if st.unsynced_boot == 0 && !st.stale_row {
+                drop(st);
+                return self.sync();
+            }
+            (Some(self.local_file(node, &mut st)?), st.wgen)
+        };
+        if let Some(f) = file {
+            f.sync_all().doing(|| format!("syncing the local bytes of inode {}", node.ino))?;
+            // The name of a new local file.
+            if let Some(dir) = self.local_path(node.ino, true).parent() {
+                crate::state::journal::sync_dir(dir)?;
+            }
+        }
+        {
+            let mut st = node.st.lock();
+            if st.wgen == wgen {
+                st.unsynced_boot = 0;
+            }
+            st.stale_row = true;
+            self.persist(node, &mut st)?;
+        }
+        self.sync()
+    }
+
+    /// The last descriptor of an open is gone: seals when it was the last writer.
+    pub fn release(&self, fh: u64) -> Result<()> {
+        let Some((_, h)) = self.handles.remove(&fh) else { return Ok(()) };
+        let node = h.node.clone();
+        let mut last_writer = false;
+        {
+            let mut st = node.st.lock();
+            self.absorb(&mut st)?;
+            if h.passthrough {
+                st.passthrough -= 1;
+                if h.write {
+                    st.passthrough_writers -= 1;
+                }
+            } else {
+                st.cached = st.cached.saturating_sub(1);
+            }
+            if h.write {
+                last_writer = node.writers.fetch_sub(1, Ordering::AcqRel) == 1;
+            }
+        }
+        let sealed = if last_writer { self.after_last_writer(&node) } else { Ok(()) };
+        self.unhold(&node);
+        if node.gone.load(Ordering::Acquire) {
+            self.orphaned(node.ino);
+        }
+        sealed
+    }
+
+    /// Removes the bytes and rows of an inode without names, unless it is open.
+    pub(crate) fn orphaned(&self, ino: u64) {
+        if let Some(n) = self.loaded(ino) {
+            n.gone.store(true, Ordering::Release);
+            if n.opens.load(Ordering::Acquire) > 0 {
+                return;
+            }
+            self.nodes.remove(&ino);
+        }
+        if let Err(e) = self.remove_inode(ino) {
+            tracing::warn!(ino, error = %e, "the bytes of a removed file could not be freed; the next start tries again");
+        }
+    }
+
+    pub(crate) fn remove_inode(&self, ino: u64) -> Result<()> {
+        let gone = self.replica.db().write(|t| {
+            let Some(i) = t.get::<Inode>(Tree::Inode, ino)? else {
+                t.del(Tree::Orphan, ino)?;
+                return Ok(None);
+            };
+            if !i.links.is_empty() {
+                t.del(Tree::Orphan, ino)?;
+                return Ok(None);
+            }
+            let local = t.get::<Local>(Tree::Local, ino)?;
+            if let (Some(c), Some(l)) = (&i.content, &local) {
+                super::hydrate::forget_chunks(t, ino, c, l)?;
+            }
+            t.del(Tree::Inode, ino)?;
+            t.del(Tree::Local, ino)?;
+            t.del(Tree::ChunkList, ino)?;
+            t.del(Tree::Orphan, ino)?;
+            t.del(Tree::Unsealed, ino)?;
+            Ok(Some(()))
+        })?;
+        if gone.is_some() {
+            self.cache.lock().remove(ino);
+            for overlay in [true, false] {
+                let path = self.local_path(ino, overlay);
+                match std::fs::remove_file(&path) {
+                    Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                        return Err(Error::io(format!("removing {}", path.display()), e));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,305 @@
+//! The drive by inode: names, attributes and bytes, as any front end serves them.
+//!
+//! Must: what was answered as written is in a local file; what was answered as closed is sealed or will be found
+//! and sealed at the next start.
+//! Must: no call here waits for the network but those that say so (`async`), and those have a deadline.
+//! Not here: FUSE and NFS (`mount`), versions and merging (`model`), publishing and applying (`fleet`).
+//!
+//! Lock order, outer to inner: `Node::st` → the database (`Replica::write`/`read`) → shards of the tables `nodes`
+//! and `handles`. Two nodes are locked in the order of their numbers. `Node::st` is held while bytes are put into
+//! that node's local file: a chunk that is being filled in and a write to the same range must not pass each other.
+//! No lock is held across `.await`.
+
+mod attr;
+mod cache;
+mod cut;
+mod hydrate;
+mod io;
+mod names;
+mod node;
+mod recover;
+mod rename;
+mod rules;
+mod seal;
+
+pub use attr::{Attr, SetAttr, StatFs};
+pub use cache::{CacheUse, Dropped};
+pub use cut::VfsFiles;
+pub use io::{Handle, Opened, ReadNow};
+pub use names::DirEntry;
+pub use node::Node;
+pub use rules::Rules;
+pub use seal::Unsealed;
+
+use crate::clock::Clock;
+use crate::content::fetch::Fetcher;
+use crate::error::{Error, Kind, Result};
+use crate::fleet::Me;
+use crate::model::ops::Author;
+use crate::model::view::ConflictMode;
+use crate::state::rows::{Sealed, Time};
+use crate::state::{Change, Ctx, Ns, Replica, Tree};
+use crate::store::StoreRef;
+use crate::store::keys::Keys;
+use dashmap::DashMap;
+use parking_lot::{Mutex, RwLock};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// How the drive behaves on this machine.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where unpublished bytes lie (`overlay/`) and, after a crash, what could not be kept (`recovered/`).
+    pub state_dir: PathBuf,
+    /// Where published bytes lie.
+    pub cache_dir: PathBuf,
+    /// How conflicts are shown.
+    pub conflict_mode: ConflictMode,
+    /// Cap on published bytes kept here.
+    pub cache_max: u64,
+    /// Files up to this size are fetched whole once they are opened.
+    pub hydrate_whole_below: u64,
+    /// How long a read of bytes that are not here waits for the store.
+    pub read_deadline: Duration,
+    /// Owner of what comes from other machines.
+    pub uid: u32,
+    /// Group of what comes from other machines.
+    pub gid: u32,
+    /// Patterns of paths that never leave this machine, gitignore syntax.
+    pub exclude_patterns: Vec<String>,
+    /// Whether git repositories are carried; otherwise `.git` stays here.
+    pub sync_git_dirs: bool,
+}
+
+/// Caches above the drive (a kernel's, an NFS client's) that must hear of changes which did not come through them.
+/// Called with no lock held, from any thread; must not block.
+pub trait Invalidate: Send + Sync {
+    /// `name` in `dir` leads elsewhere now.
+    fn name(&self, dir: u64, name: &str);
+    /// Attributes of `ino` changed.
+    fn attr(&self, ino: u64);
+    /// Bytes of `ino` changed.
+    fn data(&self, ino: u64);
+}
+
+/// The drive.
+pub struct Vfs {
+    replica: Arc<Replica>,
+    store: StoreRef,
+    keys: Keys,
+    fetcher: Fetcher,
+    clock: Arc<dyn Clock>,
+    options: Options,
+    rules: Rules,
+    me: Arc<Me>,
+    nodes: DashMap<u64, Arc<Node>>,
+    handles: DashMap<u64, Arc<Handle>>,
+    next_handle: AtomicU64,
+    /// Identifies this boot; bytes written in another one and not synced are not trusted.
+    boot: u64,
+    watchers: RwLock<Vec<Arc<dyn Invalidate>>>,
+    /// Rung when the outbox got a row.
+    pub sealed: Arc<Notify>,
+    moves_pending: AtomicBool,
+    cache: Mutex<cache::Lru>,
+    /// Names of siblings that are no longer listed but still resolve for a minute.
+    aliases: Mutex<Vec<names::Alias>>,
+    show_siblings: AtomicBool,
+    rt: tokio::runtime::Handle,
+}
+
+/// A number for this boot of the machine; 0 is never returned.
+pub fn boot_id() -> u64 {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let mut b = [0u8; 8];
+    b.copy_from_slice(&blake3::hash(text.as_bytes()).as_bytes()[..8]);
+    u64::from_le_bytes(b) | 1
+}
+
+impl Vfs {
+    /// Opens the drive over an open replica and seals what a crash left open. To be called within a runtime, which
+    /// then carries what goes on in the background.
+    pub fn open(
+        replica: Arc<Replica>,
+        store: StoreRef,
+        keys: Keys,
+        fetcher: Fetcher,
+        clock: Arc<dyn Clock>,
+        me: Arc<Me>,
+        options: Options,
+    ) -> Result<Arc<Vfs>> {
+        for dir in [options.state_dir.join("overlay"), options.cache_dir.join("data")] {
+            for i in 0..=255u8 {
+                let d = dir.join(format!("{i:02x}"));
+                std::fs::create_dir_all(&d).map_err(|e| Error::io(format!("creating {}", d.display()), e))?;
+            }
+        }
+        let rules = Rules::new(&options.exclude_patterns, options.sync_git_dirs)?;
+        let vfs = Arc::new(Vfs {
+            replica,
+            store,
+            keys,
+            fetcher,
+            clock,
+            rules,
+            me,
+            nodes: DashMap::new(),
+            handles: DashMap::new(),
+            next_handle: AtomicU64::new(1),
+            boot: boot_id(),
+            watchers: RwLock::new(Vec::new()),
+            sealed: Arc::new(Notify::new()),
+            moves_pending: AtomicBool::new(true),
+            cache: Mutex::new(cache::Lru::new(options.cache_max)),
+            aliases: Mutex::new(Vec::new()),
+            show_siblings: AtomicBool::new(false),
+            rt: tokio::runtime::Handle::current(),
+            options,
+        });
+        vfs.recover()?;
+        vfs.drain_moves()?;
+        Ok(vfs)
+    }
+
+    /// The replica below.
+    pub fn replica(&self) -> &Arc<Replica> {
+        &self.replica
+    }
+
+    /// The store.
+    pub fn store(&self) -> (&StoreRef, &Keys) {
+        (&self.store, &self.keys)
+    }
+
+    /// The options.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Where chunks come from.
+    pub fn fetcher(&self) -> &Fetcher {
+        &self.fetcher
+    }
+
+    /// Device id and name.
+    pub fn device(&self) -> (String, String) {
+        let me = self.me.get();
+        (me.id.clone(), me.name.clone())
+    }
+
+    /// Adds a cache above that wants to hear of changes.
+    pub fn watch(&self, w: Arc<dyn Invalidate>) {
+        self.watchers.write().push(w);
+    }
+
+    /// Removes it again.
+    pub fn unwatch(&self, w: &Arc<dyn Invalidate>) {
+        self.watchers.write().retain(|x| !Arc::ptr_eq(x, w));
+    }
+
+    /// Shows siblings in the mount although the mode is `defer`.
+    pub fn show_siblings(&self, on: bool) {
+        self.show_siblings.store(on, Ordering::Relaxed);
+    }
+
+    pub(crate) fn now(&self) -> Time {
+        Time::from_ns(self.clock.now_ns())
+    }
+
+    pub(crate) fn author(&self) -> Author {
+        let (device_id, device_name) = self.device();
+        Author { device_id, device_name, now_ms: self.clock.now_ms() }
+    }
+
+    /// Whether an inode is open for writing or has unsealed bytes. Takes no node lock: it is asked under the
+    /// database's.
+    pub(crate) fn is_busy(&self, ino: u64) -> bool {
+        self.nodes.get(&ino).is_some_and(|n| n.is_busy())
+    }
+
+    /// One transaction on the namespace; tells the caches above what changed, but for the names in `own`, which the
+    /// caller's own kernel request changes.
+    pub(crate) fn change<T>(&self, own: &[(u64, &str)], body: impl FnOnce(&mut Ns<'_, '_>) -> Result<T>) -> Result<T> {
+        let me = self.device().0;
+        let busy = |ino| self.is_busy(ino);
+        let ctx = self.ctx(&me, &busy);
+        let (out, changes) = self.replica.write(&ctx, body)?;
+        self.tell(&changes, own);
+        Ok(out)
+    }
+
+    pub(crate) fn ctx<'a>(&self, me: &'a str, busy: &'a dyn Fn(u64) -> bool) -> Ctx<'a> {
+        Ctx {
+            mode: self.options.conflict_mode,
+            show_siblings: self.show_siblings.load(Ordering::Relaxed),
+            me,
+            now: self.now(),
+            uid: self.options.uid,
+            gid: self.options.gid,
+            busy,
+        }
+    }
+
+    /// Tells the caches above, and frees the bytes of inodes that lost their last name and are not open.
+    pub(crate) fn tell(&self, changes: &[Change], own: &[(u64, &str)]) {
+        for c in changes {
+            if let Change::Orphan(ino) = c {
+                self.orphaned(*ino);
+            }
+        }
+        let watchers = self.watchers.read().clone();
+        for w in &watchers {
+            for c in changes {
+                match c {
+                    Change::Name { dir, name, .. } if own.contains(&(*dir, name.as_str())) => {}
+                    Change::Name { dir, name, .. } => w.name(*dir, name),
+                    Change::Attr(ino) => {
+                        // The directories of the caller's own names: its kernel knows that they changed.
+                        if !own.iter().any(|(d, _)| d == ino) {
+                            w.attr(*ino);
+                        }
+                    }
+                    Change::Orphan(ino) => w.attr(*ino),
+                }
+            }
+        }
+    }
+
+    /// Puts versions that go out together into the outbox.
+    pub(crate) fn enqueue(&self, ns: &mut Ns<'_, '_>, row: Sealed) -> Result<u64> {
+        let n = ns.next_id();
+        ns.t.put(Tree::Outbox, n, &row)?;
+        Ok(n)
+    }
+
+    pub(crate) fn sealed_row(&self) -> Sealed {
+        Sealed { versions: Vec::new(), files: Vec::new(), at: self.clock.now_ms(), boot: self.boot, recovered: false }
+    }
+
+    /// Makes every change of names and attributes so far durable. Blocking.
+    pub fn sync(&self) -> Result<()> {
+        self.replica.db().sync()
+    }
+
+    /// Writes directory moves out entry by entry until none is left.
+    pub fn drain_moves(&self) -> Result<()> {
+        if self.moves_pending.load(Ordering::Acquire) {
+            let me = self.device().0;
+            let busy = |ino| self.is_busy(ino);
+            let ctx = self.ctx(&me, &busy);
+            let changes = crate::fleet::moves::expand_all(&self.replica, &ctx, &self.author(), self.boot)?;
+            self.moves_pending.store(false, Ordering::Release);
+            self.tell(&changes, &[]);
+            self.sealed.notify_waiters();
+            self.sealed.notify_one();
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn not_found(what: &str) -> Error {
+    Error::new(Kind::NotFound, format!("{what:?}: no such file or directory"))
+}

@@ -1,0 +1,612 @@
+//! Looking names up, listing, making and removing them.
+
+use super::attr::Attr;
+use super::node::Node;
+use super::{Opened, Vfs, not_found};
+use crate::error::{Error, Kind, Result};
+use crate::model::entry::Entry;
+use crate::model::ops::{self, Accepted, Target};
+use crate::model::path::{NameError, name as check_name};
+use crate::model::view::{ConflictMode, View, view};
+use crate::model::{RelPath, Version};
+use crate::state::rows::*;
+use crate::state::tree::{has_children, path_of_dir, stale};
+use crate::state::{Ns, Read, Scan, Tree};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// One line of a listing.
+#[derive(Clone, Debug)]
+pub struct DirEntry {
+    /// Name.
+    pub name: String,
+    /// Inode.
+    pub ino: u64,
+    /// What it is.
+    pub kind: FileType,
+    /// Pass to continue after this line; stable while others come and go.
+    pub cookie: u64,
+    /// Attributes, if they were asked for.
+    pub attr: Option<Attr>,
+}
+
+/// A sibling's old name after it took over its path's name.
+pub(crate) struct Alias {
+    dir: u64,
+    name: String,
+    ino: u64,
+    until: Instant,
+}
+
+/// How long the name of a sibling that took its path's name still works.
+const ALIAS: Duration = Duration::from_secs(60);
+/// Rows read per page of a listing.
+const PAGE: usize = 512;
+
+/// A name as bytes from a program.
+pub(crate) fn parse_name(bytes: &[u8]) -> Result<String> {
+    check_name(bytes).map_err(|e| {
+        let kind = match e {
+            NameError::NotUtf8 => Kind::NotUtf8,
+            NameError::TooLong => Kind::NameTooLong,
+            NameError::Invalid => Kind::BadName,
+        };
+        Error::new(kind, format!("{:?}: {e}", String::from_utf8_lossy(bytes)))
+    })
+}
+
+/// A path of the namespace as an operation finds it.
+pub(crate) struct At {
+    pub dir: u64,
+    /// Name of the register (not of the sibling).
+    pub name: String,
+    pub path: RelPath,
+    pub reg: Register,
+    /// What of it the name stands for.
+    pub target: Target,
+}
+
+impl Vfs {
+    /// Runs `body` on the view of a register; none if nothing of it is to be seen.
+    pub(crate) fn with_view<T>(&self, r: &Read<'_>, reg: &Register, body: impl FnOnce(&View<'_>, &Entry) -> T) -> Result<Option<T>> {
+        let implied = reg.dir != 0 && has_children(r, reg.dir)?;
+        let me = self.device().0;
+        Ok(view(&reg.entry, implied, self.options.conflict_mode, &me).map(|v| body(&v, &reg.entry)))
+    }
+
+    /// What a name stands for: register and target. `Slot::LocalOnly` is none.
+    pub(crate) fn at(&self, r: &Read<'_>, dir: u64, name: &str) -> Result<Option<At>> {
+        let Some(slot) = r.get::<Slot>(Tree::Entry, slot_key(dir, name))? else { return Ok(None) };
+        let (of, sib) = match &slot {
+            Slot::LocalOnly { .. } => return Ok(None),
+            Slot::Register(_) => (name.to_owned(), None),
+            Slot::Sibling { of, ino } => (of.clone(), Some(*ino)),
+        };
+        let reg = match slot {
+            Slot::Register(reg) => *reg,
+            _ => match r.get::<Slot>(Tree::Entry, slot_key(dir, &of))? {
+                Some(Slot::Register(reg)) => *reg,
+                _ => return Ok(None),
+            },
+        };
+        let target = match sib {
+            None => Target::Path,
+            Some(ino) => {
+                let clock = reg.sibs.iter().find(|s| s.ino == ino).map(|s| s.clock.clone()).unwrap_or_default();
+                let found = self.with_view(r, &reg, |v, _| {
+                    v.siblings.iter().position(|s| s.head.vclock == clock || s.equals.iter().any(|e| e.vclock == clock))
+                })?;
+                match found.flatten() {
+                    Some(i) => Target::Sibling(i),
+                    None => return Ok(None),
+                }
+            }
+        };
+        let path = path_of_dir(r, dir)?.join(&of);
+        Ok(Some(At { dir, name: of, path, reg, target }))
+    }
+
+    /// What a save to an inode replaces, as things are shown now.
+    pub(crate) fn accept_now(&self, ino: u64) -> Result<Option<(RelPath, Accepted)>> {
+        self.replica.read(|r| {
+            let i: Inode = r.get(Tree::Inode, ino)?.ok_or_else(|| stale(ino))?;
+            let Some((dir, name)) = i.links.first() else { return Ok(None) };
+            let Some(at) = self.at(r, *dir, name)? else { return Ok(None) };
+            let acc = self.with_view(r, &at.reg, |v, _| Accepted::to_write(v, at.target))?;
+            Ok(Some((at.path, acc.unwrap_or_else(|| Accepted::of_entry(&at.reg.entry)))))
+        })
+    }
+
+    pub(crate) fn dir_inode(&self, r: &Read<'_>, dir: u64) -> Result<Inode> {
+        let d: Inode = r.get(Tree::Inode, dir)?.ok_or_else(|| stale(dir))?;
+        if d.kind != FileType::Dir {
+            return Err(Error::new(Kind::NotDir, format!("inode {dir} is not a directory")));
+        }
+        if d.dead {
+            return Err(Error::new(Kind::NotFound, format!("directory {dir} was removed")));
+        }
+        Ok(d)
+    }
+
+    /// Finds a name in a directory.
+    pub fn lookup(&self, dir: u64, name: &[u8]) -> Result<Attr> {
+        let name = parse_name(name)?;
+        let ino = self.replica.read(|r| {
+            let slot: Option<Slot> = r.get(Tree::Entry, slot_key(dir, &name))?;
+            Ok(slot.map_or(0, |s| s.ino()))
+        })?;
+        let ino = if ino == 0 { self.alias(dir, &name).ok_or_else(|| not_found(&name))? } else { ino };
+        self.getattr(ino)
+    }
+
+    fn alias(&self, dir: u64, name: &str) -> Option<u64> {
+        let mut all = self.aliases.lock();
+        all.retain(|a| a.until > Instant::now());
+        all.iter().find(|a| a.dir == dir && a.name == name).map(|a| a.ino)
+    }
+
+    /// The present name of what an old sibling name led to.
+    pub(crate) fn unalias(&self, dir: u64, name: &str) -> Result<String> {
+        let here = self.replica.read(|r| r.get::<Slot>(Tree::Entry, slot_key(dir, name)))?;
+        if here.is_some_and(|s| s.ino() != 0) {
+            return Ok(name.to_owned());
+        }
+        let Some(ino) = self.alias(dir, name) else { return Ok(name.to_owned()) };
+        let i: Option<Inode> = self.replica.read(|r| r.get(Tree::Inode, ino))?;
+        Ok(i.and_then(|i| i.links.into_iter().find(|l| l.0 == dir)).map_or(name.to_owned(), |l| l.1))
+    }
+
+    /// Lines of a listing after `cookie` (0 = from the start), at most `max`; `.` and `..` are the front end's.
+    pub fn readdir(&self, dir: u64, cookie: u64, max: usize, attrs: bool) -> Result<Vec<DirEntry>> {
+        let mut out: Vec<(DirEntry, Option<Inode>)> = Vec::new();
+        self.replica.read(|r| {
+            let d: Inode = r.get(Tree::Inode, dir)?.ok_or_else(|| stale(dir))?;
+            if d.kind != FileType::Dir {
+                return Err(Error::new(Kind::NotDir, format!("inode {dir} is not a directory")));
+            }
+            let end = slot_end(dir);
+            let mut from = slot_after(dir, cookie);
+            loop {
+                let (mut rows, mut last) = (0, Vec::new());
+                let mut found = Vec::new();
+                r.scan(Tree::Entry, Scan::From(&from, &end), PAGE, |k, s: Slot| {
+                    rows += 1;
+                    last.clear();
+                    last.extend_from_slice(k);
+                    if s.ino() != 0 {
+                        found.push((slot_name(k).to_owned(), s.ino()));
+                    }
+                    Ok(())
+                })?;
+                for (name, ino) in found {
+                    // One damaged row must not fail the listing.
+                    let Ok(Some(i)) = r.get::<Inode>(Tree::Inode, ino) else {
+                        tracing::error!(dir, name, ino, "a name without its inode is left out of a listing");
+                        continue;
+                    };
+                    let cookie = cookie_of(&name);
+                    out.push((DirEntry { name, ino, kind: i.kind, cookie, attr: None }, attrs.then_some(i)));
+                    if out.len() >= max {
+                        return Ok(());
+                    }
+                }
+                if rows < PAGE {
+                    return Ok(());
+                }
+                last.push(0);
+                from = last;
+            }
+        })?;
+        Ok(out
+            .into_iter()
+            .map(|(mut e, i)| {
+                e.attr = i.map(|i| self.attr_of(e.ino, &i));
+                e
+            })
+            .collect())
+    }
+
+    fn is_local_name(&self, r: &Read<'_>, dir: u64, parent: &Inode, name: &str, is_dir: bool) -> Result<bool> {
+        Ok(parent.local_only || self.rules.is_local(|| path_of_dir(r, dir), name, is_dir)?)
+    }
+
+    /// Before a version is written at or below a directory that was moved and is not yet written out.
+    pub(crate) fn settle_moves(&self) -> Result<()> {
+        if self.moves_pending.load(Ordering::Acquire) { self.drain_moves() } else { Ok(()) }
+    }
+
+    /// Makes and opens a regular file. `Exists` if the name is taken.
+    pub fn create(self: &std::sync::Arc<Self>, dir: u64, name: &[u8], mode: u32, uid: u32, gid: u32) -> Result<(Attr, Opened)> {
+        let attr = self.make_file(dir, name, mode, uid, gid, true)?;
+        let opened = self.open_file(attr.ino, true, false);
+        // The open that `make_file` counted, so that the seal could not come in between.
+        if let Some(n) = self.loaded(attr.ino) {
+            n.writers.fetch_sub(1, Ordering::AcqRel);
+            self.unhold(&n);
+        }
+        Ok((attr, opened?))
+    }
+
+    /// Makes an empty regular file; `open`: leave it unsealed and held for a writer.
+    pub(crate) fn make_file(&self, dir: u64, name: &[u8], mode: u32, uid: u32, gid: u32, open: bool) -> Result<Attr> {
+        self.settle_moves()?;
+        let name = parse_name(name)?;
+        let (ino, inode, accept) = self.change(&[(dir, &name)], |ns| {
+            let parent = self.dir_inode(ns.t, dir)?;
+            let local = self.is_local_name(ns.t, dir, &parent, &name, false)?;
+            let gid = parent.group_for(gid);
+            let (ino, mut inode) = (ns.next_id(), Inode::new(FileType::File, mode & 0o7777, uid, gid, ns.ctx.now));
+            inode.links.push((dir, name.clone()));
+            inode.local_only = local;
+            self.take_name(ns, dir, &name, ino, local)?;
+            ns.put_inode(ino, &inode)?;
+            ns.touch_dir(dir, 0)?;
+            let mut accept = None;
+            if !local {
+                ns.t.put(Tree::Unsealed, ino, &())?;
+                if let Some(Slot::Register(r)) = ns.slot(dir, &name)? {
+                    accept = Some((ns.path_of_dir(dir)?.join(&name), Accepted::of_entry(&r.entry)));
+                }
+            }
+            Ok((ino, inode, accept))
+        })?;
+        let node = self.hold(ino)?;
+        {
+            let mut st = node.st.lock();
+            st.accept = accept;
+            st.overlay = true;
+            st.dirty_since = Some(Instant::now());
+            node.unsealed.store(!st.local_only, Ordering::Release);
+        }
+        if open {
+            node.writers.fetch_add(1, Ordering::AcqRel);
+        } else {
+            self.seal_if_needed(&node)?;
+            self.unhold(&node);
+        }
+        Ok(self.attr_of(ino, &inode))
+    }
+
+    /// Puts an inode under a free name.
+    pub(crate) fn take_name(&self, ns: &mut Ns<'_, '_>, dir: u64, name: &str, ino: u64, local: bool) -> Result<()> {
+        match ns.slot(dir, name)? {
+            Some(s) if s.ino() != 0 => return Err(Error::new(Kind::Exists, format!("{name:?} exists"))),
+            // Tombstones under the name stay where they are, also beside a local file.
+            Some(Slot::Register(mut r)) => {
+                r.ino = ino;
+                ns.put_slot(dir, name, &Slot::Register(r))?;
+            }
+            _ if local => ns.put_slot(dir, name, &Slot::LocalOnly { ino })?,
+            _ => ns.put_slot(dir, name, &Slot::Register(Box::new(Register { ino, ..Register::default() })))?,
+        }
+        ns.changes.push(crate::state::Change::Name { dir, name: name.to_owned(), was: 0 });
+        Ok(())
+    }
+
+    /// Makes a directory.
+    pub fn mkdir(&self, dir: u64, name: &[u8], mode: u32, uid: u32, gid: u32) -> Result<Attr> {
+        self.settle_moves()?;
+        let name = parse_name(name)?;
+        let (ino, inode) = self.change(&[(dir, &name)], |ns| {
+            let parent = self.dir_inode(ns.t, dir)?;
+            if ns.slot(dir, &name)?.is_some_and(|s| s.ino() != 0) {
+                return Err(Error::new(Kind::Exists, format!("{name:?} exists")));
+            }
+            let gid = parent.group_for(gid);
+            let mode = mode | parent.mode & 0o2000;
+            if self.is_local_name(ns.t, dir, &parent, &name, true)? {
+                let ino = ns.next_id();
+                let mut i = Inode::new(FileType::Dir, mode & 0o7777, uid, gid, ns.ctx.now);
+                i.links.push((dir, name.clone()));
+                i.local_only = true;
+                self.take_name(ns, dir, &name, ino, true)?;
+                ns.put_inode(ino, &i)?;
+                ns.touch_dir(dir, 1)?;
+                return Ok((ino, i));
+            }
+            let path = ns.path_of_dir(dir)?.join(&name);
+            let entry = ns.register(dir, &name)?.entry;
+            let v = ops::mkdir(&path, &entry, mode, ns.ctx.now.pair(), &self.author())?;
+            ns.merge(&v)?;
+            ns.reconcile(dir, &name)?;
+            let ino = ns.slot(dir, &name)?.map_or(0, |s| s.ino());
+            let mut i = ns.inode(ino)?;
+            (i.uid, i.gid, i.mode) = (uid, gid, mode & 0o7777);
+            (i.atime, i.btime) = (ns.ctx.now, ns.ctx.now);
+            ns.put_inode(ino, &i)?;
+            self.enqueue(ns, Sealed { versions: vec![v], ..self.sealed_row() })?;
+            Ok((ino, i))
+        })?;
+        self.sealed.notify_one();
+        Ok(self.attr_of(ino, &inode))
+    }
+
+    /// Makes a symbolic link.
+    pub fn symlink(&self, dir: u64, name: &[u8], target: &[u8], uid: u32, gid: u32) -> Result<Attr> {
+        self.settle_moves()?;
+        let name = parse_name(name)?;
+        let target = std::str::from_utf8(target).map_err(|_| Error::new(Kind::NotUtf8, format!("the target of {name:?} is not UTF-8")))?;
+        if target.is_empty() || target.len() > 4095 {
+            let kind = if target.is_empty() { Kind::NotFound } else { Kind::NameTooLong };
+            return Err(Error::new(kind, format!("the target of {name:?} is empty or longer than 4095 bytes")));
+        }
+        let (ino, inode) = self.change(&[(dir, &name)], |ns| {
+            let parent = self.dir_inode(ns.t, dir)?;
+            let local = self.is_local_name(ns.t, dir, &parent, &name, false)?;
+            let ino = ns.next_id();
+            let mut i = Inode::new(FileType::Symlink, 0o777, uid, parent.group_for(gid), ns.ctx.now);
+            i.links.push((dir, name.clone()));
+            i.target = target.to_owned();
+            i.size = target.len() as u64;
+            i.local_only = local;
+            self.take_name(ns, dir, &name, ino, local)?;
+            if !local {
+                let path = ns.path_of_dir(dir)?.join(&name);
+                let mut r = ns.register(dir, &name)?;
+                let v = ops::symlink(&path, &r.entry, target, ns.ctx.now.pair(), &self.author())?;
+                ns.merge_into(&mut r, &v)?;
+                ns.put_slot(dir, &name, &Slot::Register(Box::new(r)))?;
+                i.shows = v.vclock.clone();
+                self.enqueue(ns, Sealed { versions: vec![v], ..self.sealed_row() })?;
+            }
+            ns.put_inode(ino, &i)?;
+            ns.touch_dir(dir, 0)?;
+            Ok((ino, i))
+        })?;
+        self.sealed.notify_one();
+        Ok(self.attr_of(ino, &inode))
+    }
+
+    /// Makes a fifo, socket or device node (local-only), or an empty regular file.
+    pub fn mknod(&self, dir: u64, name: &[u8], mode: u32, rdev: u32, uid: u32, gid: u32) -> Result<Attr> {
+        let kind = match mode & 0o170000 {
+            0 | 0o100000 => return self.make_file(dir, name, mode, uid, gid, false),
+            0o010000 => FileType::Fifo,
+            0o140000 => FileType::Socket,
+            0o020000 => FileType::Char,
+            0o060000 => FileType::Block,
+            _ => return Err(Error::new(Kind::Invalid, "making a node of an unknown type")),
+        };
+        let name = parse_name(name)?;
+        let (ino, inode) = self.change(&[(dir, &name)], |ns| {
+            let gid = self.dir_inode(ns.t, dir)?.group_for(gid);
+            let ino = ns.next_id();
+            let mut i = Inode::new(kind, mode & 0o7777, uid, gid, ns.ctx.now);
+            i.links.push((dir, name.clone()));
+            (i.rdev, i.local_only) = (rdev, true);
+            self.take_name(ns, dir, &name, ino, true)?;
+            ns.put_inode(ino, &i)?;
+            ns.touch_dir(dir, 0)?;
+            Ok((ino, i))
+        })?;
+        Ok(self.attr_of(ino, &inode))
+    }
+
+    /// Gives a file one more name.
+    pub fn link(&self, ino: u64, dir: u64, name: &[u8]) -> Result<Attr> {
+        self.settle_moves()?;
+        let name = parse_name(name)?;
+        let inode = self.change(&[(dir, &name)], |ns| {
+            self.dir_inode(ns.t, dir)?;
+            let mut i = ns.inode(ino)?;
+            if i.kind == FileType::Dir {
+                return Err(Error::new(Kind::NotPermitted, "a directory cannot have a second name"));
+            }
+            if i.links.is_empty() {
+                return Err(Error::new(Kind::NotFound, "the file has no name left to link from"));
+            }
+            if i.links.len() >= 65_000 {
+                return Err(Error::new(Kind::TooManyLinks, format!("{name:?}: the file has 65,000 names")));
+            }
+            self.take_name(ns, dir, &name, ino, i.local_only)?;
+            i.links.push((dir, name.clone()));
+            i.ctime = ns.ctx.now;
+            ns.put_inode(ino, &i)?;
+            if !i.local_only
+                && let Some(head) = self.head_of(ns, &i)?
+            {
+                let path = ns.path_of_dir(dir)?.join(&name);
+                let mut r = ns.register(dir, &name)?;
+                let attrs = ops::Attrs { mode: i.mode, ..ops::Attrs::of(&head) };
+                let v = ops::write(&path, &r.entry, &Accepted::of_entry(&r.entry), head.kind.clone(), attrs, &self.author())?;
+                ns.merge_into(&mut r, &v)?;
+                ns.put_slot(dir, &name, &Slot::Register(Box::new(r)))?;
+                let files = self.files_of(ns, std::slice::from_ref(&v), ino)?;
+                self.enqueue(ns, Sealed { versions: vec![v], files, ..self.sealed_row() })?;
+            }
+            ns.touch_dir(dir, 0)?;
+            ns.inode(ino)
+        })?;
+        self.sealed.notify_one();
+        Ok(self.attr_of(ino, &inode))
+    }
+
+    /// The head that an inode shows; none if nothing of it is sealed.
+    pub(crate) fn head_of(&self, ns: &Ns<'_, '_>, i: &Inode) -> Result<Option<Version>> {
+        let Some((dir, name)) = i.links.first() else { return Ok(None) };
+        let Some(at) = self.at(ns.t, *dir, name)? else { return Ok(None) };
+        Ok(at.reg.entry.live().find(|h| h.vclock == i.shows).cloned())
+    }
+
+    /// Where the bytes of uncut versions come from: the last seal of `ino`.
+    pub(crate) fn files_of(&self, ns: &Ns<'_, '_>, versions: &[Version], ino: u64) -> Result<Vec<(crate::model::Hash, u64, u64)>> {
+        if !versions.iter().any(Version::is_uncut) {
+            return Ok(Vec::new());
+        }
+        let local: Option<Local> = ns.t.get(Tree::Local, ino)?;
+        Ok(local.and_then(|l| l.token).map(|(token, wgen)| (token, ino, wgen)).into_iter().collect())
+    }
+
+    /// Whether the removal of a child leaves the directory without anything that makes it exist; then the version
+    /// that keeps it. `Dir` versions go into the same batch as the removal.
+    pub(crate) fn keep_parent(&self, ns: &mut Ns<'_, '_>, dir: u64, out: &mut Vec<Version>) -> Result<()> {
+        if dir == ROOT || has_children(ns.t, dir)? {
+            return Ok(());
+        }
+        let d = ns.inode(dir)?;
+        let Some((up, name)) = d.links.first().cloned() else { return Ok(()) };
+        if d.local_only {
+            return Ok(());
+        }
+        let mut r = ns.register(up, &name)?;
+        if r.entry.live().any(Version::is_dir) {
+            return Ok(());
+        }
+        let path = ns.path_of_dir(dir)?;
+        let mut v = ops::keep_parent(&path, &r.entry, d.mtime.pair(), &self.author())?;
+        v.mode = FileType::Dir.bits() | d.mode;
+        ns.merge_into(&mut r, &v)?;
+        ns.put_slot(up, &name, &Slot::Register(Box::new(r)))?;
+        out.push(v);
+        Ok(())
+    }
+
+    /// Removes a name of anything but a directory.
+    pub fn unlink(&self, dir: u64, name: &[u8]) -> Result<()> {
+        self.settle_moves()?;
+        let name = self.unalias(dir, &parse_name(name)?)?;
+        let before = Instant::now() + ALIAS;
+        let promoted = self.change(&[(dir, &name)], |ns| self.unlink_in(ns, dir, &name))?;
+        self.aliases.lock().extend(promoted.into_iter().map(|(name, ino)| Alias { dir, name, ino, until: before }));
+        self.sealed.notify_one();
+        Ok(())
+    }
+
+    /// Returns sibling names that are no longer listed because their head took the name.
+    pub(crate) fn unlink_in(&self, ns: &mut Ns<'_, '_>, dir: u64, name: &str) -> Result<Vec<(String, u64)>> {
+        let slot = ns.slot(dir, name)?.filter(|s| s.ino() != 0).ok_or_else(|| not_found(name))?;
+        let ino = slot.ino();
+        let inode = ns.inode(ino)?;
+        if inode.kind == FileType::Dir {
+            return Err(Error::new(Kind::IsDir, format!("{name:?} is a directory")));
+        }
+        if let Slot::LocalOnly { .. } = slot {
+            ns.del_slot(dir, name)?;
+            ns.drop_link(ino, dir, name)?;
+            ns.changes.push(crate::state::Change::Name { dir, name: name.to_owned(), was: ino });
+            ns.touch_dir(dir, 0)?;
+            return Ok(Vec::new());
+        }
+        let at = self.at(ns.t, dir, name)?;
+        let mut out = Vec::new();
+        let mut promoted = Vec::new();
+        if let Some(at) = at {
+            let mut reg = at.reg;
+            let hidden = self.options.conflict_mode == ConflictMode::Defer && !self.show_siblings.load(Ordering::Relaxed);
+            let author = self.author();
+            let tomb = self.with_view(ns.t, &reg, |v, e| match at.target {
+                _ if v.shown.is_none() && at.target == Target::Path => None,
+                Target::Path if hidden => Some(ops::remove_all(&at.path, e, v, &author)),
+                t => Some(ops::remove(&at.path, e, v, t, &author)),
+            })?;
+            if at.target == Target::Path {
+                promoted = reg.sibs.iter().map(|s| (s.name.clone(), s.ino)).collect();
+                reg.ino = 0;
+            } else {
+                reg.sibs.retain(|s| s.ino != ino);
+            }
+            if let Some(tomb) = tomb.flatten() {
+                let tomb = tomb?;
+                ns.merge_into(&mut reg, &tomb)?;
+                out.push(tomb);
+            }
+            if name != at.name {
+                ns.del_slot(dir, name)?;
+            }
+            let empty = reg.entry.is_empty() && reg.dir == 0 && reg.sibs.is_empty() && reg.ino == 0;
+            if empty {
+                ns.del_slot(dir, &at.name)?
+            } else {
+                ns.put_slot(dir, &at.name, &Slot::Register(Box::new(reg)))?
+            }
+            ns.drop_link(ino, dir, name)?;
+            ns.changes.push(crate::state::Change::Name { dir, name: name.to_owned(), was: ino });
+            ns.touch_dir(dir, 0)?;
+            ns.reconcile(dir, &at.name)?;
+        } else {
+            ns.del_slot(dir, name)?;
+            ns.drop_link(ino, dir, name)?;
+            ns.changes.push(crate::state::Change::Name { dir, name: name.to_owned(), was: ino });
+        }
+        self.keep_parent(ns, dir, &mut out)?;
+        if !out.is_empty() {
+            self.enqueue(ns, Sealed { versions: out, ..self.sealed_row() })?;
+        }
+        // Only those that really vanished from the listing.
+        let mut gone = Vec::new();
+        for (n, i) in promoted {
+            if ns.slot(dir, &n)?.is_none() {
+                gone.push((n, i));
+            }
+        }
+        Ok(gone)
+    }
+
+    /// Removes an empty directory.
+    pub fn rmdir(&self, dir: u64, name: &[u8]) -> Result<()> {
+        self.settle_moves()?;
+        let name = parse_name(name)?;
+        self.change(&[(dir, &name)], |ns| self.rmdir_in(ns, dir, &name))?;
+        self.sealed.notify_one();
+        Ok(())
+    }
+
+    pub(crate) fn rmdir_in(&self, ns: &mut Ns<'_, '_>, dir: u64, name: &str) -> Result<()> {
+        let slot = ns.slot(dir, name)?.filter(|s| s.ino() != 0).ok_or_else(|| not_found(name))?;
+        let ino = slot.ino();
+        let mut inode = ns.inode(ino)?;
+        if inode.kind != FileType::Dir {
+            return Err(Error::new(Kind::NotDir, format!("{name:?} is not a directory")));
+        }
+        if has_children(ns.t, ino)? {
+            return Err(Error::new(Kind::NotEmpty, format!("{name:?} is not empty")));
+        }
+        let Slot::Register(mut reg) = slot else {
+            inode.dead = true;
+            ns.put_inode(ino, &inode)?;
+            ns.del_slot(dir, name)?;
+            ns.drop_link(ino, dir, name)?;
+            ns.changes.push(crate::state::Change::Name { dir, name: name.to_owned(), was: ino });
+            return ns.touch_dir(dir, -1);
+        };
+        let path = ns.path_of_dir(dir)?.join(name);
+        let author = self.author();
+        let tomb = self.with_view(ns.t, &reg, |v, e| ops::remove(&path, e, v, Target::Path, &author))?;
+        let mut out = Vec::new();
+        if let Some(tomb) = tomb {
+            let tomb = tomb?;
+            ns.merge_into(&mut reg, &tomb)?;
+            out.push(tomb);
+        }
+        ns.put_slot(dir, name, &Slot::Register(reg))?;
+        ns.reconcile(dir, name)?;
+        self.keep_parent(ns, dir, &mut out)?;
+        self.enqueue(ns, Sealed { versions: out, ..self.sealed_row() })?;
+        Ok(())
+    }
+
+    /// Follows a path of the namespace to its inode, symlinks not followed.
+    pub fn resolve(&self, path: &str) -> Result<Attr> {
+        let mut ino = ROOT;
+        for part in path.split('/').filter(|p| !p.is_empty() && *p != ".") {
+            ino = self.lookup(ino, part.as_bytes()).map_err(|e| e.context(path.to_owned()))?.ino;
+        }
+        self.getattr(ino)
+    }
+
+    /// A path by which an inode can be reached.
+    pub fn path_of(&self, ino: u64) -> Result<RelPath> {
+        self.replica.read(|r| {
+            let i: Inode = r.get(Tree::Inode, ino)?.ok_or_else(|| stale(ino))?;
+            if ino == ROOT || i.kind == FileType::Dir && !i.local_only {
+                return path_of_dir(r, ino);
+            }
+            let (dir, name) = i.links.first().ok_or_else(|| stale(ino))?;
+            Ok(path_of_dir(r, *dir)?.join(name))
+        })
+    }
+
+    pub(crate) fn regular(&self, node: &Node) -> Result<Inode> {
+        self.replica.read(|r| r.get(Tree::Inode, node.ino)?.ok_or_else(|| stale(node.ino)))
+    }
+}

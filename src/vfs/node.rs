@@ -1,0 +1,368 @@
+//! A file in use: its bytes on this disk, which of them are here, which are newer than what was published.
+//!
+//! Must: `have` never names a range whose bytes are not in the local file; the row in the database is never ahead
+//! of the file either (bytes first, then the row).
+//! Must: a file with unpublished bytes lies under `overlay/` in the state directory, never in the cache, which
+//! people may delete.
+
+use super::Vfs;
+use crate::error::{Error, IoContext, Result};
+use crate::model::ops::Accepted;
+use crate::model::ranges::RangeSet;
+use crate::model::{ChunkRef, FileContent, Hash, RelPath};
+use crate::state::rows::{FileType, Inode, Local, Time};
+use crate::state::tree::stale;
+use crate::state::{Ns, Tree};
+use parking_lot::Mutex;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Instant;
+
+/// What a write to a published file marks in the database before it happens: coarse, so that a sequential writer
+/// marks seldom; after a crash the bytes in a marked block are taken as they lie.
+const MARK: u64 = 1 << 20;
+
+/// A file in use.
+pub struct Node {
+    /// Its number.
+    pub ino: u64,
+    pub(crate) st: Mutex<St>,
+    pub(crate) opens: AtomicU32,
+    pub(crate) writers: AtomicU32,
+    pub(crate) unsealed: AtomicBool,
+    /// Has no name any more.
+    pub(crate) gone: AtomicBool,
+}
+
+pub(crate) struct St {
+    pub size: u64,
+    pub mtime: Time,
+    pub content: Option<FileContent>,
+    pub local_only: bool,
+    pub have: RangeSet,
+    pub dirty: RangeSet,
+    /// Marked in the database as possibly changed (coarse).
+    pub marked: RangeSet,
+    pub wgen: u64,
+    pub accept: Option<(RelPath, Accepted)>,
+    /// Token and `wgen` of the last seal.
+    pub token: Option<(Hash, u64)>,
+    pub overlay: bool,
+    pub unsynced_boot: u64,
+    pub file: Option<Arc<File>>,
+    /// The row in the database is behind.
+    pub stale_row: bool,
+    /// Fetched or known chunk list of `content` with start offsets.
+    pub chunks: Option<Arc<Chunks>>,
+    pub last_write: Instant,
+    pub dirty_since: Option<Instant>,
+    /// Opens that the kernel serves from the local file itself.
+    pub passthrough: u32,
+    pub passthrough_writers: u32,
+    /// Opens that the kernel serves from its page cache over us.
+    pub cached: u32,
+    /// The kernel had the local file itself open at some time: it may only be unlinked, never changed in place.
+    pub lent: bool,
+}
+
+/// A chunk list with the offset at which each chunk starts.
+pub struct Chunks {
+    /// The list.
+    pub list: Vec<ChunkRef>,
+    starts: Vec<u64>,
+}
+
+impl Chunks {
+    /// Adds up the offsets.
+    pub fn new(list: Vec<ChunkRef>) -> Chunks {
+        let mut at = 0;
+        let starts = list
+            .iter()
+            .map(|c| {
+                let s = at;
+                at += u64::from(c.1);
+                s
+            })
+            .collect();
+        Chunks { list, starts }
+    }
+
+    /// Chunks that overlap `range`, with their offsets.
+    pub fn overlapping(&self, range: std::ops::Range<u64>) -> impl Iterator<Item = (u64, ChunkRef)> + '_ {
+        let first = self.starts.partition_point(|s| *s <= range.start).saturating_sub(1);
+        let (start, end) = (range.start, range.end);
+        self.starts[first.min(self.starts.len())..]
+            .iter()
+            .zip(&self.list[first.min(self.list.len())..])
+            .map(|(s, c)| (*s, *c))
+            .take_while(move |(s, _)| *s < end)
+            .filter(move |(s, c)| s + u64::from(c.1) > start)
+    }
+}
+
+impl Node {
+    /// Whether remote changes must leave its name alone.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.writers.load(Ordering::Acquire) > 0 || self.unsealed.load(Ordering::Acquire)
+    }
+}
+
+impl St {
+    /// Whether every byte of `range` can be read from the local file.
+    pub fn is_here(&self, range: std::ops::Range<u64>) -> bool {
+        self.content.is_none() || self.have.covers(range)
+    }
+
+    /// Whether the whole file is here.
+    pub fn is_whole(&self) -> bool {
+        self.size == 0 || self.is_here(0..self.size)
+    }
+
+    /// The part of `range` that lies within the published content.
+    fn published_part(&self, range: std::ops::Range<u64>) -> std::ops::Range<u64> {
+        let end = range.end.min(self.content.as_ref().map_or(0, |c| c.size));
+        range.start.min(end)..end
+    }
+
+    pub(crate) fn row(&self, used: i64) -> Local {
+        Local {
+            overlay: self.overlay,
+            have: self.have.clone(),
+            dirty: self.dirty.clone(),
+            wgen: self.wgen,
+            accept: self.accept.clone(),
+            token: self.token,
+            unsynced_boot: self.unsynced_boot,
+            used,
+            lent: self.lent,
+        }
+    }
+}
+
+impl Vfs {
+    /// Path of an inode's bytes.
+    pub(crate) fn local_path(&self, ino: u64, overlay: bool) -> PathBuf {
+        let base = if overlay { self.options.state_dir.join("overlay") } else { self.options.cache_dir.join("data") };
+        base.join(format!("{:02x}", ino & 0xff)).join(format!("{ino:x}"))
+    }
+
+    /// The node of a regular file, loading it if it is not in use yet. Does not count as an open.
+    pub(crate) fn node(&self, ino: u64) -> Result<Arc<Node>> {
+        if let Some(n) = self.nodes.get(&ino) {
+            return Ok(n.clone());
+        }
+        let node = Arc::new(self.load_node(ino)?);
+        Ok(self.nodes.entry(ino).or_insert(node).clone())
+    }
+
+    /// The node if it is in use.
+    pub(crate) fn loaded(&self, ino: u64) -> Option<Arc<Node>> {
+        self.nodes.get(&ino).map(|n| n.clone())
+    }
+
+    /// The node, counted as open, so that it stays.
+    pub(crate) fn hold(&self, ino: u64) -> Result<Arc<Node>> {
+        loop {
+            let node = self.node(ino)?;
+            let held = self.nodes.get(&ino).is_some_and(|n| {
+                let same = Arc::ptr_eq(&n, &node);
+                if same {
+                    n.opens.fetch_add(1, Ordering::AcqRel);
+                }
+                same
+            });
+            if held {
+                return Ok(node);
+            }
+        }
+    }
+
+    /// Ends a `hold`; the node is forgotten when nobody needs it.
+    pub(crate) fn unhold(&self, node: &Node) {
+        if node.opens.load(Ordering::Acquire) == 1 && !node.is_busy() && !node.gone.load(Ordering::Acquire) {
+            // What was hydrated and not yet put down.
+            let mut st = node.st.lock();
+            if let Err(e) = self.persist(node, &mut st) {
+                tracing::warn!(ino = node.ino, error = %e, "what was hydrated is fetched again after the next start");
+            }
+        }
+        node.opens.fetch_sub(1, Ordering::AcqRel);
+        self.nodes.remove_if(&node.ino, |_, n| n.opens.load(Ordering::Acquire) == 0 && !n.is_busy());
+    }
+
+    fn load_node(&self, ino: u64) -> Result<Node> {
+        let (inode, local): (Option<Inode>, Option<Local>) =
+            self.replica.read(|r| Ok((r.get(Tree::Inode, ino)?, r.get(Tree::Local, ino)?)))?;
+        let inode = inode.ok_or_else(|| stale(ino))?;
+        if inode.kind != FileType::File {
+            return Err(crate::error::Error::new(crate::error::Kind::Invalid, format!("inode {ino} is not a regular file")));
+        }
+        let fresh = local.is_none() && inode.content.is_none();
+        let local = local.unwrap_or(Local { overlay: fresh || inode.local_only, ..Local::default() });
+        let mut size = inode.size;
+        // A file that was never cut is exactly its local file, also when a crash kept its size from the row.
+        if inode.content.is_none()
+            && let Ok(m) = std::fs::metadata(self.local_path(ino, true))
+        {
+            size = m.len();
+        }
+        Ok(Node {
+            ino,
+            gone: AtomicBool::new(inode.links.is_empty()),
+            opens: AtomicU32::new(0),
+            writers: AtomicU32::new(0),
+            unsealed: AtomicBool::new(false),
+            st: Mutex::new(St {
+                size,
+                mtime: inode.mtime,
+                content: inode.content,
+                local_only: inode.local_only,
+                marked: local.dirty.clone(),
+                have: local.have,
+                dirty: local.dirty,
+                wgen: local.wgen,
+                accept: local.accept,
+                token: local.token,
+                overlay: local.overlay,
+                unsynced_boot: local.unsynced_boot,
+                file: None,
+                stale_row: false,
+                chunks: None,
+                last_write: Instant::now(),
+                dirty_since: None,
+                passthrough: 0,
+                passthrough_writers: 0,
+                cached: 0,
+                lent: local.lent,
+            }),
+        })
+    }
+
+    /// The local file, opened (and made, with the file's size) if need be.
+    pub(crate) fn local_file(&self, node: &Node, st: &mut St) -> Result<Arc<File>> {
+        if let Some(f) = &st.file {
+            return Ok(f.clone());
+        }
+        let path = self.local_path(node.ino, st.overlay);
+        let f = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+        let f = f.doing(|| format!("opening the local bytes {}", path.display()))?;
+        if st.content.is_some() && f.metadata().doing(|| format!("looking at {}", path.display()))?.len() != st.size {
+            f.set_len(st.size).doing(|| format!("sizing {}", path.display()))?;
+        }
+        let f = Arc::new(f);
+        st.file = Some(f.clone());
+        Ok(f)
+    }
+
+    /// Moves the local file to where unpublished bytes lie.
+    pub(crate) fn to_overlay(&self, node: &Node, st: &mut St) -> Result<()> {
+        if st.overlay {
+            return Ok(());
+        }
+        let (from, to) = (self.local_path(node.ino, false), self.local_path(node.ino, true));
+        match std::fs::rename(&from, &to) {
+            Ok(()) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                // Nothing was here, or somebody emptied the cache: what is not here is fetched again.
+                st.have.clear();
+                st.file = None;
+            }
+            Err(e) if e.raw_os_error() == Some(libc::EXDEV) => {
+                std::fs::copy(&from, &to).doing(|| format!("copying {} to {}", from.display(), to.display()))?;
+                let _ = std::fs::remove_file(&from);
+                st.file = None;
+            }
+            Err(e) => return Err(Error::io(format!("moving {} to {}", from.display(), to.display()), e)),
+        }
+        st.overlay = true;
+        st.stale_row = true;
+        self.cache.lock().remove(node.ino);
+        Ok(())
+    }
+
+    /// Writes the rows of a node if they are behind.
+    pub(crate) fn persist(&self, node: &Node, st: &mut St) -> Result<()> {
+        if !st.stale_row {
+            return Ok(());
+        }
+        let row = st.row(self.clock.now_ms() / 1000);
+        let (size, mtime) = (st.size, st.mtime);
+        self.replica.db().write(|t| {
+            if let Some(mut i) = t.get::<Inode>(Tree::Inode, node.ino)? {
+                if i.size != size || i.mtime != mtime {
+                    (i.size, i.mtime, i.ctime) = (size, mtime, mtime.max(i.ctime));
+                    t.put(Tree::Inode, node.ino, &i)?;
+                }
+                t.put(Tree::Local, node.ino, &row)?;
+            }
+            Ok(())
+        })?;
+        st.marked = st.dirty.clone();
+        st.stale_row = false;
+        Ok(())
+    }
+
+    /// The same inside a transaction of the caller's.
+    pub(crate) fn persist_in(&self, ns: &mut Ns<'_, '_>, node: &Node, st: &mut St) -> Result<()> {
+        ns.t.put(Tree::Local, node.ino, &st.row(self.clock.now_ms() / 1000))?;
+        Ok(())
+    }
+
+    /// Before bytes in `range` of a node change: the node is unsealed from here on (also for a crash), its file lies
+    /// in the overlay, and a part that was published is marked.
+    pub(crate) fn before_change(&self, node: &Node, st: &mut St, range: std::ops::Range<u64>) -> Result<()> {
+        let first = !node.unsealed.load(Ordering::Acquire);
+        self.to_overlay(node, st)?;
+        if first && !st.local_only && st.accept.is_none() {
+            st.accept = self.accept_now(node.ino)?;
+        }
+        let touched = st.published_part(range);
+        let block = touched.start / MARK * MARK..touched.end.div_ceil(MARK).saturating_mul(MARK);
+        let here: Vec<_> = st.have.within(block).filter(|g| !st.marked.covers(g.clone())).collect();
+        let mark = touched.start < touched.end && !here.is_empty() && !st.marked.covers(touched);
+        if first || mark {
+            here.into_iter().for_each(|g| st.marked.insert(g));
+            st.unsynced_boot = self.boot;
+            self.write_mark(node, st, first)?;
+        }
+        if first {
+            st.dirty_since = Some(Instant::now());
+            node.unsealed.store(true, Ordering::Release);
+        }
+        st.unsynced_boot = self.boot;
+        Ok(())
+    }
+
+    /// Puts down that the marked ranges may have changed.
+    fn write_mark(&self, node: &Node, st: &St, first: bool) -> Result<()> {
+        let row = Local { dirty: st.marked.clone(), ..st.row(self.clock.now_ms() / 1000) };
+        self.replica.db().write(|t| {
+            if first {
+                t.put(Tree::Unsealed, node.ino, &())?;
+            }
+            t.put(Tree::Local, node.ino, &row)
+        })
+    }
+
+    /// After bytes in `range` changed.
+    pub(crate) fn after_change(&self, node: &Node, st: &mut St, range: std::ops::Range<u64>) -> Result<()> {
+        if range.start < range.end {
+            st.have.insert(range.clone());
+            st.dirty.insert(range.clone());
+        }
+        st.size = st.size.max(range.end);
+        st.wgen += 1;
+        st.mtime = self.now();
+        st.last_write = Instant::now();
+        st.stale_row = true;
+        // Bytes where none were before: only now may the row say that they are here.
+        let touched = st.published_part(range);
+        if touched.start < touched.end && !st.marked.covers(touched.clone()) {
+            st.marked.insert(touched);
+            self.write_mark(node, st, false)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,83 @@
+//! Which paths never leave this machine: junk that systems and editors make, and the user's patterns.
+//!
+//! Not here: what such a path is in the tree (`state::rows::Slot::LocalOnly`).
+
+use crate::error::{Error, Kind, Result};
+use crate::model::RelPath;
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
+
+/// Names that are local whatever the configuration says, each with who makes it.
+const JUNK: &[&str] = &[
+    ".DS_Store",             // Finder
+    "._*",                   // macOS resource forks
+    ".Spotlight-V100",       // macOS indexing
+    ".Trashes",              // macOS
+    ".fseventsd",            // macOS
+    ".metadata_never_index", // keeps Spotlight out
+    ".TemporaryItems",       // macOS
+    ".fuse_hidden*",         // FUSE libraries
+    ".nfs*",                 // NFS clients: removed but open
+    ".#*",                   // Emacs locks
+    "#*#",                   // Emacs autosave
+    ".~lock.*#",             // LibreOffice
+    "~$*",                   // Microsoft Office
+    ".*.sw?",                // vim
+    ".tcfs-canary-*",        // doctor
+];
+
+/// The compiled rules.
+pub struct Rules {
+    junk: Gitignore,
+    user: Gitignore,
+    git: bool,
+    any_user: bool,
+}
+
+fn compile(patterns: &[&str]) -> Result<Gitignore> {
+    let mut b = GitignoreBuilder::new("/");
+    for p in patterns {
+        // `#` at the start is a comment in gitignore syntax.
+        let text = if p.starts_with('#') { format!("\\{p}") } else { (*p).to_owned() };
+        b.add_line(None, &text)
+            .map_err(|e| Error::new(Kind::Usage, format!("exclude pattern {p:?}")).source(e).hint("patterns are as in .gitignore"))?;
+    }
+    b.build().map_err(|e| Error::new(Kind::Usage, "exclude patterns").source(e))
+}
+
+impl Rules {
+    /// Compiles the user's patterns (gitignore syntax); `sync_git`: whether `.git` may leave this machine.
+    pub fn new(patterns: &[String], sync_git: bool) -> Result<Rules> {
+        let user: Vec<&str> = patterns.iter().map(String::as_str).collect();
+        Ok(Rules { junk: compile(JUNK)?, user: compile(&user)?, git: !sync_git, any_user: !user.is_empty() })
+    }
+
+    /// Whether the new entry `name` in `dir` is local. `dir` is asked only when a pattern needs it.
+    pub fn is_local(&self, dir: impl FnOnce() -> Result<RelPath>, name: &str, is_dir: bool) -> Result<bool> {
+        if self.git && name == ".git" || self.junk.matched(name, is_dir).is_ignore() {
+            return Ok(true);
+        }
+        if !self.any_user {
+            return Ok(false);
+        }
+        let path = dir()?.join(name);
+        Ok(self.user.matched(path.as_str(), is_dir).is_ignore())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn junk_editors_and_patterns_stay_here() {
+        let r = Rules::new(&["*.swp".into(), "/build/".into(), "!keep.swp".into()], false).unwrap();
+        let is = |dir: &str, name: &str, d: bool| r.is_local(|| Ok(RelPath::parse(dir).unwrap()), name, d).unwrap();
+        for n in [".DS_Store", "._x", ".nfs0001", ".#a", "#a#", ".a.swp", ".git", "x.swp"] {
+            assert!(is("d", n, false), "{n}");
+        }
+        for n in ["a", "plan.md", "gitx", "keep.swp", "a#", "x.swpx"] {
+            assert!(!is("d", n, false), "{n}");
+        }
+        assert!(is("", "build", true) && !is("d", "build", true) && !is("", "build", false));
+    }
+}

@@ -1,0 +1,220 @@
+//! Sealing: turning what was written into a version, in the outbox.
+//!
+//! Must: the version and its row in the outbox appear in one transaction, and the node counts as sealed only then.
+//! Must: a seal replaces what was accepted when the change began, not what arrived meanwhile.
+
+use super::Vfs;
+use super::attr::encode_xattrs;
+use super::node::{Node, St};
+use crate::error::Result;
+use crate::model::ops::{self, Accepted, Attrs};
+use crate::model::{FileContent, Hash, Kind, RelPath};
+use crate::state::rows::*;
+use crate::state::tree::uncut_token;
+use crate::state::{Ns, Tree};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// A file held open is sealed at this much quiet…
+const QUIET: Duration = Duration::from_secs(10);
+/// …once it has been dirty for this long.
+const HELD_LONG: Duration = Duration::from_secs(300);
+
+/// Files with unsealed bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unsealed {
+    /// Closed by programs, about to be sealed.
+    pub closed: u64,
+    /// Open for writing.
+    pub open: u64,
+}
+
+impl Vfs {
+    pub(crate) fn after_last_writer(&self, node: &Arc<Node>) -> Result<()> {
+        if node.unsealed.load(Ordering::Acquire) {
+            return self.seal_if_needed(node);
+        }
+        let names = {
+            let mut st = node.st.lock();
+            if st.local_only {
+                self.persist(node, &mut st)?;
+                return Ok(());
+            }
+            st.accept = None;
+            self.regular(node).map(|i| i.links).unwrap_or_default()
+        };
+        // Remote changes waited for this writer.
+        self.change(&[], |ns| {
+            for (dir, name) in &names {
+                self.reconcile_name(ns, *dir, name)?;
+            }
+            Ok(())
+        })
+    }
+
+    pub(crate) fn reconcile_name(&self, ns: &mut Ns<'_, '_>, dir: u64, name: &str) -> Result<()> {
+        let of = match ns.slot(dir, name)? {
+            Some(Slot::Sibling { of, .. }) => of,
+            _ => name.to_owned(),
+        };
+        ns.reconcile(dir, &of)
+    }
+
+    /// Seals a node that has unsealed changes; nothing otherwise, nor for local-only files.
+    pub(crate) fn seal_if_needed(&self, node: &Arc<Node>) -> Result<()> {
+        if !node.unsealed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.settle_moves()?;
+        let mut st = node.st.lock();
+        self.absorb(&mut st)?;
+        if node.gone.load(Ordering::Acquire) {
+            node.unsealed.store(false, Ordering::Release);
+            return Ok(());
+        }
+        if st.local_only {
+            self.persist(node, &mut st)?;
+            self.replica.db().write(|t| t.del(Tree::Unsealed, node.ino))?;
+            node.unsealed.store(false, Ordering::Release);
+            return Ok(());
+        }
+        self.seal_locked(node, &mut st, false)
+    }
+
+    pub(crate) fn seal_locked(&self, node: &Arc<Node>, st: &mut St, recovered: bool) -> Result<()> {
+        let random = [self.clock.random(), self.clock.random(), self.clock.random(), self.clock.random()];
+        let token = uncut_token(random);
+        let content = FileContent { manifest: Hash::ZERO, size: st.size, root: token, chunks: None, hash: None };
+        let accept = st.accept.clone();
+        // For the reconciling below the node is no longer changing, unless somebody still writes.
+        node.unsealed.store(false, Ordering::Release);
+        let was_token = st.token;
+        st.token = Some((token, st.wgen));
+        let sealed = self.change(&[], |ns| {
+            let mut i = ns.inode(node.ino)?;
+            (i.size, i.mtime) = (st.size, st.mtime);
+            i.ctime = i.ctime.max(st.mtime);
+            let mut row = Sealed { files: vec![(token, node.ino, st.wgen)], recovered, ..self.sealed_row() };
+            let attrs = Attrs { mode: i.mode, mtime: st.mtime.pair(), xattrs: encode_xattrs(&i.xattrs) };
+            let mut busy_elsewhere = Vec::new();
+            for (n, (dir, name)) in i.links.clone().iter().enumerate() {
+                let Some(mut at) = self.at(ns.t, *dir, name)? else { continue };
+                let accepted = self.accepted_at(ns, &at, &i, n == 0, accept.as_ref())?;
+                let v = ops::write(&at.path, &at.reg.entry, &accepted, Kind::File(content.clone()), attrs.clone(), &self.author())?;
+                ns.merge_into(&mut at.reg, &v)?;
+                if n == 0 {
+                    i.shows = v.vclock.clone();
+                }
+                for s in at.reg.sibs.iter_mut().filter(|s| s.ino == node.ino) {
+                    s.clock = v.vclock.clone();
+                }
+                let alone = at.reg.entry.heads.len() == 1 && at.reg.sibs.is_empty() && at.reg.ino == node.ino && at.reg.dir == 0;
+                let name = at.name.clone();
+                ns.put_slot(at.dir, &name, &Slot::Register(Box::new(at.reg)))?;
+                if !alone {
+                    busy_elsewhere.push((at.dir, name));
+                }
+                row.versions.push(v);
+            }
+            ns.put_inode(node.ino, &i)?;
+            self.persist_in(ns, node, st)?;
+            ns.t.del(Tree::Unsealed, node.ino)?;
+            if !row.versions.is_empty() {
+                self.enqueue(ns, row)?;
+            }
+            for (dir, name) in busy_elsewhere {
+                ns.reconcile(dir, &name)?;
+            }
+            Ok(())
+        });
+        if let Err(e) = sealed {
+            node.unsealed.store(true, Ordering::Release);
+            st.token = was_token;
+            return Err(e);
+        }
+        st.accept = None;
+        st.stale_row = false;
+        st.marked = st.dirty.clone();
+        st.dirty_since = None;
+        self.sealed.notify_one();
+        Ok(())
+    }
+
+    /// What the seal of one name replaces: what was accepted when the change began, if that was at this path; after
+    /// a move, the version that the file itself became there.
+    fn accepted_at(
+        &self,
+        ns: &Ns<'_, '_>,
+        at: &super::names::At,
+        i: &Inode,
+        first: bool,
+        accept: Option<&(RelPath, Accepted)>,
+    ) -> Result<Accepted> {
+        if first && let Some((path, a)) = accept {
+            if *path == at.path {
+                return Ok(a.clone());
+            }
+            let mut clock = crate::model::entry::merged(at.reg.entry.tombstones());
+            let mine = at.reg.entry.live().find(|h| h.vclock == i.shows);
+            if let Some(h) = mine {
+                clock.merge(&h.vclock);
+            }
+            let base = mine.and_then(|h| h.file()).map(|c| c.root);
+            return Ok(Accepted { clock, base, place: mine.and_then(|h| h.place.clone()) });
+        }
+        let acc = self.with_view(ns.t, &at.reg, |v, _| Accepted::to_write(v, at.target))?;
+        Ok(acc.unwrap_or_else(|| Accepted::of_entry(&at.reg.entry)))
+    }
+
+    /// Seals everything that has no open writer, and what was held open and quiet for long. Called now and then.
+    pub fn seal_quiet(&self) -> Result<()> {
+        let all: Vec<Arc<Node>> = self.nodes.iter().map(|n| n.clone()).filter(|n| n.unsealed.load(Ordering::Acquire)).collect();
+        for node in all {
+            let held = node.writers.load(Ordering::Acquire) > 0;
+            let due = {
+                let mut st = node.st.lock();
+                self.absorb(&mut st)?;
+                let now = Instant::now();
+                let quiet = now.duration_since(st.last_write) > QUIET;
+                let long = st.dirty_since.is_some_and(|d| now.duration_since(d) > HELD_LONG);
+                // A file that the kernel writes directly may still be mapped: its bytes can change unseen.
+                !held || quiet && long && st.passthrough_writers == 0
+            };
+            if due && node.unsealed.load(Ordering::Acquire) {
+                self.seal_if_needed(&node)?;
+                self.nodes.remove_if(&node.ino, |_, n| n.opens.load(Ordering::Acquire) == 0 && !n.is_busy());
+            }
+        }
+        Ok(())
+    }
+
+    /// Seals every file that has no open writer.
+    pub fn seal_closed(&self) -> Result<()> {
+        let all: Vec<Arc<Node>> = self.nodes.iter().map(|n| n.clone()).collect();
+        for node in all {
+            if node.unsealed.load(Ordering::Acquire) && node.writers.load(Ordering::Acquire) == 0 {
+                self.seal_if_needed(&node)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Files with unsealed bytes, for `status`.
+    pub fn unsealed_files(&self) -> Unsealed {
+        let mut n = Unsealed { closed: 0, open: 0 };
+        for node in self.nodes.iter().filter(|n| n.unsealed.load(Ordering::Acquire)) {
+            if node.writers.load(Ordering::Acquire) > 0 { n.open += 1 } else { n.closed += 1 }
+        }
+        n
+    }
+
+    /// For a graceful stop: seals everything as it is.
+    pub fn seal_all(&self) -> Result<()> {
+        let all: Vec<Arc<Node>> = self.nodes.iter().map(|n| n.clone()).collect();
+        for node in all {
+            self.seal_if_needed(&node)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,158 @@
+//! A real SeaweedFS on free loopback ports, stopped by its pid when dropped.
+//!
+//! `weed` comes from `tests/tools.sh`. A test that needs it and does not find it fails and says how to install it.
+
+use std::fs::{self, File};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tcfs::store::s3::S3Options;
+
+pub const ACCESS_KEY: &str = "tcfs-test";
+pub const SECRET_KEY: &str = "tcfs-test-secret";
+
+/// `weed` in `TCFS_TOOLS`, or in `tools` of the target directory.
+fn program() -> PathBuf {
+    let tools = match std::env::var_os("TCFS_TOOLS") {
+        Some(dir) => dir.into(),
+        // CARGO_TARGET_TMPDIR is <target>/tmp whatever the target directory is.
+        None => Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("tools"),
+    };
+    let path = tools.join("bin/weed");
+    assert!(path.exists(), "{} is missing; install it with: tests/tools.sh weed", path.display());
+    path
+}
+
+/// A running server.
+pub struct Weed {
+    child: Option<Child>,
+    dir: PathBuf,
+    base: u16,
+    _scratch: tempfile::TempDir,
+}
+
+impl Weed {
+    /// Starts a fresh server and waits until its S3 gateway answers.
+    pub fn start() -> Weed {
+        let scratch = tempfile::tempdir().expect("a scratch directory");
+        let dir = scratch.path().to_owned();
+        let identities = format!(
+            r#"{{"identities":[{{"name":"tcfs","credentials":[{{"accessKey":"{ACCESS_KEY}","secretKey":"{SECRET_KEY}"}}],"actions":["Admin","Read","List","Tagging","Write"]}}]}}"#
+        );
+        fs::write(dir.join("s3.json"), identities).expect("writing s3.json");
+        fs::create_dir(dir.join("data")).expect("a data directory");
+        let mut weed = Weed { child: None, dir, base: 0, _scratch: scratch };
+        // Ports are looked for, not reserved: another process may be quicker.
+        for _ in 0..5 {
+            weed.base = free_ports();
+            if weed.spawn() {
+                return weed;
+            }
+        }
+        panic!("weed does not start; its log:\n{}", weed.log());
+    }
+
+    /// Kills it as a power cut would; its data stays.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Starts it again on the same ports and data.
+    pub fn restart(&mut self) {
+        self.kill();
+        assert!(self.spawn(), "weed does not come back; its log:\n{}", self.log());
+    }
+
+    pub fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.base + 3)
+    }
+
+    /// Options with the right credentials and short time-outs.
+    pub fn options(&self) -> S3Options {
+        S3Options {
+            endpoint: Some(self.endpoint()),
+            access_key_id: Some(ACCESS_KEY.into()),
+            secret_access_key: Some(SECRET_KEY.into()),
+            ..Default::default()
+        }
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+    }
+
+    fn spawn(&mut self) -> bool {
+        let log = File::create(self.dir.join("log")).expect("a log file");
+        let p = self.base;
+        let arg = |name: &str, value: &dyn std::fmt::Display| format!("-{name}={value}");
+        let child = Command::new(program())
+            .args(["-logtostderr=true", "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"])
+            .arg(arg("dir", &self.dir.join("data").display()))
+            .args(["-master.telemetry=false", "-master.electionTimeout=1s", "-master.heartbeatInterval=100ms"])
+            .args(["-master.volumeSizeLimitMB=64", "-volume.max=0", "-volume.preStopSeconds=1", "-filer", "-s3"])
+            .args([arg("master.port", &p), arg("volume.port", &(p + 1)), arg("filer.port", &(p + 2)), arg("s3.port", &(p + 3))])
+            .arg(arg("s3.config", &self.dir.join("s3.json").display()))
+            .args(["-s3.port.iceberg=0", "-s3.port.lance=0"])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a log file"))
+            .stderr(log)
+            .spawn()
+            .expect("starting weed");
+        self.child = Some(child);
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(60) {
+            if let Some(child) = &mut self.child
+                && child.try_wait().ok().flatten().is_some()
+            {
+                self.child = None;
+                return false;
+            }
+            if self.answers() {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        self.kill();
+        false
+    }
+
+    /// Whether the gateway answers HTTP and the master has a volume server to write to.
+    fn answers(&self) -> bool {
+        let status = http_get(self.base, "/dir/assign");
+        status.contains("\"fid\"") && !http_get(self.base + 3, "/").is_empty()
+    }
+}
+
+impl Drop for Weed {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn http_get(port: u16, path: &str) -> String {
+    use std::io::{Read, Write};
+    let mut answer = String::new();
+    if let Ok(mut c) = TcpStream::connect(("127.0.0.1", port)) {
+        let _ = c.set_read_timeout(Some(Duration::from_secs(2)));
+        let _ = write!(c, "GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n");
+        let _ = c.read_to_string(&mut answer);
+    }
+    answer
+}
+
+/// Four ports in a row that are free, as are those 10,000 above them (gRPC). Below the range from which the kernel
+/// takes ports for outgoing connections.
+fn free_ports() -> u16 {
+    for _ in 0..200 {
+        let base = 11_000 + fastrand::u16(..2_000) * 4;
+        let free = |p: u16| TcpListener::bind(("127.0.0.1", p)).is_ok();
+        if (base..base + 4).all(|p| free(p) && free(p + 10_000)) {
+            return base;
+        }
+    }
+    panic!("no free ports on the loopback interface");
+}
