@@ -34,7 +34,7 @@ fn store() -> Arc<Witness> {
 async fn settle(devices: &[&Device]) -> BTreeMap<String, String> {
     for _ in 0..6 {
         for d in devices {
-            assert_eq!(d.publish().await.unwrap(), Round::Idle);
+            assert_eq!(d.publish().await.unwrap(), Round::Idle, "{:#?}", d.outbox());
         }
         for d in devices {
             d.pull().await;
@@ -603,4 +603,174 @@ async fn thousands_of_small_files_go_out_in_few_batches() {
     assert!(log.len() <= n / 1000 + 1, "{} batches", log.len());
     assert!(log.concat().iter().enumerate().all(|(i, v)| v.path.as_str().ends_with(&format!("/f{i}"))));
     assert_eq!(b.ls().await.len(), n + 50);
+}
+
+/// A store that came back from an older backup gets this device's latest batches again.
+#[tokio::test]
+async fn own_batches_that_went_missing_are_put_again() {
+    let s = store();
+    let (mut a, b) = (Device::new("ann", s.clone()), Device::new("bob", s.clone()));
+    for i in 0..4 {
+        a.write("f", format!("{i}"));
+        a.publish().await.unwrap();
+    }
+    let log = a.log().await;
+    let mut bodies = Vec::new();
+    for seq in 3..=4 {
+        let key = keys().batch(&a.id(), seq);
+        bodies.push(s.get(&key).await.unwrap());
+        s.delete(&key).await.unwrap();
+    }
+    a = a.crash().await;
+    a.write("g", "g");
+    a.publish().await.unwrap();
+    for (seq, body) in (3..).zip(bodies) {
+        assert_eq!(s.get(&keys().batch(&a.id(), seq)).await.unwrap(), body);
+    }
+    assert_eq!(a.log().await[..4], log[..]);
+    assert!(a.disk.new_ids.lock().is_empty());
+    assert_eq!(settle(&[&a, &b]).await, tree(&[("f", "3"), ("g", "g")]));
+}
+
+#[tokio::test]
+async fn enrolling_numbers_names_replaces_on_request_and_keeps_what_it_does_not_know() {
+    use tcfs::fleet::Registry;
+    let s = MemoryStore::new();
+    let old = br#"{"registry_signature":"sig","devices":[{"device_id":"0b5e-uuid","name":"attic","last_nats_seq":7}]}"#;
+    s.put("tcfs-meta/devices.json", Bytes::from_static(old), PutMode::Overwrite).await.unwrap();
+    let (registry, clock) = (Registry::new(s.clone()), tcfs::clock::ManualClock::new(1_700_000_000_000_000_000, 5));
+    let one = registry.enroll("yoga", false, &|_| 0, &*clock).await.unwrap().identity;
+    let two = registry.enroll("yoga", false, &|_| 0, &*clock).await.unwrap().identity;
+    assert_eq!((one.name.as_str(), two.name.as_str()), ("yoga", "yoga-2"));
+    let third = registry.enroll("yoga", true, &|id| if id == one.id { 9 } else { 0 }, &*clock).await.unwrap();
+    assert_eq!((third.identity.name.as_str(), third.replaced.as_slice()), ("yoga", &[one.id.clone()][..]));
+    let listed = registry.list().await.unwrap().devices;
+    let shown: Vec<_> =
+        listed.iter().map(|d| (d.shown_name.as_str(), d.record.id.as_str(), d.revoked.as_ref().map(|r| r.revoked_after))).collect();
+    let mut expected =
+        vec![("yoga", one.id.as_str(), Some(9)), ("yoga", third.identity.id.as_str(), None), ("yoga-2", two.id.as_str(), None)];
+    expected.sort();
+    let mut sorted = shown.clone();
+    sorted.sort();
+    assert_eq!(sorted, expected);
+    assert_eq!(registry.enroll("Yo Ga", false, &|_| 0, &*clock).await.unwrap_err().kind(), ErrorKind::Usage);
+    assert_eq!(registry.find("yoga").await.unwrap().record.id, third.identity.id);
+    assert_eq!(registry.find("nobody").await.unwrap_err().kind(), ErrorKind::NotFound);
+    // A device's own unknown fields survive when it writes its object again.
+    let key = format!("tcfs-meta/devices/{}.json", two.id);
+    let mut object: serde_json::Value = serde_json::from_slice(&s.get(&key).await.unwrap()).unwrap();
+    object["colour"] = "green".into();
+    s.put(&key, object.to_string().into(), PutMode::Overwrite).await.unwrap();
+    registry.put_own(&two, &*clock).await.unwrap();
+    registry.rebuild_view().await.unwrap();
+    let view: serde_json::Value = serde_json::from_slice(&s.get("tcfs-meta/devices.json").await.unwrap()).unwrap();
+    assert_eq!(view["registry_signature"], "sig");
+    let devices = view["devices"].as_array().unwrap();
+    assert_eq!(devices.len(), 4);
+    assert!(devices.iter().any(|d| d["device_id"] == "0b5e-uuid" && d["last_nats_seq"] == 7));
+    assert!(devices.iter().any(|d| d["id"] == two.id.as_str() && d["colour"] == "green" && d["revoked"] == false));
+    assert!(devices.iter().any(|d| d["id"] == one.id.as_str() && d["revoked_after"] == 9 && d["revoked"] == true));
+    assert!(devices.iter().all(|d| d.get("secret_key").is_none()));
+    // Two of one name made while apart: the larger id shows with a number.
+    let apart = tcfs::fleet::Identity::create("yoga", &*clock).unwrap();
+    registry.put_own(&apart, &*clock).await.unwrap();
+    let listed = registry.list().await.unwrap().devices;
+    let larger = apart.id.clone().max(third.identity.id.clone());
+    assert_eq!(listed.iter().find(|d| d.record.id == larger).unwrap().shown_name, "yoga-3");
+}
+
+#[tokio::test]
+async fn a_rename_keeps_the_id_and_a_revoked_log_ends_where_it_was_cut() {
+    let s = store();
+    let (mut a, b) = (Device::new("ann", s.clone()), Device::new("bob", s.clone()));
+    b.publish().await.unwrap();
+    a.write("f", "1");
+    a.publish().await.unwrap();
+    let id = a.id();
+    assert_eq!(a.fleet.rename("bob").await.unwrap_err().kind(), ErrorKind::Exists);
+    a.fleet.rename("anna").await.unwrap();
+    a = a.crash().await;
+    assert_eq!((a.id(), a.me.get().name.as_str()), (id.clone(), "anna"));
+    assert_eq!(tcfs::fleet::Identity::load(a.dir.path()).unwrap(), *a.me.get());
+    a.write("g", "2");
+    a.publish().await.unwrap();
+    assert_eq!(a.log().await[1][0].device_name, "anna");
+    let registry = b.fleet.registry();
+    registry.revoke(&id, 1, &b.id(), &*b.clock).await.unwrap();
+    registry.revoke(&id, 2, &b.id(), &*b.clock).await.unwrap();
+    b.pull().await;
+    assert_eq!(b.ls().await, tree(&[("f", "1")]));
+    assert_eq!(registry.revoke("nobody-00000000", 1, &b.id(), &*b.clock).await.unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+/// CONFLICTS row 39, the part after the state is there: what was not published goes out under the new identity.
+#[tokio::test]
+async fn enrolling_anew_takes_unpublished_work_along() {
+    let s = store();
+    let (mut a, b) = (Device::new("ann", s.clone()), Device::new("bob", s.clone()));
+    a.write("f", "1");
+    settle(&[&a, &b]).await;
+    a.write("f", "2");
+    a.write("new", "n");
+    let old = a.id();
+    let new = a.fleet.registry().enroll("ann", true, &|_| 1, &*a.clock).await.unwrap();
+    assert_eq!(new.replaced, [old.clone()]);
+    a.fleet.enroll_as(new.identity).await.unwrap();
+    assert_ne!(a.id(), old);
+    a = a.crash().await;
+    assert_eq!(settle(&[&a, &b]).await, tree(&[("f", "2"), ("new", "n")]));
+    assert!(a.log().await.concat().iter().all(|v| v.device_id == a.id()));
+}
+
+/// Three devices, random operations, deliveries, crashes and dying stores: all end in one state, and nothing was ever
+/// in a log before what it speaks of.
+#[tokio::test]
+async fn random_fleets_converge() {
+    let rounds = std::env::var("TCFS_TEST_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(25);
+    for seed in 0..rounds {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let s = store();
+        let mut fleet: Vec<Device> = ["ann", "bob", "cyd"].iter().map(|n| Device::new(n, s.clone())).collect();
+        let paths = ["a", "b", "d/a", "d/b"];
+        let mut n = 0;
+        for _ in 0..40 {
+            let at = rng.usize(..fleet.len());
+            let d = &fleet[at];
+            let (p, q) = (paths[rng.usize(..paths.len())], paths[rng.usize(..paths.len())]);
+            n += 1;
+            match rng.u32(..12) {
+                0..=3 => drop(d.write(p, format!("{seed}:{n}"))),
+                4 if d.shows(p) => drop(d.rm(p)),
+                5 if d.shows(p) && p != q => drop(d.mv(p, q)),
+                6 if d.shows(p) => drop(d.chmod(p, 0o600 | rng.u32(..0o200))),
+                7 => {
+                    s.die_at(rng.u64(..4), rng.bool());
+                    let _ = d.publish().await;
+                    s.revive();
+                }
+                8 => {
+                    d.disk.fail_resolved.store(true, Ordering::SeqCst);
+                    let _ = d.publish().await;
+                    d.disk.fail_resolved.store(false, Ordering::SeqCst);
+                }
+                9 => {
+                    let d = fleet.remove(at).crash().await;
+                    fleet.insert(at, d);
+                }
+                10 => assert_eq!(d.publish().await.unwrap(), Round::Idle, "seed {seed}"),
+                _ => drop(d.fleet.catch_up().await.unwrap()),
+            }
+        }
+        let all: Vec<&Device> = fleet.iter().collect();
+        settle(&all).await;
+        for p in paths {
+            let first = fleet[0].register(p);
+            for d in &fleet {
+                assert_eq!(d.register(p), first, "seed {seed}: {p} on {}", d.id());
+                assert!(first.heads.iter().all(|v| !v.is_uncut()), "seed {seed}: {p}");
+            }
+        }
+        assert_eq!(*s.broken.lock(), Vec::<String>::new(), "seed {seed}");
+        assert!(fleet.iter().all(|d| d.disk.new_ids.lock().is_empty()), "seed {seed}: somebody took itself for a clone");
+    }
 }

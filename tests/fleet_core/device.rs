@@ -332,6 +332,11 @@ impl Device {
     pub fn write(&self, p: &str, bytes: impl Into<Bytes>) -> u64 {
         let (p, bytes) = (path(p), bytes.into());
         self.change(|ns, author| {
+            // The same inode is written again only where its own version is all there is: a sibling has its own.
+            let (now, _) = self.entry(ns, &p)?;
+            if !matches!(&now.heads[..], [only] if only.device_id == author.device_id) {
+                self.disk.inos.lock().remove(p.as_str());
+            }
             let ino = *self.disk.inos.lock().entry(p.as_str().to_owned()).or_insert_with(|| ns.next_id());
             let wgen = {
                 let mut files = self.disk.files.lock();
@@ -413,7 +418,8 @@ impl Device {
             let at = |path, entry| At { path, entry };
             let versions = ops::rename(at(&from, &source), &seen, at(&to, &target), &over, author)?;
             let mut inos = self.disk.inos.lock();
-            if let Some(ino) = inos.remove(from.as_str()) {
+            inos.remove(to.as_str());
+            if let Some(ino) = inos.remove(from.as_str()).filter(|_| source.heads.len() == 1) {
                 inos.insert(to.as_str().to_owned(), ino);
             }
             drop(inos);
@@ -442,6 +448,11 @@ impl Device {
 
     pub fn register(&self, p: &str) -> Entry {
         self.replica.read(|r| register_at(r, &path(p))).unwrap().unwrap_or_default().entry
+    }
+
+    /// Whether a file is shown at a path.
+    pub fn shows(&self, p: &str) -> bool {
+        view(&self.register(p), false, self.disk.settings().mode, &self.id()).is_some_and(|v| !v.is_dir)
     }
 
     /// What a listing of everything shows: files with their content, directories with a slash.
