@@ -20,7 +20,7 @@ use tcfs::store::fault::{FaultStore, Mode, Rule};
 use tcfs::store::keys::Keys;
 use tcfs::store::memory::MemoryStore;
 use tcfs::store::s3::{S3Options, S3Store};
-use tcfs::store::{PutMode, PutOutcome, Store, StoreRef, identity, list_all};
+use tcfs::store::{PutMode, PutOutcome, Store, StoreRef, identity, list_all, open_counted};
 
 const OVER: PutMode = PutMode::Overwrite;
 const NEW: PutMode = PutMode::IfAbsent;
@@ -222,6 +222,34 @@ async fn decorated() {
     for op in Op::ALL {
         assert!(counts.of(op).requests > 0, "{}", op.name());
     }
+}
+
+/// What the program opens by URL: counted, and with the faults that `TCFS_FAULT` names. The variable belongs to a process,
+/// so the test runs itself in one with it set.
+#[tokio::test(flavor = "multi_thread")]
+async fn opened_by_url_with_faults() {
+    let Some(file) = std::env::var_os("TCFS_FAULT") else {
+        let dir = tempfile::tempdir().unwrap();
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "opened_by_url_with_faults"])
+            .env("TCFS_FAULT", dir.path().join("faults.json"))
+            .output();
+        let child = child.unwrap();
+        assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("file://{}/a%20store", dir.path().display());
+    let (s, keys, counts) = open_counted(&url, &S3Options::default()).unwrap();
+    assert_eq!(keys, Keys::new("default"));
+    identity::ensure(&*s, &keys, &SystemClock).await.unwrap();
+    assert!(dir.path().join("a store/default/store.json").is_file());
+    std::fs::write(&file, r#"{"mode":"down","only":"get"}"#).unwrap();
+    assert_eq!(s.get(&keys.store_json()).await.unwrap_err().kind(), Kind::Unavailable);
+    assert!(s.head(&keys.store_json()).await.unwrap().is_some());
+    std::fs::remove_file(&file).unwrap();
+    assert!(s.get(&keys.store_json()).await.is_ok());
+    assert_eq!(counts.of(Op::Get).errors, 1);
 }
 
 /// Two processes' worth of stores on one directory: what one has put, the other sees at once.

@@ -29,8 +29,11 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 
-/// Slowest line on which a large body still gets through before its time-out: 512 kbit/s.
-const SLOWEST_BYTES_PER_SECOND: u64 = 64 * 1024;
+/// Slowest line on which bodies still get through before their time-out: 1 Mbit/s.
+const SLOWEST_BYTES_PER_SECOND: u64 = 128 * 1024;
+/// KiB of bodies being sent at a time. Enough for any line; and a slow line shared by more than that would let every
+/// one of them time out.
+const UPLOAD_KIB: u32 = 16 * 1024;
 /// First wait before another attempt; doubled each time, and a random part of it is waited.
 const BACKOFF: Duration = Duration::from_millis(200);
 /// Longest wait between two attempts.
@@ -108,6 +111,8 @@ pub struct S3Store {
     location: Option<String>,
     options: S3Options,
     slots: Semaphore,
+    /// KiB that may still be sent at the same time.
+    upload: Semaphore,
     /// Whether the bucket was there at some time.
     seen: AtomicBool,
 }
@@ -152,17 +157,32 @@ impl S3Store {
             place,
             location: (endpoint.is_none() && region != "us-east-1").then_some(region),
             slots: Semaphore::new(options.concurrency.max(1)),
+            upload: Semaphore::new(UPLOAD_KIB as usize),
             options: options.clone(),
             seen: AtomicBool::new(false),
         })
     }
 
+    /// A call that sends a body: its time-outs are stretched for what it and its neighbours have to send.
+    async fn send<F: Future<Output = Result<PutOutcome>>>(&self, key: &str, size: usize, attempt: impl Fn() -> F) -> Result<PutOutcome> {
+        let closed = |_| Error::new(Kind::Interrupted, format!("putting {key}: the store is closed"));
+        let kib = u32::try_from(size.div_ceil(1024)).unwrap_or(UPLOAD_KIB);
+        let _share = self.upload.acquire_many(kib.min(UPLOAD_KIB)).await.map_err(closed)?;
+        let under_way = (UPLOAD_KIB as usize - self.upload.available_permits()) * 1024;
+        let extra = Duration::from_secs(under_way.max(size) as u64 / SLOWEST_BYTES_PER_SECOND);
+        self.call(&format!("putting {key}"), keys::may_retry_put(key), extra, attempt).await
+    }
+
     /// Runs one call: bounded in number, each attempt and all together bounded in time, repeated if it may be.
-    /// `size`: bytes of the body, for which the time-outs are stretched.
-    async fn call<T, F: Future<Output = Result<T>>>(&self, what: &str, repeat: bool, size: u64, attempt: impl Fn() -> F) -> Result<T> {
+    async fn call<T, F: Future<Output = Result<T>>>(
+        &self,
+        what: &str,
+        repeat: bool,
+        extra: Duration,
+        attempt: impl Fn() -> F,
+    ) -> Result<T> {
         let closed = |_| Error::new(Kind::Interrupted, format!("{what}: the store is closed"));
         let _slot = self.slots.acquire().await.map_err(closed)?;
-        let extra = Duration::from_secs(size / SLOWEST_BYTES_PER_SECOND);
         let deadline = Instant::now() + self.options.total_timeout + extra;
         let mut tried = 0;
         loop {
@@ -270,7 +290,7 @@ impl S3Store {
         if self.head(key).await?.is_some() {
             return Ok(PutOutcome::Existed);
         }
-        match self.put_conditional(key, body, false).await? {
+        match self.put_conditional(key, body).await? {
             PutOutcome::Existed => Ok(PutOutcome::Existed),
             PutOutcome::Written => {
                 sleep(SETTLE).await;
@@ -280,18 +300,20 @@ impl S3Store {
     }
 
     /// `If-None-Match: *`, or an ordinary put where the server does not know it.
-    async fn put_conditional(&self, key: &str, body: &Bytes, repeat: bool) -> Result<PutOutcome> {
-        let size = body.len() as u64;
-        match self.call(key, repeat, size, || self.put_once(key, body, true)).await {
+    async fn put_conditional(&self, key: &str, body: &Bytes) -> Result<PutOutcome> {
+        match self.send(key, body.len(), || self.put_once(key, body, true)).await {
             Err(e) if e.kind() == Kind::Exists => Ok(PutOutcome::Existed),
-            Err(e) if e.kind() == Kind::Unsupported => self.call(key, repeat, size, || self.put_once(key, body, false)).await,
+            Err(e) if e.kind() == Kind::Unsupported => self.send(key, body.len(), || self.put_once(key, body, false)).await,
             r => r,
         }
     }
 
     async fn get_once(&self, key: &str) -> Result<Bytes> {
         let what = format!("getting {key}");
-        let out = match self.client.get_object().bucket(&self.bucket).key(key).send().await {
+        // The body has the time it needs as long as it comes; the first byte and every next one have the attempt's time.
+        let request = self.client.get_object().bucket(&self.bucket).key(key).send();
+        let silent = |_| Error::new(Kind::Timeout, format!("{what}: {} did not answer within {:?}", self.place, self.options.try_timeout));
+        let out = match timeout(self.options.try_timeout, request).await.map_err(silent)? {
             Ok(out) => out,
             Err(e) => return Err(self.fail(&what, e)),
         };
@@ -366,22 +388,21 @@ impl S3Store {
 impl Store for S3Store {
     async fn get(&self, key: &str) -> Result<Bytes> {
         keys::check(key)?;
-        // Its size is not known before it comes; the body's own stall time-out bounds it besides.
-        self.call(key, true, 16 << 20, || self.get_once(key)).await
+        let extra = Duration::from_secs(u64::from(UPLOAD_KIB) * 1024 / SLOWEST_BYTES_PER_SECOND);
+        self.call(&format!("getting {key}"), true, extra, || self.get_once(key)).await
     }
 
     async fn put(&self, key: &str, body: Bytes, mode: PutMode) -> Result<PutOutcome> {
         keys::check_put(key)?;
-        let repeat = keys::may_retry_put(key);
         match mode {
-            PutMode::Overwrite => self.call(key, repeat, body.len() as u64, || self.put_once(key, &body, false)).await,
-            PutMode::IfAbsent if repeat => self.put_conditional(key, &body, true).await,
+            PutMode::Overwrite => self.send(key, body.len(), || self.put_once(key, &body, false)).await,
+            PutMode::IfAbsent if keys::may_retry_put(key) => self.put_conditional(key, &body).await,
             PutMode::IfAbsent => self.put_if_first(key, &body).await,
         }
     }
 
     async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Page> {
-        self.call(prefix, true, 0, || self.list_once(prefix, after)).await
+        self.call(&format!("listing {prefix}"), true, Duration::ZERO, || self.list_once(prefix, after)).await
     }
 
     async fn delete(&self, key: &str) -> Result<()> {
@@ -395,7 +416,7 @@ impl Store for S3Store {
                 },
             }
         };
-        self.call(key, true, 0, attempt).await
+        self.call(&format!("deleting {key}"), true, Duration::ZERO, attempt).await
     }
 
     async fn head(&self, key: &str) -> Result<Option<ObjectMeta>> {
@@ -414,7 +435,7 @@ impl Store for S3Store {
                 },
             }
         };
-        self.call(key, true, 0, attempt).await
+        self.call(&format!("looking for {key}"), true, Duration::ZERO, attempt).await
     }
 
     fn describe(&self) -> String {
@@ -482,128 +503,4 @@ fn check_endpoint(endpoint: &str, allow_http: bool) -> Result<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use tokio::net::TcpListener;
-
-    #[test]
-    fn plain_http_to_another_machine_must_be_allowed() {
-        for local in ["http://127.0.0.1:8333", "http://localhost:1/", "http://[::1]:9000", "https://s3.example.org"] {
-            check_endpoint(local, false).unwrap();
-        }
-        let e = check_endpoint("http://10.0.0.7:8333", false).unwrap_err();
-        assert_eq!(e.kind(), Kind::Usage);
-        assert!(e.hint_text().unwrap().contains("allow_http"));
-        check_endpoint("http://10.0.0.7:8333", true).unwrap();
-        for bad in ["10.0.0.7:8333", "ftp://x", "https://", "https://user:secret@host"] {
-            assert!(check_endpoint(bad, true).is_err(), "{bad}");
-        }
-        let e = check_endpoint("https://user:secret@host", true).unwrap_err();
-        assert!(!format!("{e:?}").contains("user:secret"));
-    }
-
-    #[test]
-    fn answers_mean_what_callers_need() {
-        for (status, code, kind) in [
-            (404, "NoSuchKey", Kind::NotFound),
-            (403, "SignatureDoesNotMatch", Kind::Unauthorized),
-            (500, "InternalError", Kind::Unavailable),
-            (503, "SlowDown", Kind::Unavailable),
-            (400, "RequestTimeout", Kind::Unavailable),
-            (412, "PreconditionFailed", Kind::Exists),
-            (507, "", Kind::NoSpace),
-            (501, "NotImplemented", Kind::Unsupported),
-            (301, "PermanentRedirect", Kind::Usage),
-        ] {
-            assert_eq!(kind_of(status, code), kind, "{status} {code}");
-        }
-    }
-
-    #[test]
-    fn secrets_are_not_shown() {
-        let o = S3Options { secret_access_key: Some("hush".into()), session_token: Some("hush".into()), ..Default::default() };
-        assert!(!format!("{o:?}").contains("hush"));
-        let half = S3Options { access_key_id: Some("A".into()), ..Default::default() };
-        assert_eq!(S3Store::new("tcfs", &half).err().map(|e| e.kind()), Some(Kind::Usage));
-    }
-
-    /// A server that answers each connection's first request with `answer`, or never if there is none, and counts.
-    async fn server(answer: Option<&'static str>) -> (S3Options, std::sync::Arc<std::sync::atomic::AtomicUsize>) {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let requests = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
-        let counted = requests.clone();
-        tokio::spawn(async move {
-            while let Ok((mut c, _)) = listener.accept().await {
-                let counted = counted.clone();
-                tokio::spawn(async move {
-                    let mut buf = vec![0; 65536];
-                    if c.read(&mut buf).await.unwrap_or(0) == 0 {
-                        return;
-                    }
-                    counted.fetch_add(1, Ordering::SeqCst);
-                    match answer {
-                        Some(a) => drop(c.write_all(a.as_bytes()).await),
-                        None => std::future::pending().await,
-                    }
-                });
-            }
-        });
-        let options = S3Options {
-            endpoint: Some(endpoint),
-            access_key_id: Some("k".into()),
-            secret_access_key: Some("s".into()),
-            try_timeout: Duration::from_millis(300),
-            total_timeout: Duration::from_secs(5),
-            tries: 3,
-            ..Default::default()
-        };
-        (options, requests)
-    }
-
-    const ERROR_500: &str = "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-
-    #[tokio::test]
-    async fn a_put_is_sent_again_only_where_nobody_else_writes() {
-        let (options, requests) = server(Some(ERROR_500)).await;
-        let s = S3Store::new("tcfs", &options).unwrap();
-        let body = Bytes::from_static(b"x");
-        let e = s.put("default/chunks/aa", body.clone(), PutMode::Overwrite).await.unwrap_err();
-        assert_eq!((e.kind(), requests.swap(0, Ordering::SeqCst)), (Kind::Unavailable, 3));
-        let e = s.put("tcfs-meta/devices.json", body, PutMode::Overwrite).await.unwrap_err();
-        assert_eq!((e.kind(), requests.swap(0, Ordering::SeqCst)), (Kind::Unavailable, 1));
-        s.get("tcfs-meta/devices.json").await.unwrap_err();
-        assert_eq!(requests.load(Ordering::SeqCst), 3);
-    }
-
-    #[tokio::test]
-    async fn a_server_that_never_answers_is_a_timeout() {
-        let (options, requests) = server(None).await;
-        let s = S3Store::new("tcfs", &options).unwrap();
-        let begun = Instant::now();
-        let e = s.list("default/log/", None).await.unwrap_err();
-        assert_eq!((e.kind(), requests.load(Ordering::SeqCst)), (Kind::Timeout, 3), "{e}");
-        assert!(begun.elapsed() < options.total_timeout);
-    }
-
-    #[tokio::test]
-    async fn a_body_cut_short_is_never_taken_for_the_object() {
-        let (options, _) = server(Some("HTTP/1.1 200 OK\r\nContent-Length: 100\r\nConnection: close\r\n\r\nonly this")).await;
-        let e = S3Store::new("tcfs", &options).unwrap().get("default/chunks/aa").await.unwrap_err();
-        assert_eq!(e.kind(), Kind::Unavailable, "{e}");
-        let huge = "HTTP/1.1 200 OK\r\nContent-Length: 10737418240\r\nConnection: close\r\n\r\nx";
-        let (options, requests) = server(Some(huge)).await;
-        let e = S3Store::new("tcfs", &options).unwrap().get("default/chunks/aa").await.unwrap_err();
-        assert_eq!((e.kind(), requests.load(Ordering::SeqCst)), (Kind::Corrupt, 1), "{e}");
-    }
-
-    #[tokio::test]
-    async fn nobody_listening_is_unavailable_and_says_so() {
-        let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        let options = S3Options { endpoint: Some(format!("http://{free}")), tries: 1, ..Default::default() };
-        let e = S3Store::new("tcfs", &options).unwrap().get("default/store.json").await.unwrap_err();
-        assert_eq!(e.kind(), Kind::Unavailable, "{e}");
-        assert!(e.to_string().contains("refused"), "{e}");
-    }
-}
+mod tests;

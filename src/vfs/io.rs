@@ -74,6 +74,7 @@ impl Vfs {
             if !st.local_only && st.accept.is_none() && !node.is_busy() {
                 st.accept = self.accept_now(node.ino)?;
             }
+            self.absorb(&mut st)?;
             if truncate && st.size > 0 {
                 self.truncate_locked(node, &mut st, 0)?;
             }

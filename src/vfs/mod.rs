@@ -5,7 +5,7 @@
 //! Must: no call here waits for the network but those that say so (`async`), and those have a deadline.
 //! Not here: FUSE and NFS (`mount`), versions and merging (`model`), publishing and applying (`fleet`).
 //!
-//! Lock order, outer to inner: `Node::st` → the database (`Replica::write`/`read`) → shards of the tables `nodes`
+//! Lock order, outer to inner: `loading` → `Node::st` → the database (`Replica::write`/`read`) → shards of the tables `nodes`
 //! and `handles`. Two nodes are locked in the order of their numbers. `Node::st` is held while bytes are put into
 //! that node's local file: a chunk that is being filled in and a write to the same range must not pass each other.
 //! No lock is held across `.await`.
@@ -96,6 +96,8 @@ pub struct Vfs {
     rules: Rules,
     me: Arc<Me>,
     nodes: DashMap<u64, Arc<Node>>,
+    /// Taken while an inode is loaded; outermost of all locks.
+    loading: Vec<Mutex<()>>,
     handles: DashMap<u64, Arc<Handle>>,
     next_handle: AtomicU64,
     /// Identifies this boot; bytes written in another one and not synced are not trusted.
@@ -147,6 +149,7 @@ impl Vfs {
             rules,
             me,
             nodes: DashMap::new(),
+            loading: (0..node::LOADING).map(|_| Mutex::new(())).collect(),
             handles: DashMap::new(),
             next_handle: AtomicU64::new(1),
             boot: boot_id(),

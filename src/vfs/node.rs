@@ -24,6 +24,9 @@ use std::time::Instant;
 /// marks seldom; after a crash the bytes in a marked block are taken as they lie.
 const MARK: u64 = 1 << 20;
 
+/// Inodes are loaded under one of so many locks.
+pub(crate) const LOADING: usize = 64;
+
 /// A file in use.
 pub struct Node {
     /// Its number.
@@ -153,8 +156,15 @@ impl Vfs {
         if let Some(n) = self.nodes.get(&ino) {
             return Ok(n.clone());
         }
+        // From the look at the table to the entry in it nobody else may load this inode, change it and let it go
+        // again: the rows read here would be older than that.
+        let _loading = self.loading[ino as usize % LOADING].lock();
+        if let Some(n) = self.nodes.get(&ino) {
+            return Ok(n.clone());
+        }
         let node = Arc::new(self.load_node(ino)?);
-        Ok(self.nodes.entry(ino).or_insert(node).clone())
+        self.nodes.insert(ino, node.clone());
+        Ok(node)
     }
 
     /// The node if it is in use.

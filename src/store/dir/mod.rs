@@ -193,7 +193,12 @@ impl Store for DirStore {
         keys::check_put(dir).ok()?;
         let inner = &self.inner;
         let dir = inner.root.path.join(dir);
-        let ready = inner.root.ready(&inner.durable, inner.nonce).and_then(|()| inner.durable.make_dir(&dir));
+        // Looking must not make a store: the directory may be the mount point of a disk that is not there yet.
+        let ready = match inner.root.is_ready() {
+            Ok(true) => inner.durable.make_dir(&dir),
+            Ok(false) => Err(Error::new(Kind::NotFound, "the store has not been used yet")),
+            Err(e) => Err(e),
+        };
         match ready.and_then(|()| watch::watch(&dir)) {
             Ok(rx) => Some(rx),
             Err(e) => {

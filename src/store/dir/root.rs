@@ -70,35 +70,41 @@ impl Root {
         if !m.is_dir() {
             return Err(Error::new(Kind::NotDir, format!("the store {} is not a directory", self.path.display())));
         }
-        let mut known = self.known.lock();
-        match &mut *known {
-            Some(k) if (k.dev, k.ino) == (m.dev(), m.ino()) => {}
-            Some(k) if k.mark.is_some() => {
-                if self.read_mark()? != k.mark {
+        let known = self.known.lock().clone();
+        let mark = match known {
+            Some(k) if (k.dev, k.ino) == (m.dev(), m.ino()) && k.mark.is_some() => return Ok(true),
+            Some(Known { mark: Some(mark), .. }) => {
+                // Other numbers: another directory, or the same disk mounted again.
+                if self.read_mark()?.as_ref() != Some(&mark) {
                     return Err(self.gone("is not the directory that it was"));
                 }
-                (k.dev, k.ino) = (m.dev(), m.ino());
+                Some(mark)
             }
-            other => *other = Some(Known { dev: m.dev(), ino: m.ino(), mark: self.read_mark()? }),
-        }
+            // Not written to yet when it was seen last; another process may have done so since.
+            _ => self.read_mark()?,
+        };
+        *self.known.lock() = Some(Known { dev: m.dev(), ino: m.ino(), mark });
         Ok(true)
+    }
+
+    /// Whether it is there and was made ready, now or in an earlier life.
+    pub(super) fn is_ready(&self) -> Result<bool> {
+        Ok(self.check()? && self.known.lock().as_ref().is_some_and(|k| k.mark.is_some()))
     }
 
     /// Makes it ready to be written. Cheap when it is.
     pub(super) fn ready(&self, durable: &Durable, nonce: u64) -> Result<()> {
-        if self.check()? && self.known.lock().as_ref().is_some_and(|k| k.mark.is_some()) {
-            return Ok(());
-        }
-        self.create(durable, nonce)
+        if self.is_ready()? { Ok(()) } else { self.create(durable, nonce) }
     }
 
     /// Makes root, corner and mark, or what is missing of them. Two processes may do it at once.
     pub(super) fn create(&self, durable: &Durable, nonce: u64) -> Result<()> {
         if !self.check()? {
             // What we make ourselves is for this user alone; a directory made by an administrator keeps its mode.
+            let missing: Vec<&Path> = self.path.ancestors().take_while(|p| !p.exists()).collect();
             let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.path);
             made.map_err(|e| fail("creating the store directory", &self.path, e))?;
-            if let Some(parent) = self.path.parent() {
+            for parent in missing.iter().filter_map(|p| p.parent()) {
                 durable.sync_dir(parent)?;
             }
             self.check()?;

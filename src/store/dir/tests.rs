@@ -129,6 +129,9 @@ async fn a_watch_tells_of_new_objects_also_of_new_devices() {
     let dir = tempfile::tempdir().unwrap();
     let here = DirStore::new(dir.path(), 1);
     let there = DirStore::new(dir.path(), 2);
+    assert!(here.watch("default/log/").is_none(), "watching makes no store");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    there.put("default/store.json", body("{}"), OVER).await.unwrap();
     let mut rx = here.watch("default/log/").unwrap();
     there.put("default/log/b-2/00000000000000000001", body("1"), OVER).await.unwrap();
     assert!(told(&mut rx).await, "a device that was never seen before");
@@ -148,6 +151,7 @@ async fn a_watch_tells_of_new_objects_also_of_new_devices() {
 async fn a_device_directory_is_announced_again_when_its_watch_stands() {
     let dir = tempfile::tempdir().unwrap();
     let s = DirStore::new(dir.path(), 1);
+    s.put("default/store.json", body("{}"), OVER).await.unwrap();
     let mut rx = s.watch("default/log").unwrap();
     fs::create_dir(dir.path().join("default/log/c-3")).unwrap();
     assert!(told(&mut rx).await);
