@@ -241,19 +241,22 @@ pub fn path_of_dir(r: &Read<'_>, dir: u64) -> Result<RelPath> {
 pub fn has_children(r: &Read<'_>, dir: u64) -> Result<bool> {
     let end = slot_end(dir);
     let mut from = slot_after(dir, 0);
+    // Mostly the first one answers; only where many are gone is it worth reading more at a time.
+    let mut page = 2;
     loop {
         let (mut found, mut n, mut last) = (false, 0usize, Vec::new());
-        r.scan(Tree::Entry, Scan::From(&from, &end), 256, |k, s: Slot| {
+        r.scan(Tree::Entry, Scan::From(&from, &end), page, |k, s: Slot| {
             found |= s.ino() != 0;
             n += 1;
             last = k.to_vec();
             Ok(())
         })?;
-        if found || n < 256 {
+        if found || n < page {
             return Ok(found);
         }
         last.push(0);
         from = last;
+        page = (page * 4).min(256);
     }
 }
 
