@@ -159,7 +159,7 @@ impl Inode {
     }
 
     /// Takes size, times, mode, content and attributes from a version.
-    fn take(&mut self, v: &Version, mode: u32, mtime: (i64, u32), now: Time) {
+    pub(crate) fn take(&mut self, v: &Version, mode: u32, mtime: (i64, u32), now: Time) {
         self.mode = mode & 0o7777;
         self.mtime = mtime.into();
         self.ctime = now;
@@ -559,6 +559,10 @@ impl Ns<'_, '_> {
             pool.push((s.clock.clone(), s.ino, s.name.clone()));
         }
 
+        // Heads that will be shown: an inode that shows one of them is not to be had for another of equal content.
+        let shown = seen.as_ref().filter(|v| !v.is_dir).and_then(|v| v.shown);
+        let clocks: Vec<VClock> = shown.into_iter().chain(wanted.iter().copied()).map(|h| h.vclock.clone()).collect();
+
         let mut now_ino = 0;
         let mut attr_of: Option<(&Version, u32, (i64, u32))> = None;
         match &seen {
@@ -590,7 +594,7 @@ impl Ns<'_, '_> {
             }
             Some(v) => {
                 if let Some(h) = v.shown {
-                    now_ino = self.pick(&mut pool, h)?;
+                    now_ino = self.pick(&mut pool, h, &clocks)?;
                     attr_of = Some((h, v.mode, v.mtime));
                 }
             }
@@ -617,7 +621,7 @@ impl Ns<'_, '_> {
         };
         let mut sibs = Vec::new();
         for (h, n) in wanted.iter().zip(&taken_names) {
-            let ino = self.pick(&mut pool, h)?;
+            let ino = self.pick(&mut pool, h, &clocks)?;
             sibs.push((Sib { name: n.clone(), ino, clock: h.vclock.clone() }, *h));
         }
 
@@ -677,11 +681,14 @@ impl Ns<'_, '_> {
     }
 
     /// The inode that shows this head already, or one with the same content, or a new one.
-    fn pick(&mut self, pool: &mut Vec<(VClock, u64, String)>, h: &Version) -> Result<u64> {
+    fn pick(&mut self, pool: &mut Vec<(VClock, u64, String)>, h: &Version, others: &[VClock]) -> Result<u64> {
         if let Some(at) = pool.iter().position(|(c, ..)| *c == h.vclock) {
             return Ok(pool.remove(at).1);
         }
         for at in 0..pool.len() {
+            if others.contains(&pool[at].0) {
+                continue;
+            }
             let i = self.inode(pool[at].1)?;
             if holds(self.t, pool[at].1, &i, h)? {
                 return Ok(pool.remove(at).1);

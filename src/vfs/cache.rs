@@ -11,6 +11,9 @@ use crate::state::{Read, Tree};
 use lru::LruCache;
 use std::sync::atomic::Ordering;
 
+/// Free bytes on the disk of the cache (or a tenth of it) below which cached files go before the cap is reached.
+const FREE_AT_LEAST: u64 = 256 << 20;
+
 /// Cached files, least recently used first, with their bytes.
 pub(crate) struct Lru {
     order: LruCache<u64, u64>,
@@ -98,6 +101,42 @@ impl Vfs {
         }
     }
 
+    /// Refuses what only adds while the disk is so full that the reserve of the state is in use.
+    pub(crate) fn room(&self) -> Result<()> {
+        if self.replica.db().is_low() {
+            return Err(crate::error::Error::new(crate::error::Kind::NoSpace, "the disk of the local state is full")
+                .hint("remove files, or free space on the disk; what is published makes room by itself"));
+        }
+        Ok(())
+    }
+
+    /// Drops least recently used files while the disk of the cache is nearly full.
+    pub fn evict_if_disk_full(&self) {
+        let short = |v: &Vfs| {
+            let dir = &v.options.cache_dir;
+            let disk = rustix::fs::statvfs(dir).ok();
+            disk.is_some_and(|d| {
+                let (all, free) = (d.f_blocks.saturating_mul(d.f_frsize), d.f_bavail.saturating_mul(d.f_frsize));
+                v.replica.db().is_low() || free < FREE_AT_LEAST.min(all / 10)
+            })
+        };
+        let mut tried = 0;
+        while tried < 4096 && short(self) {
+            let oldest = self.cache.lock().oldest(16);
+            if oldest.is_empty() {
+                return;
+            }
+            for ino in oldest {
+                tried += 1;
+                match self.drop_bytes(ino) {
+                    Ok(Dropped::Freed(_)) => {}
+                    Ok(_) => self.used(ino),
+                    Err(e) => tracing::warn!(ino, error = %e, "evicting on a full disk"),
+                }
+            }
+        }
+    }
+
     /// Whether a path or a directory above it is pinned.
     pub(crate) fn is_pinned(&self, r: &Read<'_>, ino: u64) -> Result<bool> {
         let Some(i) = r.get::<Inode>(Tree::Inode, ino)? else { return Ok(false) };
@@ -159,6 +198,7 @@ impl Vfs {
             let path = self.local_path(ino, st.overlay);
             st.have.clear();
             (st.file, st.overlay, st.lent, st.unsynced_boot, st.stale_row) = (None, false, false, 0, false);
+            st.promised = false;
             match std::fs::remove_file(&path) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                     return Err(crate::error::Error::io(format!("removing {}", path.display()), e));

@@ -163,6 +163,7 @@ impl Vfs {
         if off >= end {
             return Ok(());
         }
+        self.room()?;
         let file = self.local_file(node, &mut st)?;
         let gaps: Vec<Range<u64>> = st.have.gaps(off..end).collect();
         for g in &gaps {

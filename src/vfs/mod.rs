@@ -96,6 +96,8 @@ pub struct Vfs {
     rules: Rules,
     me: Arc<Me>,
     nodes: DashMap<u64, Arc<Node>>,
+    /// Inodes without a name whose bytes go once the database is durable beyond the loss of the name.
+    orphans: Mutex<Vec<u64>>,
     /// Taken while an inode is loaded; outermost of all locks.
     loading: Vec<Mutex<()>>,
     handles: DashMap<u64, Arc<Handle>>,
@@ -113,9 +115,11 @@ pub struct Vfs {
     rt: tokio::runtime::Handle,
 }
 
-/// A number for this boot of the machine; 0 is never returned.
+/// A number for this boot of the machine; 0 is never returned. For tests of power cuts, which cannot restart the
+/// machine, `TCFS_TEST_BOOT_ID` in the environment stands for the kernel's.
 pub fn boot_id() -> u64 {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let given = std::env::var("TCFS_TEST_BOOT_ID").ok();
+    let text = given.unwrap_or_else(|| std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default());
     let mut b = [0u8; 8];
     b.copy_from_slice(&blake3::hash(text.as_bytes()).as_bytes()[..8]);
     u64::from_le_bytes(b) | 1
@@ -149,6 +153,7 @@ impl Vfs {
             rules,
             me,
             nodes: DashMap::new(),
+            orphans: Mutex::default(),
             loading: (0..node::LOADING).map(|_| Mutex::new(())).collect(),
             handles: DashMap::new(),
             next_handle: AtomicU64::new(1),

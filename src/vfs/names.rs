@@ -269,6 +269,7 @@ impl Vfs {
 
     /// Makes an empty regular file; `open`: leave it unsealed and held for a writer.
     pub(crate) fn make_file(&self, dir: u64, name: &[u8], mode: u32, uid: u32, gid: u32, open: bool) -> Result<Attr> {
+        self.room()?;
         let name = parse_name(name)?;
         let (ino, inode, accept) = self.change_settled(&[(dir, &name)], |ns| {
             let parent = self.dir_inode(ns.t, dir)?;
@@ -325,6 +326,7 @@ impl Vfs {
 
     /// Makes a directory.
     pub fn mkdir(&self, dir: u64, name: &[u8], mode: u32, uid: u32, gid: u32) -> Result<Attr> {
+        self.room()?;
         let name = parse_name(name)?;
         let (ino, inode) = self.change_settled(&[(dir, &name)], |ns| {
             let parent = self.dir_inode(ns.t, dir)?;
@@ -362,6 +364,7 @@ impl Vfs {
 
     /// Makes a symbolic link.
     pub fn symlink(&self, dir: u64, name: &[u8], target: &[u8], uid: u32, gid: u32) -> Result<Attr> {
+        self.room()?;
         let name = parse_name(name)?;
         let target = std::str::from_utf8(target).map_err(|_| Error::new(Kind::NotUtf8, format!("the target of {name:?} is not UTF-8")))?;
         if target.is_empty() || target.len() > 4095 {
@@ -422,6 +425,7 @@ impl Vfs {
 
     /// Gives a file one more name.
     pub fn link(&self, ino: u64, dir: u64, name: &[u8]) -> Result<Attr> {
+        self.room()?;
         let name = parse_name(name)?;
         let inode = self.change_settled(&[(dir, &name)], |ns| {
             self.dir_inode(ns.t, dir)?;

@@ -40,6 +40,7 @@ pub struct Node {
 }
 
 pub(crate) struct St {
+    pub ino: u64,
     pub size: u64,
     pub mtime: Time,
     pub content: Option<FileContent>,
@@ -70,6 +71,10 @@ pub(crate) struct St {
     pub cached: u32,
     /// The kernel had the local file itself open at some time: it may only be unlinked, never changed in place.
     pub lent: bool,
+    /// The kernel had it open for writing since the last seal, and may still have it mapped.
+    pub lent_writing: bool,
+    /// See `Local::promised`.
+    pub promised: bool,
 }
 
 /// A chunk list with the offset at which each chunk starts.
@@ -142,6 +147,7 @@ impl St {
             unsynced_boot: self.unsynced_boot,
             used,
             lent: self.lent,
+            promised: self.promised,
         }
     }
 }
@@ -238,6 +244,7 @@ impl Vfs {
             writers: AtomicU32::new(0),
             unsealed: AtomicBool::new(false),
             st: Mutex::new(St {
+                ino,
                 size,
                 mtime: inode.mtime,
                 content: inode.content,
@@ -260,6 +267,8 @@ impl Vfs {
                 passthrough_writers: 0,
                 cached: 0,
                 lent: local.lent,
+                lent_writing: false,
+                promised: local.promised,
             }),
         })
     }
@@ -270,26 +279,43 @@ impl Vfs {
             return Ok(f.clone());
         }
         let path = self.local_path(node.ino, st.overlay);
-        let mut how = File::options();
-        how.read(true).write(true);
-        let f = match how.open(&path) {
+        let doing = || format!("opening the local bytes {}", path.display());
+        let f = match File::options().read(true).write(true).open(&path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                if !st.overlay && !st.have.is_empty() {
-                    // Somebody emptied the cache: what is not here is fetched again.
-                    st.have.clear();
-                    st.stale_row = true;
-                }
-                how.create(true).open(&path)
+                self.bytes_are_gone(st).map_err(|e| e.context(doing()))?;
+                File::options().read(true).write(true).create(true).truncate(false).open(&path)
             }
             other => other,
         };
-        let f = f.doing(|| format!("opening the local bytes {}", path.display()))?;
-        if st.content.is_some() && f.metadata().doing(|| format!("looking at {}", path.display()))?.len() != st.size {
+        let f = f.doing(doing)?;
+        let len = f.metadata().doing(|| format!("looking at {}", path.display()))?.len();
+        if st.content.is_some() && len != st.size {
+            // What the file is short of is not there, whatever the row says.
+            if st.dirty.is_empty() {
+                st.have.truncate(len);
+            }
             f.set_len(st.size).doing(|| format!("sizing {}", path.display()))?;
         }
         let f = Arc::new(f);
         st.file = Some(f.clone());
         Ok(f)
+    }
+
+    /// There is no local file. If the row says that bytes are in it, somebody emptied the cache: they are fetched
+    /// again. A new file must not stand in for them, it would read as zeros.
+    fn bytes_are_gone(&self, st: &mut St) -> Result<()> {
+        if st.have.is_empty() && (st.content.is_some() || st.size == 0) {
+            return Ok(());
+        }
+        let published = st.content.as_ref().is_some_and(|c| !c.manifest.is_zero());
+        if published && st.dirty.is_empty() && st.token.is_none() {
+            tracing::warn!(ino = st.ino, "the local bytes of a file are gone from the cache; they are fetched again");
+            st.have.clear();
+            st.stale_row = true;
+            self.cache.lock().remove(st.ino);
+            return Ok(());
+        }
+        Err(Error::new(crate::error::Kind::Corrupt, "unpublished bytes are gone from the state directory"))
     }
 
     /// Moves the local file to where unpublished bytes lie.

@@ -23,6 +23,9 @@ const QUIET: Duration = Duration::from_secs(10);
 /// …once it has been dirty for this long.
 const HELD_LONG: Duration = Duration::from_secs(300);
 
+/// How long the kernel is waited for after a last close: it lets its own descriptor go a moment after it said so.
+const LET_GO: [Duration; 4] = [Duration::from_micros(200), Duration::from_millis(1), Duration::from_millis(2), Duration::ZERO];
+
 /// Files with unsealed bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unsealed {
@@ -35,7 +38,15 @@ pub struct Unsealed {
 impl Vfs {
     pub(crate) fn after_last_writer(&self, node: &Arc<Node>) -> Result<()> {
         if node.unsealed.load(Ordering::Acquire) {
-            return self.seal_if_needed(node);
+            for wait in LET_GO {
+                self.seal_if_needed(node)?;
+                if !node.unsealed.load(Ordering::Acquire) || node.writers.load(Ordering::Acquire) > 0 {
+                    break;
+                }
+                std::thread::sleep(wait);
+            }
+            // Still mapped, it is looked at again by the housekeeping.
+            return Ok(());
         }
         let names = {
             let mut st = node.st.lock();
@@ -80,14 +91,50 @@ impl Vfs {
             node.unsealed.store(false, Ordering::Release);
             return Ok(());
         }
+        if self.may_still_change(&mut st)? {
+            return Ok(());
+        }
         self.seal_locked(node, &mut st, false)
+    }
+
+    /// Whether the kernel may still write the local file by itself: it was lent for writing, and a descriptor or a
+    /// shared mapping that can write lives (a mapping outlives the close of its descriptor). The kernel itself says so:
+    /// it grants a read lease only on a file that nobody can write.
+    pub(crate) fn may_still_change(&self, st: &mut St) -> Result<bool> {
+        if !st.lent_writing {
+            return Ok(false);
+        }
+        // Our own descriptor can write, too.
+        st.file = None;
+        let path = self.local_path(st.ino, st.overlay);
+        let file = match std::fs::File::open(&path) {
+            Ok(f) => f,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(e) => return Err(crate::error::Error::io(format!("opening {}", path.display()), e)),
+        };
+        use std::os::fd::AsRawFd;
+        // SAFETY: the descriptor is open for as long as `file` lives.
+        if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_RDLCK) } == 0 {
+            // SAFETY: as above.
+            unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_UNLCK) };
+            return Ok(false);
+        }
+        let e = std::io::Error::last_os_error();
+        // On a disk without leases only the opens that we know of can be counted.
+        Ok(matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EBUSY)) || st.passthrough_writers > 0)
     }
 
     pub(crate) fn seal_locked(&self, node: &Arc<Node>, st: &mut St, recovered: bool) -> Result<()> {
         let random = [self.clock.random(), self.clock.random(), self.clock.random(), self.clock.random()];
         let token = uncut_token(random);
         let content = FileContent { manifest: Hash::ZERO, size: st.size, root: token, chunks: None, hash: None };
-        let accept = st.accept.clone();
+        // The row must not carry it on: what the next change replaces is seen when it begins.
+        let accept = st.accept.take();
+        let lent_writing = std::mem::take(&mut st.lent_writing);
+        if lent_writing {
+            // What the kernel wrote since the last sync was not counted.
+            st.unsynced_boot = self.boot;
+        }
         // For the reconciling below the node is no longer changing, unless somebody still writes.
         node.unsealed.store(false, Ordering::Release);
         let was_token = st.token;
@@ -133,7 +180,8 @@ impl Vfs {
         });
         if let Err(e) = sealed {
             node.unsealed.store(true, Ordering::Release);
-            (st.token, st.accept) = (was_token, accept);
+            st.token = was_token;
+            (st.accept, st.lent_writing) = (accept, lent_writing);
             return Err(e);
         }
         (st.stale_row, st.stale_attr) = (false, false);
@@ -188,8 +236,7 @@ impl Vfs {
                 let now = Instant::now();
                 let quiet = now.duration_since(st.last_write) > QUIET;
                 let long = st.dirty_since.is_some_and(|d| now.duration_since(d) > HELD_LONG);
-                // A file that the kernel writes directly may still be mapped: its bytes can change unseen.
-                !held || quiet && long && st.passthrough_writers == 0
+                !held || quiet && long
             };
             if due && node.unsealed.load(Ordering::Acquire) {
                 self.seal_if_needed(&node)?;

@@ -33,6 +33,12 @@ use tokio::task::JoinHandle;
 
 /// How long a read of bytes that are not here waits for the store before the program gets an error.
 const READ_DEADLINE: Duration = Duration::from_secs(30);
+/// The deadline; for tests with a store that never answers, `TCFS_TEST_READ_DEADLINE_MS` in the environment shortens it.
+fn read_deadline() -> Duration {
+    let given = std::env::var("TCFS_TEST_READ_DEADLINE_MS").ok().and_then(|v| v.parse().ok());
+    given.map_or(READ_DEADLINE, Duration::from_millis)
+}
+
 /// How often the database is committed, so that others see it and a start replays little.
 const COMMIT_EVERY: Duration = Duration::from_millis(500);
 /// How often files that are held open are looked at, and the write-ahead file is moved into the database.
@@ -89,7 +95,14 @@ impl Core {
         let (store, keys, counts) = open::open_counted(&config.store.to_string(), &s3_options(&config)?)?;
         let state = config.dirs.state.clone();
         let dir = state.clone();
-        let replica = blocking(move || Replica::open(&dir).map(Arc::new)).await?;
+        let replica = blocking(move || {
+            let replica = Replica::open(&dir)?;
+            if let Err(e) = replica.db().keep_reserve(crate::state::reserve::BYTES) {
+                tracing::warn!(error = %e, "no space is kept back for the local state: it may not be writable on a full disk");
+            }
+            Ok(Arc::new(replica))
+        })
+        .await?;
         let (me, enrolled_now) = who(&config, &store, &replica, &*clock).await?;
         let me = Me::new(me);
         let cache_dir = config.cache.dir.clone();
@@ -105,7 +118,7 @@ impl Core {
                 _ => Mode::Auto,
             },
             hydrate_whole_below: config.cache.hydrate_whole_below.0,
-            read_deadline: READ_DEADLINE,
+            read_deadline: read_deadline(),
             uid: rustix::process::getuid().as_raw(),
             gid: rustix::process::getgid().as_raw(),
             exclude_patterns: config.exclude_patterns.clone(),
@@ -181,7 +194,9 @@ impl Core {
                     let (v, r) = (vfs.clone(), replica.clone());
                     let done = blocking(move || {
                         v.seal_quiet()?;
+                        v.free_orphans()?;
                         v.evict_if_full();
+                        v.evict_if_disk_full();
                         r.db().checkpoint()
                     });
                     if let Err(e) = done.await {
