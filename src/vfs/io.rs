@@ -448,8 +448,9 @@ impl Vfs {
     pub(crate) fn remove_inode(&self, ino: u64) -> Result<()> {
         let gone = self.replica.db().write(|t| {
             let Some(i) = t.get::<Inode>(Tree::Inode, ino)? else {
+                // Bytes that were being copied in when the process ended.
                 t.del(Tree::Orphan, ino)?;
-                return Ok(None);
+                return Ok(Some(()));
             };
             if !i.links.is_empty() {
                 t.del(Tree::Orphan, ino)?;
