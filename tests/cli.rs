@@ -53,10 +53,13 @@ fn config_show_names_the_source_of_each_value_and_no_secret() {
     std::fs::create_dir_all(home.path().join(".config/tcfs")).unwrap();
     let file = home.path().join(".config/tcfs/config.toml");
     std::fs::write(&file, "device_name = \"yoga\"\n[s3]\nsecret_access_key = \"hush-hush\"\n").unwrap();
-    let r = run(home
-        .command(env!("CARGO_BIN_EXE_tcfs"))
-        .env("TCFS_POLL_INTERVAL", "7s")
-        .args(["--store", "s3://fleet/a", "--json", "config", "show"]));
+    let r = run(home.command(env!("CARGO_BIN_EXE_tcfs")).env("TCFS_POLL_INTERVAL", "7s").args([
+        "--store",
+        "s3://fleet/a",
+        "--json",
+        "config",
+        "show",
+    ]));
     assert_eq!(r.code, 0, "{}", r.err);
     let rows = r.json();
     let row = |key: &str| rows.iter().find(|v| v["key"] == key).unwrap_or_else(|| panic!("{key} in {rows:?}")).clone();
@@ -109,7 +112,10 @@ fn config_check_reads_what_secrets_stand_in() {
     std::fs::write(home.path().join("key"), "k\n").unwrap();
     let check = |secret: &str| {
         let mut c = home.command(env!("CARGO_BIN_EXE_tcfs"));
-        run(c.env("TCFS_S3_ACCESS_KEY_ID_FILE", "key").env("TCFS_S3_SECRET_ACCESS_KEY_FILE", secret).args(["--store", "s3://b/p", "config", "check"]))
+        run(c
+            .env("TCFS_S3_ACCESS_KEY_ID_FILE", "key")
+            .env("TCFS_S3_SECRET_ACCESS_KEY_FILE", secret)
+            .args(["--store", "s3://b/p", "config", "check"]))
     };
     assert_eq!(check("key").code, 0);
     let r = check("missing");
