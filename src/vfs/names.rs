@@ -178,6 +178,9 @@ impl Vfs {
         let name = parse_name(name)?;
         let ino = self.replica.read(|r| {
             let slot: Option<Slot> = r.get(Tree::Entry, slot_key(dir, &name))?;
+            if slot.is_none() && r.get::<Inode>(Tree::Inode, dir)?.ok_or_else(|| stale(dir))?.kind != FileType::Dir {
+                return Err(Error::new(Kind::NotDir, format!("inode {dir} is not a directory")));
+            }
             Ok(slot.map_or(0, |s| s.ino()))
         })?;
         let ino = if ino == 0 { self.alias(dir, &name).ok_or_else(|| not_found(&name))? } else { ino };
@@ -512,7 +515,10 @@ impl Vfs {
     pub fn unlink(&self, dir: u64, name: &[u8]) -> Result<()> {
         let name = self.unalias(dir, &parse_name(name)?)?;
         let before = Instant::now() + ALIAS;
-        let promoted = self.change_settled(&[(dir, &name)], |ns| self.unlink_in(ns, dir, &name))?;
+        let promoted = self.change_settled(&[(dir, &name)], |ns| {
+            self.dir_inode(ns.t, dir)?;
+            self.unlink_in(ns, dir, &name)
+        })?;
         self.aliases.lock().extend(promoted.into_iter().map(|(name, ino)| Alias { dir, name, ino, until: before }));
         self.sealed.notify_one();
         Ok(())
@@ -606,7 +612,10 @@ impl Vfs {
     /// Removes an empty directory.
     pub fn rmdir(&self, dir: u64, name: &[u8]) -> Result<()> {
         let name = parse_name(name)?;
-        self.change_settled(&[(dir, &name)], |ns| self.rmdir_in(ns, dir, &name))?;
+        self.change_settled(&[(dir, &name)], |ns| {
+            self.dir_inode(ns.t, dir)?;
+            self.rmdir_in(ns, dir, &name)
+        })?;
         self.sealed.notify_one();
         Ok(())
     }
