@@ -527,7 +527,12 @@ impl Ns<'_, '_> {
         let was_dir = was != 0 && was == r.dir;
         // Whoever writes keeps the name; the seal comes back here.
         if was != 0 && !was_dir && (self.ctx.busy)(was) || r.sibs.iter().any(|s| (self.ctx.busy)(s.ino)) {
+            // Also the start after a kill does: an open file without changes leaves no other trace.
+            self.t.put(Tree::Meta, waits_key(dir, name), &(dir, name))?;
             return Ok(false);
+        }
+        if self.t.get::<(u64, String)>(Tree::Meta, waits_key(dir, name))?.is_some() {
+            self.t.del(Tree::Meta, waits_key(dir, name))?;
         }
         let implied = r.dir != 0 && has_children(self.t, r.dir)?;
         let entry = r.entry.clone();
@@ -542,10 +547,8 @@ impl Ns<'_, '_> {
         }
         let was = r.ino;
         let show_siblings = self.ctx.mode != ConflictMode::Defer || self.ctx.show_siblings;
-        let wanted: Vec<&Version> = match &seen {
-            Some(v) if show_siblings => v.siblings.iter().map(|s| s.head).collect(),
-            _ => Vec::new(),
-        };
+        // A head whose bytes are only here is shown in any case: without a name they would be freed.
+        let listed = |h: &Version| show_siblings || h.is_uncut();
 
         // Inodes that are shown now, to be kept by the heads that stay.
         let mut pool: Vec<(VClock, u64, String)> = Vec::new();
@@ -600,7 +603,7 @@ impl Ns<'_, '_> {
 
         // Siblings, with the inodes they had.
         let taken_names: Vec<String> = match &seen {
-            Some(v) if show_siblings => {
+            Some(v) if v.siblings.iter().any(|s| listed(s.head)) => {
                 let t = &*self.t;
                 // Also where only tombstones lie: a sibling's slot has no room for them.
                 let taken = |n: &str| match t.get::<Slot>(Tree::Entry, slot_key(dir, n)) {
@@ -613,9 +616,9 @@ impl Ns<'_, '_> {
             _ => Vec::new(),
         };
         let mut sibs = Vec::new();
-        for (h, n) in wanted.iter().zip(&taken_names) {
-            let ino = self.pick(&mut pool, h)?;
-            sibs.push((Sib { name: n.clone(), ino, clock: h.vclock.clone() }, *h));
+        for (s, n) in seen.iter().flat_map(|v| &v.siblings).zip(&taken_names).filter(|(s, _)| listed(s.head)) {
+            let ino = self.pick(&mut pool, s.head)?;
+            sibs.push((Sib { name: n.clone(), ino, clock: s.head.vclock.clone() }, s.head));
         }
 
         // Names that went or now lead elsewhere.
@@ -673,6 +676,20 @@ impl Ns<'_, '_> {
         Ok(changed)
     }
 
+    /// Reconciles every name that waited for a writer when the last process ended.
+    pub fn reconcile_waiting(&mut self) -> Result<()> {
+        let mut waiting: Vec<(u64, String)> = Vec::new();
+        self.t.scan(Tree::Meta, Scan::From(WAITS, &super::db::prefix_end(WAITS)), usize::MAX, |_, at| {
+            waiting.push(at);
+            Ok(())
+        })?;
+        for (dir, name) in waiting {
+            self.t.del(Tree::Meta, waits_key(dir, &name))?;
+            self.reconcile(dir, &name)?;
+        }
+        Ok(())
+    }
+
     /// The inode that shows this head already, or one with the same content, or a new one.
     fn pick(&mut self, pool: &mut Vec<(VClock, u64, String)>, h: &Version) -> Result<u64> {
         if let Some(at) = pool.iter().position(|(c, ..)| *c == h.vclock) {
@@ -726,6 +743,13 @@ impl Ns<'_, '_> {
             from = last;
         }
     }
+}
+
+/// Meta keys of names whose reconciling waits for a writer.
+const WAITS: &[u8] = b"waits\0";
+
+fn waits_key(dir: u64, name: &str) -> Vec<u8> {
+    [WAITS, &slot_key(dir, name)].concat()
 }
 
 /// Whether an inode that is not being written has the bytes (or the target) of a head.

@@ -93,9 +93,13 @@ impl Vfs {
         }
         let mut seen = Entry::default();
         if let Some(i) = r.get::<Inode>(Tree::Inode, reg.ino)? {
+            let accept = r.get::<Local>(Tree::Local, reg.ino)?.and_then(|l| l.accept);
             for h in &reg.entry.heads {
-                // `shows` is of one path only; the other names of a hard link go by what the file held at its last seal.
-                if h.is_tombstone() || i.links.len() == 1 && i.shows.ge(&h.vclock) || holds(r, reg.ino, &i, h)? {
+                // What its next seal replaces (it was renamed over that), or what it was. `shows` is of one path only; the
+                // other names of a hard link go by what the file held at its last seal.
+                let accepted = accept.as_ref().is_some_and(|(p, a)| *p == h.path && a.clock.ge(&h.vclock));
+                let was = i.links.len() == 1 && i.shows.ge(&h.vclock);
+                if h.is_tombstone() || accepted || was || holds(r, reg.ino, &i, h)? {
                     seen.merge(h.clone());
                 }
             }
