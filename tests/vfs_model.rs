@@ -216,9 +216,11 @@ impl World {
                 }
             }
             3..6 => {
-                let drive = kind(self.rig.resolve(p.rsplit_once('/').map_or("", |x| x.0)).and_then(|d| {
-                    self.rig.mkdir(d.ino, p.rsplit('/').next().unwrap().as_bytes(), 0o755, 0, 0).map(|a| a.ino)
-                }));
+                let drive = kind(
+                    self.rig
+                        .resolve(p.rsplit_once('/').map_or("", |x| x.0))
+                        .and_then(|d| self.rig.mkdir(d.ino, p.rsplit('/').next().unwrap().as_bytes(), 0o755, 0, 0).map(|a| a.ino)),
+                );
                 let model = self.model.make(&p, Node::Dir(BTreeMap::new()));
                 if let Some((ino, node)) = self.both(format!("mkdir {p}"), drive, model) {
                     self.inos.insert(node, ino);

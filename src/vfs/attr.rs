@@ -1,9 +1,9 @@
 //! Attributes: what `stat`, `chmod`, `touch`, `setfattr` and `df` see and change.
 
 use super::Vfs;
+use super::node::St;
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::model::Version;
-use super::node::St;
 use crate::model::ops::{self, Accepted, AttrChange, Target};
 use crate::model::view::View;
 use crate::state::rows::*;

@@ -170,11 +170,7 @@ impl Vfs {
             let len = end.saturating_sub(off) as usize;
             // First the file, which tells whether it is still there.
             let file = self.local_file(&h.node, &mut st)?;
-            if len > 0 && !st.is_here(off..end) {
-                (None, false, st.size)
-            } else {
-                (Some(ReadNow { file, len }), st.is_whole(), st.size)
-            }
+            if len > 0 && !st.is_here(off..end) { (None, false, st.size) } else { (Some(ReadNow { file, len }), st.is_whole(), st.size) }
         };
         if !whole {
             let range = h.ahead.lock().on_read(off, len as u64, size);

@@ -558,9 +558,9 @@ impl Vfs {
                     let v = v.filter(|v| v.shown.is_some())?;
                     Some(ops::remove(&at.path, &reg.entry, v, Target::Path, &author))
                 })?,
-                Target::Path => self
-                    .with_view(ns.t, &reg, |v, e| v.shown.is_some().then(|| ops::remove_all(&at.path, e, v, &author)))?
-                    .flatten(),
+                Target::Path => {
+                    self.with_view(ns.t, &reg, |v, e| v.shown.is_some().then(|| ops::remove_all(&at.path, e, v, &author)))?.flatten()
+                }
                 t => self.with_view(ns.t, &reg, |v, e| ops::remove(&at.path, e, v, t, &author))?,
             };
             if at.target == Target::Path {

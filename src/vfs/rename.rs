@@ -215,9 +215,7 @@ impl Vfs {
                         })
                     })?
                 }
-                Target::Sibling(n) => {
-                    self.with_view(ns.t, &reg, |v, _| ops::rename_sibling_away(here, v, n, there, &accepted, &author))?
-                }
+                Target::Sibling(n) => self.with_view(ns.t, &reg, |v, _| ops::rename_sibling_away(here, v, n, there, &accepted, &author))?,
             };
             done.transpose()?
         };

@@ -5,9 +5,9 @@
 
 use super::Vfs;
 use super::attr::encode_xattrs;
+use super::names::At;
 use super::node::{Node, St};
 use crate::error::Result;
-use super::names::At;
 use crate::model::entry::merged;
 use crate::model::ops::{self, Accepted, Attrs, Target};
 use crate::model::{FileContent, Hash, Kind, RelPath, Version};

@@ -398,7 +398,8 @@ fn rows_fit(rig: &Rig, arrived: Option<&[Version]>) -> std::result::Result<(), S
                 return err(format!("{here}: inode {ino} has the names {:?}", i.links));
             }
             // While a file with the directory's name is open for writing, the directory waits for it.
-            let waits = |l: &(u64, String)| matches!(slots.get(l), Some(Slot::Register(r)) if unsealed.contains(&r.ino) || rig.is_busy(r.ino));
+            let waits =
+                |l: &(u64, String)| matches!(slots.get(l), Some(Slot::Register(r)) if unsealed.contains(&r.ino) || rig.is_busy(r.ino));
             if parent.dead && !parent.links.iter().any(waits) {
                 return err(format!("{here}: shown in a directory that is gone"));
             }
