@@ -690,9 +690,17 @@ drive_tests! {
     /// A kill in the middle of writing a move out loses nothing and repeats nothing.
     a_kill_while_a_move_is_written_out_goes_on_where_it_was(rig) {
         big(&rig, "d", 2500);
+        rig.mkdirp("e");
+        rig.mkdirp("e/sub");
+        rig.put("e/sub/gone", b"");
+        rig.rm("e/sub/gone").unwrap();
+        rig.rmd("e/sub").unwrap();
         rig.mv("d", "e").unwrap();
+        rig.write_out_moves(3).unwrap();
+        assert_eq!(pending(&rig), 1);
         rig.crash();
         assert_eq!(pending(&rig), 0);
+        assert!(rig.entry("e/sub/gone").heads[0].is_tombstone());
         moved(&rig, "d", "e", &names(2500));
         check_rows(&rig, Some(&[]));
         assert_eq!(rig.ls("e").len(), 1251);

@@ -408,6 +408,18 @@ stub_tests! {
         assert_eq!((rig.entry("e/f").live().count(), rig.entry("d/f").live().count()), (2, 0));
     }
 
+    /// An emptied file that moves in conflict is shown as every other device shows it.
+    regression_an_emptied_file_in_conflict_moves_as_others_see_it(rig) {
+        rig.mkdirp("d");
+        rig.put("d/f", b"mine");
+        rig.remote_blind("bob", "d/f", b"theirs").await;
+        rig.truncate(rig.ino("d/f"), 0).unwrap();
+        assert_eq!(rig.ls("d"), ["f", "f.conflict-bob"]);
+        rig.mv("d", "e").unwrap();
+        check_rows(&rig, None);
+        assert_eq!((rig.ls("e"), rig.text("e/f").await), (vec!["f".to_owned()], "theirs".into()));
+    }
+
     /// A file of the fleet takes the name of a local-only file, which goes on under another one; a delete does not.
     local_only_files_make_room_only_for_what_is_shown(rig) {
         rig.put("x.swp", b"junk");

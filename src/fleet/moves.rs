@@ -17,15 +17,23 @@ use crate::state::{Change, Ctx, Ns, Replica, Scan, Tree};
 
 /// Registers per transaction.
 const PAGE: usize = 500;
+/// Slots read at a time.
+const SCAN: usize = 512;
 
-/// Writes out every pending move. Returns what changed in the visible tree.
-pub fn expand_all(replica: &Replica, ctx: &Ctx<'_>, author: &Author, boot: u64) -> Result<Vec<Change>> {
+/// Writes out pending moves, at most `pages` pages of them. Returns what changed in the visible tree.
+pub fn expand_all(replica: &Replica, ctx: &Ctx<'_>, author: &Author, boot: u64, pages: usize) -> Result<Vec<Change>> {
     let mut changes = Vec::new();
+    let mut left = pages;
     loop {
         let moves: Vec<(u64, DirMove)> = replica.read(|r| r.scan_int(Tree::Move, 0, u64::MAX, 1))?;
         let Some((id, mv)) = moves.into_iter().next() else { return Ok(changes) };
+        let mut at = Vec::new();
         loop {
-            let (done, more) = replica.write(ctx, |ns| page(ns, id, &mv, PAGE, author, boot))?;
+            if left == 0 {
+                return Ok(changes);
+            }
+            left -= 1;
+            let (done, more) = replica.write(ctx, |ns| page(ns, id, &mv, PAGE, author, boot, &mut at))?;
             changes.extend(more);
             if done {
                 break;
@@ -48,14 +56,14 @@ pub fn expand_small(ns: &mut Ns<'_, '_>, id: u64, mv: &DirMove, small: usize, au
     if count(ns, mv.dir, small.saturating_add(1))? > small {
         return Ok(false);
     }
-    while !page(ns, id, mv, PAGE, author, boot)? {}
-    Ok(true)
+    page(ns, id, mv, usize::MAX, author, boot, &mut Vec::new())
 }
 
-fn slots(ns: &Ns<'_, '_>, dir: u64) -> Result<Vec<(String, Slot)>> {
+/// Slots of `dir` from a key on, with their keys.
+fn slots(ns: &Ns<'_, '_>, dir: u64, from: &[u8], limit: usize) -> Result<Vec<(Vec<u8>, Slot)>> {
     let mut out = Vec::new();
-    ns.t.scan(Tree::Entry, Scan::From(&slot_after(dir, 0), &slot_end(dir)), usize::MAX, |k, s: Slot| {
-        out.push((slot_name(k).to_owned(), s));
+    ns.t.scan(Tree::Entry, Scan::From(from, &slot_end(dir)), limit, |k, s: Slot| {
+        out.push((k.to_vec(), s));
         Ok(())
     })?;
     Ok(out)
@@ -82,15 +90,17 @@ fn count(ns: &Ns<'_, '_>, dir: u64, enough: usize) -> Result<usize> {
     Ok(n)
 }
 
-/// One page; true when the move is written out (and its row gone).
-fn page(ns: &mut Ns<'_, '_>, id: u64, mv: &DirMove, limit: usize, author: &Author, boot: u64) -> Result<bool> {
+/// One page; true when the move is written out (and its row gone). `at`: where the page before ended, empty at first
+/// and after a restart.
+fn page(ns: &mut Ns<'_, '_>, id: u64, mv: &DirMove, limit: usize, author: &Author, boot: u64, at: &mut Vec<Vec<u8>>) -> Result<bool> {
     // Somebody else may have finished it since it was read; what was made there meanwhile did not move.
     if ns.t.get::<DirMove>(Tree::Move, id)?.is_none() {
         return Ok(true);
     }
-    let mut left = limit;
-    let mut row = Sealed { versions: Vec::new(), files: Vec::new(), at: author.now_ms, boot, recovered: false };
-    let done = walk(ns, id, (mv.dir, &mv.to), (mv.old, &mv.from), mv.under, &mut left, author, &mut row)?;
+    let row = Sealed { versions: Vec::new(), files: Vec::new(), at: author.now_ms, boot, recovered: false };
+    let mut w = Walk { id, left: limit, author, row, at };
+    let done = w.dir(ns, 0, (mv.dir, &mv.to), (mv.old, &mv.from), mv.under)?;
+    let row = w.row;
     if done {
         ns.t.del(Tree::Move, id)?;
     }
@@ -101,58 +111,85 @@ fn page(ns: &mut Ns<'_, '_>, id: u64, mv: &DirMove, limit: usize, author: &Autho
     Ok(done)
 }
 
-/// Goes through one directory; false if the page is full before its end.
-#[allow(clippy::too_many_arguments)]
-fn walk(
-    ns: &mut Ns<'_, '_>,
+/// A page being written.
+struct Walk<'a> {
     id: u64,
-    (dir, path): (u64, &RelPath),
-    (old, old_path): (u64, &RelPath),
-    under: u64,
-    left: &mut usize,
-    author: &Author,
-    row: &mut Sealed,
-) -> Result<bool> {
-    for (name, slot) in slots(ns, dir)? {
-        let Slot::Register(r) = slot else { continue };
-        if r.epoch >= id {
-            if r.dir != 0 && r.ino == r.dir {
-                // Went through it before, perhaps not to its end.
-                let (o, u) = (child_dir(ns, old, &name)?, child_dir(ns, under, &name)?);
-                if o != 0 && !walk(ns, id, (r.dir, &path.join(&name)), (o, &old_path.join(&name)), u, left, author, row)? {
+    left: usize,
+    author: &'a Author,
+    row: Sealed,
+    /// Key of the slot that is next (or is being gone through), for each level of the tree.
+    at: &'a mut Vec<Vec<u8>>,
+}
+
+impl Walk<'_> {
+    /// Goes through one directory; false if the page is full before its end.
+    fn dir(
+        &mut self,
+        ns: &mut Ns<'_, '_>,
+        level: usize,
+        (dir, path): (u64, &RelPath),
+        (old, old_path): (u64, &RelPath),
+        under: u64,
+    ) -> Result<bool> {
+        let id = self.id;
+        let resumed = self.at.get(level).filter(|k| k.starts_with(&dir.to_be_bytes())).cloned();
+        let mut from = resumed.unwrap_or_else(|| slot_after(dir, 0));
+        loop {
+            let some = slots(ns, dir, &from, SCAN)?;
+            let more = some.len() == SCAN;
+            for (key, slot) in some {
+                from.clone_from(&key);
+                from.push(0);
+                let Slot::Register(r) = slot else { continue };
+                let name = slot_name(&key);
+                let below = if r.epoch >= id {
+                    // Gone through before, a directory perhaps not to its end.
+                    let o = if r.dir != 0 && r.ino == r.dir { child_dir(ns, old, name)? } else { 0 };
+                    if o == 0 { None } else { Some((r.dir, o, child_dir(ns, under, name)?)) }
+                } else if self.left == 0 {
+                    self.at.resize(level + 1, Vec::new());
+                    self.at[level] = key;
                     return Ok(false);
+                } else {
+                    self.left -= 1;
+                    entry(ns, (dir, path), (old, old_path), under, name, *r, id, self.author, &mut self.row)?
+                };
+                if let Some((d, o, u)) = below {
+                    if !self.dir(ns, level + 1, (d, &path.join(name)), (o, &old_path.join(name)), u)? {
+                        self.at[level] = key;
+                        return Ok(false);
+                    }
+                    self.at.truncate(level + 1);
                 }
             }
-            continue;
+            if !more {
+                break;
+            }
         }
-        if *left == 0 {
-            return Ok(false);
-        }
-        *left -= 1;
-        let below = entry(ns, (dir, path), (old, old_path), under, &name, *r, id, author, row)?;
-        if let Some((d, o, u)) = below
-            && !walk(ns, id, (d, &path.join(&name)), (o, &old_path.join(&name)), u, left, author, row)?
-        {
-            return Ok(false);
-        }
+        self.beneath(ns, dir, under)
     }
-    // Registers that only the new path had (all gone): their tombstones count there from now on.
-    for (name, slot) in if under == 0 { Vec::new() } else { slots(ns, under)? } {
-        let went = matches!(ns.slot(dir, &name)?, Some(Slot::Register(r)) if r.epoch >= id);
-        if let Slot::Register(u) = slot
-            && !went
-        {
-            // A local-only file or a sibling of that name stays; `register` makes the room.
-            let shown = ns.register(dir, &name)?.ino;
-            relink(ns, u.dir, dir, &name)?;
-            ns.put_slot(dir, &name, &Slot::Register(Box::new(Register { epoch: id, ino: shown, ..*u })))?;
+
+    /// Registers that only the new path had (all gone): their tombstones count there from now on.
+    fn beneath(&self, ns: &mut Ns<'_, '_>, dir: u64, under: u64) -> Result<bool> {
+        if under == 0 {
+            return Ok(true);
         }
-        ns.del_slot(under, &name)?;
-    }
-    if under != 0 {
+        for (key, slot) in slots(ns, under, &slot_after(under, 0), usize::MAX)? {
+            let name = slot_name(&key);
+            let went = matches!(ns.slot(dir, name)?, Some(Slot::Register(r)) if r.epoch >= self.id);
+            if let Slot::Register(u) = slot
+                && !went
+            {
+                // A local-only file or a sibling of that name stays; `register` makes the room.
+                let shown = ns.register(dir, name)?.ino;
+                relink(ns, u.dir, dir, name)?;
+                ns.put_slot(dir, name, &Slot::Register(Box::new(Register { epoch: self.id, ino: shown, ..*u })))?;
+            }
+            ns.del_slot(under, name)?;
+        }
         ns.t.del(Tree::Inode, under)?;
+        Ok(true)
     }
-    Ok(true)
 }
 
 /// A gone directory goes on under another one.
@@ -254,6 +291,7 @@ fn entry(
     if !left.entry.is_empty() || left.dir != 0 {
         ns.put_slot(old, name, &Slot::Register(Box::new(left)))?;
     }
+    let conflict = !r.sibs.is_empty();
     if r.entry.is_empty() && r.ino == 0 && r.dir == 0 {
         ns.del_slot(dir, name)?;
     } else {
@@ -264,6 +302,10 @@ fn entry(
         ns.del_slot(under, name)?;
     }
     row.versions.extend(made);
+    if conflict {
+        // The heads are versions that replaced nothing now: an emptied file hides beside a full one.
+        ns.reconcile_one(dir, name)?;
+    }
     Ok(below)
 }
 

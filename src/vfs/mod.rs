@@ -320,11 +320,16 @@ impl Vfs {
 
     /// Writes directory moves out entry by entry until none is left.
     pub fn drain_moves(&self) -> Result<()> {
+        self.write_out_moves(usize::MAX)
+    }
+
+    /// The same, at most some pages of it: what a kill in between leaves.
+    pub fn write_out_moves(&self, pages: usize) -> Result<()> {
         if self.moves_pending.load(Ordering::Acquire) {
             let me = self.device().0;
             let busy = |ino| self.is_busy(ino);
             let ctx = self.ctx(&me, &busy);
-            let changes = crate::fleet::moves::expand_all(&self.replica, &ctx, &self.author(), self.boot)?;
+            let changes = crate::fleet::moves::expand_all(&self.replica, &ctx, &self.author(), self.boot, pages)?;
             // Under the database's lock, as moves set it.
             self.replica.read(|r| {
                 if r.scan_int::<crate::state::rows::DirMove>(Tree::Move, 0, u64::MAX, 1)?.is_empty() {
