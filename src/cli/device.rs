@@ -46,6 +46,7 @@ enum What {
 
 impl Device {
     pub async fn run(self, ctx: &Ctx) -> Result<u8> {
+        let renamed = matches!(self.what, What::Rename { .. });
         let request = match self.what {
             What::Enroll { name, replace } => Request::DeviceEnroll(DeviceEnroll { name, replace }),
             What::Rename { name } => Request::DeviceRename(DeviceRename { name }),
@@ -55,7 +56,7 @@ impl Device {
         let response = ctx.ask(ctx.drive().await?, request, |_| {}).await?;
         ctx.out.object(&response);
         match &response {
-            Response::Enrolled(e) => enrolled(ctx, e),
+            Response::Enrolled(e) => enrolled(ctx, e, renamed),
             Response::Revoked(r) => ctx.out.line(format!("{} ({}) is revoked", r.device.name, r.device.id)),
             other => return Err(unexpected(other)),
         }
@@ -63,9 +64,13 @@ impl Device {
     }
 }
 
-fn enrolled(ctx: &Ctx, e: &Enrolled) {
-    let already = if e.already { " already" } else { "" };
-    ctx.out.line(format!("this machine is{already} {} ({})", e.device.name, e.device.id));
+fn enrolled(ctx: &Ctx, e: &Enrolled, renamed: bool) {
+    let how = match (renamed, e.already) {
+        (true, _) => " now",
+        (false, true) => " already",
+        (false, false) => "",
+    };
+    ctx.out.line(format!("this machine is{how} {} ({})", e.device.name, e.device.id));
     if let Some(r) = &e.replaced {
         ctx.out.line(format!("{} is revoked", r.id));
     }

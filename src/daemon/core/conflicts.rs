@@ -36,9 +36,9 @@ impl Core {
         .await
     }
 
-    pub(super) async fn resolve_conflict(&self, request: ResolveConflict) -> Result<Response> {
+    pub(super) async fn resolve_conflict(&self, request: ResolveConflict, progress: &Progress) -> Result<Response> {
         let typed = self.path(&request.path)?;
-        let (vfs, fleet) = (self.vfs.clone(), self.fleet.clone());
+        let vfs = self.vfs.clone();
         let path = blocking(move || {
             vfs.seal_closed()?;
             vfs.entry_of(&typed)
@@ -64,7 +64,7 @@ impl Core {
             Ok((paths, below(&vfs, &at)?.len() as u64))
         })
         .await?;
-        fleet.wake();
+        self.send_off(progress).await?;
         Ok(Response::Resolved(Resolved {
             path: path.as_str().to_owned(),
             kept: request.keep,

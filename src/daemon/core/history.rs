@@ -94,7 +94,7 @@ impl Core {
         .await
     }
 
-    pub(super) async fn restore(&self, request: Restore) -> Result<Response> {
+    pub(super) async fn restore(&self, request: Restore, progress: &Progress) -> Result<Response> {
         let typed = self.path(&request.path)?;
         if request.version.is_some() && request.at.is_some() {
             return Err(Error::new(Kind::Usage, "a version and a time exclude each other"));
@@ -126,7 +126,7 @@ impl Core {
             Ok(files)
         })
         .await?;
-        self.fleet.wake();
+        self.send_off(progress).await?;
         Ok(Response::Restored(Restored { path: to.as_str().to_owned(), version: plan.id, written_at: plan.at, files }))
     }
 

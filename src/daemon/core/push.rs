@@ -77,6 +77,17 @@ impl Core {
         Ok(path)
     }
 
+    /// After a change that nobody waits for: where no mount keeps this process alive, it goes out before the answer, if
+    /// the store answers.
+    pub(super) async fn send_off(&self, progress: &Progress) -> Result<()> {
+        self.fleet.wake();
+        let alone = self.mounts.lock().is_empty();
+        if alone {
+            self.published(progress).await?;
+        }
+        Ok(())
+    }
+
     /// Waits until everything sealed so far is in this device's log; false if the store does not answer.
     pub(super) async fn published(&self, progress: &Progress) -> Result<bool> {
         let (vfs, replica) = (self.vfs.clone(), self.replica.clone());

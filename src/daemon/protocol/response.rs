@@ -155,7 +155,7 @@ pub struct Status {
     pub outbox: Outbox,
     /// The chunk cache.
     pub cache: Cache,
-    /// Live entries of the namespace.
+    /// Names that a listing of the whole drive shows: files, links, directories, siblings and local-only ones.
     pub entries: u64,
     /// Entries with more than one visible head.
     pub conflicts: u64,
@@ -667,7 +667,8 @@ pub enum Verdict {
 /// A line of `tcfs doctor`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
-    /// Stable name: `kernel`, `helper`, `store`, `clock`, `cache`, `state`, `mount`, `socket`, `config`.
+    /// Stable name: `kernel`, `helper`, `config`, `socket`, `store`, `clock`, `cache`, `state`, `disk`, `records`,
+    /// `names`, `outbox`, `logs`, `mount`.
     pub name: String,
     /// How it came out.
     pub verdict: Verdict,
