@@ -18,7 +18,7 @@ pub mod service;
 pub mod shell;
 pub mod socket;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result};
 use crate::state::lock::StateLock;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,11 +31,7 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Opens the drive of this machine in this process: takes the state's lock and everything behind it. Used by the
 /// daemon, and by commands that find no daemon. `Locked` if another process owns the state.
 pub async fn open_service(config: &config::Config) -> Result<Arc<dyn service::Service>> {
-    run::make_state_dir(&config.dirs.state)?;
-    let file = config.dirs.lock();
-    let lock = tokio::task::spawn_blocking(move || StateLock::acquire_within(&file, PATIENCE))
-        .await
-        .map_err(|e| Error::new(Kind::Internal, "locking the state").source(e))??;
+    let lock = own_state(config).await?;
     Ok(core::Core::open(config, lock).await?)
 }
 

@@ -19,7 +19,6 @@ use crate::state::{Ns, Read, Scan, Tree};
 use crate::store::keys::Keys;
 use crate::store::list_all;
 use bytes::Bytes;
-use futures_util::FutureExt;
 use futures_util::stream::{self, StreamExt};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -80,12 +79,12 @@ impl Fleet {
         let me = self.me().id.clone();
         let cursors = self.cursors()?;
         let devices: BTreeSet<&String> = known.devices.iter().chain(cursors.keys()).filter(|d| **d != me).collect();
-        let mut pulls = Vec::new();
+        let mut pulls = Vec::with_capacity(devices.len());
         for d in devices {
             let from = cursors.get(d).copied().unwrap_or(0);
             let last = known.revoked.get(d).map_or(u64::MAX, |r| r.revoked_after);
             let listed = known.listed.get(d).copied().unwrap_or(0);
-            pulls.push(async move { (d.clone(), self.pull(d, from, last, listed).await) }.boxed());
+            pulls.push(self.clone().pull(d.clone(), from, last, listed));
         }
         let pulled: Vec<(String, Pulled)> = stream::iter(pulls).buffer_unordered(DEVICES).collect().await;
         let mut out = CaughtUp::default();
@@ -152,26 +151,22 @@ impl Fleet {
     }
 
     /// Applies a device's batches after `cursor` up to `last`, until one is not there.
-    async fn pull(self: &Arc<Self>, device: &str, mut cursor: u64, last: u64, listed: u64) -> Pulled {
+    async fn pull(self: Arc<Self>, device: String, mut cursor: u64, last: u64, listed: u64) -> (String, Pulled) {
         let mut out = Pulled::default();
         let mut ahead = 1;
         while cursor < last {
             let end = cursor.saturating_add(ahead).min(last);
-            let mut bodies = stream::iter(cursor + 1..=end)
-                .map(|seq| {
-                    let key = self.keys.batch(device, seq);
-                    async move { (seq, self.store.get(&key).await) }.boxed()
-                })
-                .buffered(AHEAD as usize);
+            let fetches: Vec<_> = (cursor + 1..=end).map(|seq| self.clone().fetch(device.clone(), seq)).collect();
+            let mut bodies = stream::iter(fetches).buffered(AHEAD as usize);
             while let Some((seq, body)) = bodies.next().await {
                 let applied = match body {
-                    Ok(body) => self.apply_batch(device, seq, body).await,
+                    Ok(body) => self.apply_batch(&device, seq, body).await,
                     Err(e) if e.kind() == Kind::NotFound => {
                         if listed > seq {
                             let what = format!("batch {seq} is missing although batch {listed} is there");
                             out.stopped = Some(Error::new(Kind::NotFound, what));
                         }
-                        return out;
+                        return (device, out);
                     }
                     Err(e) => Err(e),
                 };
@@ -184,13 +179,18 @@ impl Fleet {
                     }
                     Err(e) => {
                         out.stopped = Some(e);
-                        return out;
+                        return (device, out);
                     }
                 }
             }
             ahead = (ahead * 2).min(AHEAD);
         }
-        out
+        (device, out)
+    }
+
+    async fn fetch(self: Arc<Self>, device: String, seq: u64) -> (u64, Result<Bytes>) {
+        let body = self.store.get(&self.keys.batch(&device, seq)).await;
+        (seq, body)
     }
 
     /// Applies one batch.

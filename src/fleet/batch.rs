@@ -21,6 +21,11 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+/// Paths whose heads are changed in one transaction.
+const HEADS: usize = 100;
+/// Published batches whose bytes are kept.
+const KEPT: u64 = 64;
+
 /// What is to be fixed as the next batch.
 pub(super) struct Draft {
     /// Id under which the versions were planned.
@@ -39,7 +44,11 @@ pub(super) type ChunkLists = HashMap<Hash, Vec<ChunkRef>>;
 impl Fleet {
     /// The batch that is fixed and not known to be out.
     pub(super) fn fixed(&self) -> Result<Option<(u64, Batch)>> {
-        Ok(self.replica.read(|r| r.scan_int::<Batch>(Tree::Batch, 0, u64::MAX, 1))?.pop())
+        let id = &self.me().id;
+        self.replica.read(|r| {
+            let next = facts::published(r, id)? + 1;
+            Ok(r.get::<Batch>(Tree::Batch, next)?.map(|b| (next, b)))
+        })
     }
 
     /// Fixes a draft as the next batch, durably; none if nothing of it has to be said, then its rows are gone. Blocking.
@@ -113,26 +122,61 @@ impl Fleet {
         blocking(move || {
             let told = resolve(&rows, &batch.versions, &chunks);
             this.files.resolved(&told)?;
+            let roots: HashMap<Hash, Hash> = told.iter().filter_map(|r| Some((r.token, root_of(r)?))).collect();
+            let mut of_path: BTreeMap<&RelPath, Vec<&Version>> = BTreeMap::new();
+            for v in &batch.versions {
+                of_path.entry(&v.path).or_default().push(v);
+            }
+            let of_path: Vec<(&RelPath, Vec<&Version>)> = of_path.into_iter().collect();
+            // Doing this twice does no harm, so it need not be one transaction with what follows: programs on the mount
+            // wait for none of them long.
+            for page in of_path.chunks(HEADS) {
+                this.transact(|ns, _| page.iter().try_for_each(|(path, published)| settle_heads(ns, path, published, &roots)))?;
+            }
             this.transact(|ns, me| {
                 if facts::published(ns.t, &me.id)? + 1 != seq || ns.t.get::<Batch>(Tree::Batch, seq)?.is_none() {
                     return Err(id_changed());
                 }
-                ns.t.del(Tree::Batch, seq)?;
+                // The bytes are kept for a while: a store that forgets its latest objects gets them again.
+                ns.t.put(Tree::Batch, seq, &Batch { body: batch.body, rows: Vec::new(), versions: Vec::new() })?;
+                if seq > KEPT {
+                    ns.t.del(Tree::Batch, seq - KEPT)?;
+                }
                 facts::set_published(ns.t, &me.id, seq)?;
-                let roots: HashMap<Hash, Hash> = told.iter().filter_map(|r| Some((r.token, root_of(r)?))).collect();
-                let mut of_path: BTreeMap<&RelPath, Vec<&Version>> = BTreeMap::new();
-                for v in &batch.versions {
-                    of_path.entry(&v.path).or_default().push(v);
-                }
-                for (path, published) in of_path {
-                    settle_heads(ns, path, &published, &roots)?;
-                }
                 this.drop_rows(ns, &batch.rows, &told)
             })?;
+            this.works();
             this.gone_out.notify_waiters();
             Ok(())
         })
         .await
+    }
+
+    /// Puts own batches again that the store has lost, as far as they are kept. `last`: the last one published.
+    pub(super) async fn put_missing(self: &Arc<Self>, last: u64) -> Result<()> {
+        let id = self.me().id.clone();
+        let mut missing = Vec::new();
+        for seq in (1..=last).rev() {
+            if self.store.head(&self.keys.batch(&id, seq)).await?.is_some() {
+                break;
+            }
+            let kept = self.replica.read(|r| r.get::<Batch>(Tree::Batch, seq))?;
+            let Some(kept) = kept else {
+                tracing::error!(seq, "the store has lost batches of this device's log that are not kept here: other devices wait for them");
+                break;
+            };
+            missing.push((seq, kept.body));
+        }
+        for (seq, body) in missing.into_iter().rev() {
+            tracing::warn!(seq, "the store has lost a batch of this device's log: it is put again");
+            if !self.put_batch(seq, &body).await? {
+                return Err(Error::new(
+                    Kind::Unavailable,
+                    format!("putting batch {seq} of this device's log again: something else is there"),
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Removes rows from the outbox; what their tokens stand for is kept as long as others may name them.

@@ -14,6 +14,7 @@ use crate::model::manifest::{About, SyncManifest};
 use crate::model::{ChunkRef, FileContent, Hash, Version};
 use crate::store::PutMode;
 use bytes::Bytes;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -229,22 +230,18 @@ impl Fleet {
     /// as long as they are. One that is gone is said so; the version goes out in any case, since other devices and the
     /// tree here name it already.
     pub(super) async fn confirm_manifests(&self, versions: &[Version]) -> Result<()> {
-        use futures_util::FutureExt;
-        use futures_util::stream::{self, TryStreamExt};
         let mut once = HashSet::new();
         let old = versions.iter().filter_map(|v| Some((content(v)?.manifest, v)));
         let old: Vec<(Hash, &Version)> = old.filter(|(m, _)| !self.uploader.known().is_fresh(m) && once.insert(*m)).collect();
-        stream::iter(old.into_iter().map(Ok::<_, Error>))
-            .try_for_each_concurrent(SMALL, |(id, v)| {
-                async move {
-                    match self.store.head(&self.keys.manifest(&id)).await? {
-                        Some(_) => self.uploader.known().add(id),
-                        None => tracing::error!(path = %v.path, manifest = %id, "the store has lost the manifest of a version that goes on to be used"),
-                    }
-                    Ok(())
-                }
-                .boxed()
-            })
-            .await
+        let heads: Vec<_> = old.into_iter().map(|(id, v)| self.confirm(id, v)).collect();
+        stream::iter(heads).buffer_unordered(SMALL).try_collect::<Vec<()>>().await.map(|_| ())
+    }
+
+    async fn confirm(&self, id: Hash, v: &Version) -> Result<()> {
+        match self.store.head(&self.keys.manifest(&id)).await? {
+            Some(_) => self.uploader.known().add(id),
+            None => tracing::error!(path = %v.path, manifest = %id, "the store has lost the manifest of a version that goes on to be used"),
+        }
+        Ok(())
     }
 }

@@ -89,7 +89,7 @@ impl Fleet {
             let next = self.replica.read(|r| facts::published(r, &me.id))? + 1;
             let body = match self.store.get(&self.keys.batch(&me.id, next)).await {
                 Ok(body) => body,
-                Err(e) if e.kind() == Kind::NotFound => return Ok(()),
+                Err(e) if e.kind() == Kind::NotFound => return self.put_missing(next - 1).await,
                 Err(e) => return Err(e.context("reading the end of this device's own log")),
             };
             let this = self.clone();

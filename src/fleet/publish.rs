@@ -10,14 +10,16 @@ use super::batch::{ChunkLists, Draft};
 use super::core::{Fleet, blocking, id_changed};
 use super::cuts::Progress;
 use super::plan::{Group, Plan, Row, content_mut, token};
+use super::tokens::Stands;
 use crate::content::codec;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Hash, RelPath, VClock, Version, record};
+use crate::state::Tree;
 use crate::state::rows::{DirMove, Sealed};
 use crate::state::tree::register_at;
-use crate::state::{Read, Tree};
 use bytes::Bytes;
 use parking_lot::Mutex;
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -239,34 +241,51 @@ impl Fleet {
 
     /// Reads the window, and on to row `through`, and plans it. Blocking.
     fn plan(&self, through: u64) -> Result<Plan> {
-        self.replica.read(|r| {
-            let (mut rows, mut versions, mut from) = (Vec::new(), 0, 0);
-            let whole = loop {
-                let page: Vec<(u64, Sealed)> = r.scan_int(Tree::Outbox, from, u64::MAX, PAGE)?;
-                let Some((last, _)) = page.last() else { break true };
-                from = last + 1;
-                let (full, mut cut) = (page.len() == PAGE, false);
-                for (seq, sealed) in page {
-                    if versions >= WINDOW && seq > through {
-                        cut = true;
-                        break;
-                    }
-                    // Rows that are only waited for do not use the window up.
-                    let held = |p: Option<&Progress>| matches!(See::of(p, self.options.bulk_after), See::Slow | See::Gone(_));
-                    let held = sealed.files.iter().any(|(t, ..)| self.cuts.see(t, held));
-                    versions += if held { 0 } else { sealed.versions.len().max(1) };
-                    rows.push(Row { seq, sealed });
+        // Each read lets go of the database: programs on the mount do not wait for a plan.
+        let (mut rows, mut versions, mut from) = (Vec::new(), 0, 0);
+        let whole = loop {
+            let page: Vec<(u64, Sealed)> = self.replica.read(|r| r.scan_int(Tree::Outbox, from, u64::MAX, PAGE))?;
+            let Some((last, _)) = page.last() else { break true };
+            from = last + 1;
+            let (full, mut cut) = (page.len() == PAGE, false);
+            for (seq, sealed) in page {
+                if versions >= WINDOW && seq > through {
+                    cut = true;
+                    break;
                 }
-                if cut || !full {
-                    break !cut;
-                }
-            };
-            let heads = |path: &RelPath| register_at(r, path).ok().flatten().map_or_else(VClock::new, |reg| reg.entry.clock());
-            let stands = |t: &Hash| self.tokens.get(r, t).ok().flatten();
-            let mut plan = Plan::new(rows, &heads, &stands);
-            plan.whole = whole;
-            Ok(plan)
-        })
+                // Rows that are only waited for do not use the window up.
+                let held = |p: Option<&Progress>| matches!(See::of(p, self.options.bulk_after), See::Slow | See::Gone(_));
+                let held = sealed.files.iter().any(|(t, ..)| self.cuts.see(t, held));
+                versions += if held { 0 } else { sealed.versions.len().max(1) };
+                rows.push(Row { seq, sealed });
+            }
+            if cut || !full {
+                break !cut;
+            }
+        };
+        let failed = Cell::new(None);
+        let heads = |path: &RelPath| match self.replica.read(|r| register_at(r, path)) {
+            Ok(found) => found.map_or_else(VClock::new, |reg| reg.entry.clock()),
+            Err(e) => {
+                failed.set(Some(e));
+                VClock::new()
+            }
+        };
+        let stands = |t: &Hash| self.stands(t, &failed);
+        let mut plan = Plan::new(rows, &heads, &stands);
+        plan.whole = whole;
+        failed.into_inner().map_or(Ok(plan), Err)
+    }
+
+    /// What a token stands for whose row has gone.
+    fn stands(&self, token: &Hash, failed: &Cell<Option<Error>>) -> Option<Stands> {
+        match self.replica.read(|r| self.tokens.get(r, token)) {
+            Ok(found) => found,
+            Err(e) => {
+                failed.set(Some(e));
+                None
+            }
+        }
     }
 
     /// Starts the uploads that a plan needs; ends those it does not.
@@ -426,34 +445,35 @@ impl Fleet {
             repointed: Vec::new(),
             body: Bytes::new(),
         };
+        let failed = Cell::new(None);
         let root = |t: &Hash| self.cuts.done(t).map(|f| f.content.root);
-        self.replica.read(|r: &Read<'_>| {
-            let stands = |t: &Hash| self.tokens.get(r, t).ok().flatten();
-            for g in ready.iter().map(|i| &plan.groups[*i]) {
-                for v in &g.versions {
-                    let mut v = v.clone();
-                    if v.is_tombstone() {
-                        v.base = plan.base(&v, &root, &stands);
-                    }
-                    if let Some(t) = token(&v) {
-                        let gone = || Error::new(Kind::Interrupted, format!("publishing {:?}: its upload was given up", v.path));
-                        let file = self.cuts.done(&t).ok_or_else(gone)?;
-                        if let Some(c) = content_mut(&mut v) {
-                            *c = file.content.clone();
-                        }
-                        chunks.insert(t, file.chunks.clone());
-                    }
-                    draft.versions.push(v);
+        let stands = |t: &Hash| self.stands(t, &failed);
+        for g in ready.iter().map(|i| &plan.groups[*i]) {
+            for v in &g.versions {
+                let mut v = v.clone();
+                if v.is_tombstone() {
+                    v.base = plan.base(&v, &root, &stands);
                 }
-                for path in &g.forget {
-                    let of = plan.rows_of(g).iter().flat_map(|r| &r.sealed.versions).filter(|v| v.path == *path);
-                    draft.forget.push((path.clone(), of.cloned().collect()));
+                if let Some(t) = token(&v) {
+                    let gone = || Error::new(Kind::Interrupted, format!("publishing {:?}: its upload was given up", v.path));
+                    let file = self.cuts.done(&t).ok_or_else(gone)?;
+                    if let Some(c) = content_mut(&mut v) {
+                        *c = file.content.clone();
+                    }
+                    chunks.insert(t, file.chunks.clone());
                 }
-                draft.repointed.extend(g.repointed.iter().cloned());
-                draft.rows.extend(plan.rows_of(g).iter().cloned());
+                draft.versions.push(v);
             }
-            Ok(())
-        })?;
+            for path in &g.forget {
+                let of = plan.rows_of(g).iter().flat_map(|r| &r.sealed.versions).filter(|v| v.path == *path);
+                draft.forget.push((path.clone(), of.cloned().collect()));
+            }
+            draft.repointed.extend(g.repointed.iter().cloned());
+            draft.rows.extend(plan.rows_of(g).iter().cloned());
+        }
+        if let Some(e) = failed.into_inner() {
+            return Err(e);
+        }
         let lines = record::encode(&draft.versions)?;
         draft.body = codec::encode_lines(&lines)?;
         Ok((draft, chunks))
@@ -507,7 +527,7 @@ impl Fleet {
         self.publishing.now.lock().current = v.map(|v| v.path.as_str().to_owned());
     }
 
-    fn works(&self) {
+    pub(super) fn works(&self) {
         let mut now = self.publishing.now.lock();
         if now.last_error.take().is_some() {
             tracing::info!("publishing works again");

@@ -11,7 +11,6 @@ use crate::error::{Error, Kind, Result};
 use crate::store::keys::Keys;
 use crate::store::{PutMode, StoreRef, list_all};
 use bytes::Bytes;
-use futures_util::FutureExt;
 use futures_util::stream::{self, StreamExt};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -105,18 +104,8 @@ impl Registry {
     pub async fn list(&self) -> Result<Listing> {
         let prefix = Keys::devices();
         let keys: Vec<String> = list_all(&*self.store, &prefix).await?.into_iter().map(|o| o.key).collect();
-        let bodies = stream::iter(keys)
-            .map(|key| {
-                let store = self.store.clone();
-                async move {
-                    let body = store.get(&key).await;
-                    (key, body)
-                }
-                .boxed()
-            })
-            .buffer_unordered(PARALLEL)
-            .collect::<Vec<_>>()
-            .await;
+        let fetches: Vec<_> = keys.into_iter().map(|key| self.fetch(key)).collect();
+        let bodies: Vec<(String, Result<Bytes>)> = stream::iter(fetches).buffer_unordered(PARALLEL).collect().await;
         let mut listing = Listing::default();
         let mut records: BTreeMap<String, Record> = BTreeMap::new();
         let mut revoked: BTreeMap<String, Revoked> = BTreeMap::new();
@@ -161,6 +150,11 @@ impl Registry {
         }
         listing.devices.sort_by(|a, b| (&a.shown_name, &a.record.id).cmp(&(&b.shown_name, &b.record.id)));
         Ok(listing)
+    }
+
+    async fn fetch(&self, key: String) -> (String, Result<Bytes>) {
+        let body = self.store.get(&key).await;
+        (key, body)
     }
 
     /// Enrols this machine under `name` (`<name>-2` and so on if an unrevoked device has it; with `replace` that one is

@@ -168,7 +168,10 @@ impl Inode {
         match &v.kind {
             model::Kind::File(c) => {
                 self.size = c.size;
-                self.content = Some(c.clone());
+                // Bytes that are not cut yet lie over the content there was; their token is in `Local`.
+                if !v.is_uncut() {
+                    self.content = Some(c.clone());
+                }
             }
             model::Kind::Symlink { target } => {
                 self.size = target.len() as u64;
@@ -238,19 +241,22 @@ pub fn path_of_dir(r: &Read<'_>, dir: u64) -> Result<RelPath> {
 pub fn has_children(r: &Read<'_>, dir: u64) -> Result<bool> {
     let end = slot_end(dir);
     let mut from = slot_after(dir, 0);
+    // Mostly the first one answers; only where many are gone is it worth reading more at a time.
+    let mut page = 2;
     loop {
         let (mut found, mut n, mut last) = (false, 0usize, Vec::new());
-        r.scan(Tree::Entry, Scan::From(&from, &end), 256, |k, s: Slot| {
+        r.scan(Tree::Entry, Scan::From(&from, &end), page, |k, s: Slot| {
             found |= s.ino() != 0;
             n += 1;
             last = k.to_vec();
             Ok(())
         })?;
-        if found || n < 256 {
+        if found || n < page {
             return Ok(found);
         }
         last.push(0);
         from = last;
+        page = (page * 4).min(256);
     }
 }
 
@@ -301,31 +307,51 @@ impl Ns<'_, '_> {
         self.t.del(Tree::Entry, slot_key(dir, name))
     }
 
-    /// The register under a name; an empty one if there is none. A sibling or local-only file that is in the way
-    /// of a path of the namespace makes room.
+    /// The register under a name, to be written by the caller; an empty one if there is none. A sibling takes another
+    /// name; a local-only file stays shown until the register has something to show.
     pub fn register(&mut self, dir: u64, name: &str) -> Result<Register> {
         match self.slot(dir, name)? {
             Some(Slot::Register(r)) => Ok(*r),
             None => Ok(Register::default()),
-            Some(Slot::Sibling { of, .. }) => {
-                // The real entry keeps its name; its owner gives the sibling another one.
-                if let Some(Slot::Register(mut owner)) = self.slot(dir, &of)? {
-                    let gone: Vec<Sib> = owner.sibs.iter().filter(|s| s.name == name).cloned().collect();
-                    owner.sibs.retain(|s| s.name != name);
-                    self.put_slot(dir, &of, &Slot::Register(owner))?;
-                    self.put_slot(dir, name, &Slot::Register(Box::default()))?;
-                    for s in gone {
-                        self.drop_link(s.ino, dir, name)?;
-                    }
-                    self.reconcile(dir, &of)?;
-                }
+            Some(Slot::Sibling { of, ino }) => {
+                self.rename_sibling(dir, name, ino, &of)?;
                 Ok(Register::default())
             }
-            Some(Slot::LocalOnly { ino }) => {
-                self.move_aside(dir, name, ino)?;
-                Ok(Register::default())
-            }
+            Some(Slot::LocalOnly { ino }) => Ok(Register { ino, ..Register::default() }),
         }
+    }
+
+    /// Gives a sibling another name, because a path of the namespace has the one it had. Its inode stays: it may be
+    /// open.
+    fn rename_sibling(&mut self, dir: u64, name: &str, ino: u64, of: &str) -> Result<()> {
+        let Some(Slot::Register(mut owner)) = self.slot(dir, of)? else { return Ok(()) };
+        self.put_slot(dir, name, &Slot::Register(Box::default()))?;
+        let implied = owner.dir != 0 && has_children(self.t, owner.dir)?;
+        let clock = owner.sibs.iter().find(|s| s.ino == ino).map(|s| s.clock.clone()).unwrap_or_default();
+        let named = view(&owner.entry, implied, self.ctx.mode, self.ctx.me).and_then(|v| {
+            let at = v.siblings.iter().position(|s| s.head.vclock == clock)?;
+            let own: Vec<&str> = owner.sibs.iter().filter(|s| s.ino != ino).map(|s| s.name.as_str()).collect();
+            let t = &*self.t;
+            let taken = |n: &str| !own.contains(&n) && t.get::<Slot>(Tree::Entry, slot_key(dir, n)).is_ok_and(|s| s.is_some());
+            sibling_names(of, &v, &taken).get(at).filter(|n| !own.contains(&n.as_str())).cloned()
+        });
+        let new = match named {
+            Some(n) => n,
+            None => self.free_name(dir, name)?,
+        };
+        for s in owner.sibs.iter_mut().filter(|s| s.ino == ino) {
+            s.name = new.clone();
+        }
+        self.put_slot(dir, of, &Slot::Register(owner))?;
+        self.put_slot(dir, &new, &Slot::Sibling { ino, of: of.to_owned() })?;
+        let mut i = self.inode(ino)?;
+        for l in i.links.iter_mut().filter(|l| l.0 == dir && l.1 == name) {
+            l.1 = new.clone();
+        }
+        self.put_inode(ino, &i)?;
+        self.changes.push(Change::Name { dir, name: name.to_owned(), was: ino });
+        self.changes.push(Change::Name { dir, name: new, was: 0 });
+        Ok(())
     }
 
     /// A local-only file gives its name to a file of the fleet and takes another one.
@@ -479,20 +505,26 @@ impl Ns<'_, '_> {
     /// Brings the visible tree under one name to what the register's view says; goes on with the parents whose
     /// existence depends on it.
     pub fn reconcile(&mut self, dir: u64, name: &str) -> Result<()> {
-        let (mut dir, mut name) = (dir, name.to_owned());
-        loop {
-            let changed = self.reconcile_one(dir, &name)?;
-            if !changed || dir == ROOT {
-                return Ok(());
-            }
-            let up = self.inode(dir)?;
-            let Some((parent, own)) = up.links.first().cloned() else { return Ok(()) };
-            (dir, name) = (parent, own);
-        }
+        if self.reconcile_one(dir, name)? { self.reconcile_up(dir) } else { Ok(()) }
     }
 
-    /// True if a name appeared or vanished, so that the directory's own existence may have changed.
-    fn reconcile_one(&mut self, dir: u64, name: &str) -> Result<bool> {
+    /// The second half of [`Ns::reconcile`]: a name in `dir` came or went, which may decide whether `dir` exists.
+    pub fn reconcile_up(&mut self, dir: u64) -> Result<()> {
+        let mut dir = dir;
+        while dir != ROOT {
+            let up = self.inode(dir)?;
+            let Some((parent, own)) = up.links.first().cloned() else { return Ok(()) };
+            if !self.reconcile_one(parent, &own)? {
+                return Ok(());
+            }
+            dir = parent;
+        }
+        Ok(())
+    }
+
+    /// One name only. True if a name appeared or vanished, so that the directory's own existence may have changed:
+    /// whoever does not write what keeps it goes on with [`Ns::reconcile_up`].
+    pub fn reconcile_one(&mut self, dir: u64, name: &str) -> Result<bool> {
         let Some(Slot::Register(mut r)) = self.slot(dir, name)? else { return Ok(false) };
         let was = r.ino;
         let was_dir = was != 0 && was == r.dir;
@@ -500,8 +532,11 @@ impl Ns<'_, '_> {
         if was != 0 && !was_dir && (self.ctx.busy)(was) || r.sibs.iter().any(|s| (self.ctx.busy)(s.ino)) {
             return Ok(false);
         }
+        let implied = r.dir != 0 && has_children(self.t, r.dir)?;
+        let entry = r.entry.clone();
+        let seen = view(&entry, implied, self.ctx.mode, self.ctx.me);
         if was != 0 && !was_dir && self.inode(was)?.local_only {
-            if !r.entry.is_live() {
+            if seen.is_none() {
                 return Ok(false);
             }
             self.move_aside(dir, name, was)?;
@@ -509,9 +544,6 @@ impl Ns<'_, '_> {
             self.put_slot(dir, name, &Slot::Register(r.clone()))?;
         }
         let was = r.ino;
-        let implied = r.dir != 0 && has_children(self.t, r.dir)?;
-        let entry = r.entry.clone();
-        let seen = view(&entry, implied, self.ctx.mode, self.ctx.me);
         let show_siblings = self.ctx.mode != ConflictMode::Defer || self.ctx.show_siblings;
         let wanted: Vec<&Version> = match &seen {
             Some(v) if show_siblings => v.siblings.iter().map(|s| s.head).collect(),
@@ -576,12 +608,12 @@ impl Ns<'_, '_> {
         // Siblings, with the inodes they had.
         let taken_names: Vec<String> = match &seen {
             Some(v) if show_siblings => {
-                let own: Vec<String> = r.sibs.iter().map(|s| s.name.clone()).collect();
                 let t = &*self.t;
-                let taken = |n: &str| {
-                    n == name
-                        || !own.iter().any(|o| o == n)
-                            && t.get::<Slot>(Tree::Entry, slot_key(dir, n)).is_ok_and(|s| s.is_some_and(|s| s.ino() != 0))
+                // Also where only tombstones lie: a sibling's slot has no room for them.
+                let taken = |n: &str| match t.get::<Slot>(Tree::Entry, slot_key(dir, n)) {
+                    Ok(Some(Slot::Sibling { of, .. })) => of != name,
+                    Ok(None) => n == name,
+                    Ok(Some(_)) | Err(_) => true,
                 };
                 sibling_names(name, v, &taken)
             }
@@ -658,12 +690,7 @@ impl Ns<'_, '_> {
                 continue;
             }
             let i = self.inode(pool[at].1)?;
-            let same = match &h.kind {
-                model::Kind::File(c) => i.kind == FileType::File && i.content.as_ref().is_some_and(|m| same_content(m, c)),
-                model::Kind::Symlink { target } => i.kind == FileType::Symlink && i.target == *target,
-                _ => false,
-            };
-            if same {
+            if holds(self.t, pool[at].1, &i, h)? {
                 return Ok(pool.remove(at).1);
             }
         }
@@ -709,6 +736,18 @@ impl Ns<'_, '_> {
             from = last;
         }
     }
+}
+
+/// Whether an inode that is not being written has the bytes (or the target) of a head.
+pub fn holds(r: &Read<'_>, ino: u64, i: &Inode, h: &Version) -> Result<bool> {
+    Ok(match &h.kind {
+        model::Kind::File(c) if i.kind == FileType::File => match r.get::<Local>(Tree::Local, ino)?.and_then(|l| l.token) {
+            Some((token, _)) => token == c.root,
+            None => i.content.as_ref().is_some_and(|m| same_content(m, c)),
+        },
+        model::Kind::Symlink { target } => i.kind == FileType::Symlink && i.target == *target,
+        _ => false,
+    })
 }
 
 /// Whether two contents are the same bytes, as far as both sides tell.

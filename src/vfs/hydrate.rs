@@ -45,7 +45,11 @@ impl Vfs {
                 Some(c) => c,
                 None => {
                     let c = self.chunk_list(node.ino, &content, priority, deadline).await?;
-                    node.st.lock().chunks = Some(c.clone());
+                    let mut st = node.st.lock();
+                    // It may have been published anew while the list was fetched.
+                    if st.content.as_ref().is_some_and(|now| now.root == content.root) {
+                        st.chunks = Some(c.clone());
+                    }
                     c
                 }
             };

@@ -157,7 +157,7 @@ impl Vfs {
                 st.mtime = st.mtime.max(mtime);
                 st.wgen += 1;
                 st.unsynced_boot = self.boot;
-                st.stale_row = true;
+                (st.stale_row, st.stale_attr) = (true, true);
                 st.last_write = std::time::Instant::now();
             }
             st.have = RangeSet::of(0..st.size);
@@ -171,17 +171,11 @@ impl Vfs {
         let h = self.handle(fh)?;
         let (now, whole, size) = {
             let mut st = h.node.st.lock();
-            if !st.have.is_empty() {
-                // First, since it may find that the cache was emptied.
-                self.local_file(&h.node, &mut st)?;
-            }
             let end = off.saturating_add(len as u64).min(st.size);
             let len = end.saturating_sub(off) as usize;
-            if len > 0 && !st.is_here(off..end) {
-                (None, false, st.size)
-            } else {
-                (Some(ReadNow { file: self.local_file(&h.node, &mut st)?, len }), st.is_whole(), st.size)
-            }
+            // First the file, which tells whether it is still there.
+            let file = self.local_file(&h.node, &mut st)?;
+            if len > 0 && !st.is_here(off..end) { (None, false, st.size) } else { (Some(ReadNow { file, len }), st.is_whole(), st.size) }
         };
         if !whole {
             let range = h.ahead.lock().on_read(off, len as u64, size);
@@ -224,16 +218,9 @@ impl Vfs {
         self.before_change(node, &mut st, off..end)?;
         let file = self.local_file(node, &mut st)?;
         let was = st.size;
-        if let Err(e) = file.write_all_at(data, off) {
-            // The housekeeping looks for something to evict before the program tries again.
-            return Err(Error::io(format!("writing the local bytes of inode {}", node.ino), e));
-        }
-        if off > was {
-            // The gap reads as zeros, which no published version has there.
-            st.have.insert(was..off);
-            st.dirty.insert(was..off);
-        }
-        self.after_change(node, &mut st, off..end)?;
+        file.write_all_at(data, off).doing(|| format!("writing the local bytes of inode {}", node.ino))?;
+        // A gap before it reads as zeros, which the published version may not have there.
+        self.after_change(node, &mut st, off.min(was)..end)?;
         Ok(data.len())
     }
 
@@ -381,11 +368,9 @@ impl Vfs {
                 break;
             }
         }
-        if off_out > was {
-            st.have.insert(was..off_out);
-            st.dirty.insert(was..off_out);
+        if b > off_out {
+            self.after_change(&dst.node, &mut st, off_out.min(was)..b)?;
         }
-        self.after_change(&dst.node, &mut st, off_out..b)?;
         Ok(b - off_out)
     }
 
@@ -412,7 +397,7 @@ impl Vfs {
         let (file, wgen) = {
             let mut st = node.st.lock();
             self.absorb(&mut st)?;
-            if st.unsynced_boot == 0 && !st.stale_row && !st.lent_writing {
+            if st.unsynced_boot == 0 && !st.stale_row && !st.stale_attr && !st.lent_writing {
                 drop(st);
                 return self.sync();
             }
@@ -459,9 +444,6 @@ impl Vfs {
         }
         let sealed = if last_writer { self.after_last_writer(&node) } else { Ok(()) };
         self.unhold(&node);
-        if node.gone.load(Ordering::Acquire) {
-            self.orphaned(node.ino);
-        }
         sealed
     }
 

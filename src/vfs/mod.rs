@@ -224,13 +224,13 @@ impl Vfs {
 
     /// Whether an inode is open for writing or has unsealed bytes. Takes no node lock: it is asked under the
     /// database's.
-    pub(crate) fn is_busy(&self, ino: u64) -> bool {
+    pub fn is_busy(&self, ino: u64) -> bool {
         self.nodes.get(&ino).is_some_and(|n| n.is_busy())
     }
 
     /// One transaction on the namespace; tells the caches above what changed, but for the names in `own`, which the
     /// caller's own kernel request changes.
-    pub(crate) fn change<T>(&self, own: &[(u64, &str)], body: impl FnOnce(&mut Ns<'_, '_>) -> Result<T>) -> Result<T> {
+    pub fn change<T>(&self, own: &[(u64, &str)], body: impl FnOnce(&mut Ns<'_, '_>) -> Result<T>) -> Result<T> {
         let me = self.device().0;
         let busy = |ino| self.is_busy(ino);
         let ctx = self.ctx(&me, &busy);
@@ -276,6 +276,25 @@ impl Vfs {
         }
     }
 
+    /// The same for what writes versions: directory moves that are not written out yet are written out before. A move
+    /// that comes in between is seen here, under the database's lock, and written out as well.
+    pub(crate) fn change_settled<T>(&self, own: &[(u64, &str)], body: impl FnOnce(&mut Ns<'_, '_>) -> Result<T>) -> Result<T> {
+        let mut body = Some(body);
+        loop {
+            self.drain_moves()?;
+            let done = self.change(own, |ns| match body.take() {
+                Some(b) if !self.moves_pending.load(Ordering::Acquire) => b(ns).map(Some),
+                waiting => {
+                    body = waiting;
+                    Ok(None)
+                }
+            })?;
+            if let Some(out) = done {
+                return Ok(out);
+            }
+        }
+    }
+
     /// Puts versions that go out together into the outbox.
     pub(crate) fn enqueue(&self, ns: &mut Ns<'_, '_>, row: Sealed) -> Result<u64> {
         let n = ns.next_id();
@@ -299,7 +318,13 @@ impl Vfs {
             let busy = |ino| self.is_busy(ino);
             let ctx = self.ctx(&me, &busy);
             let changes = crate::fleet::moves::expand_all(&self.replica, &ctx, &self.author(), self.boot)?;
-            self.moves_pending.store(false, Ordering::Release);
+            // Under the database's lock, as moves set it.
+            self.replica.read(|r| {
+                if r.scan_int::<crate::state::rows::DirMove>(Tree::Move, 0, u64::MAX, 1)?.is_empty() {
+                    self.moves_pending.store(false, Ordering::Release);
+                }
+                Ok(())
+            })?;
             self.tell(&changes, &[]);
             self.sealed.notify_waiters();
             self.sealed.notify_one();

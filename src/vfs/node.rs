@@ -56,8 +56,10 @@ pub(crate) struct St {
     pub overlay: bool,
     pub unsynced_boot: u64,
     pub file: Option<Arc<File>>,
-    /// The row in the database is behind.
+    /// The row of its bytes in the database is behind.
     pub stale_row: bool,
+    /// Size or time in the row of its inode are behind.
+    pub stale_attr: bool,
     /// Fetched or known chunk list of `content` with start offsets.
     pub chunks: Option<Arc<Chunks>>,
     pub last_write: Instant,
@@ -196,6 +198,7 @@ impl Vfs {
     }
 
     /// Ends a `hold`; the node is forgotten when nobody needs it.
+    /// Its bytes are freed when it has no name either.
     pub(crate) fn unhold(&self, node: &Node) {
         if node.opens.load(Ordering::Acquire) == 1 && !node.is_busy() && !node.gone.load(Ordering::Acquire) {
             // What was hydrated and not yet put down.
@@ -204,8 +207,11 @@ impl Vfs {
                 tracing::warn!(ino = node.ino, error = %e, "what was hydrated is fetched again after the next start");
             }
         }
-        node.opens.fetch_sub(1, Ordering::AcqRel);
+        let last = node.opens.fetch_sub(1, Ordering::AcqRel) == 1;
         self.nodes.remove_if(&node.ino, |_, n| n.opens.load(Ordering::Acquire) == 0 && !n.is_busy());
+        if last && node.gone.load(Ordering::Acquire) {
+            self.orphaned(node.ino);
+        }
     }
 
     fn load_node(&self, ino: u64) -> Result<Node> {
@@ -216,7 +222,14 @@ impl Vfs {
             return Err(crate::error::Error::new(crate::error::Kind::Invalid, format!("inode {ino} is not a regular file")));
         }
         let fresh = local.is_none() && inode.content.is_none();
-        let local = local.unwrap_or(Local { overlay: fresh || inode.local_only, ..Local::default() });
+        let mut local = local.unwrap_or(Local { overlay: fresh || inode.local_only, ..Local::default() });
+        if !local.overlay && !local.have.is_empty() && !self.local_path(ino, false).exists() {
+            // Killed between the move to the overlay and its row, or somebody emptied the cache.
+            local.overlay = self.local_path(ino, true).exists();
+            if !local.overlay {
+                local.have.clear();
+            }
+        }
         let mut size = inode.size;
         // A file that was never cut is exactly its local file, also when a crash kept its size from the row.
         if inode.content.is_none()
@@ -246,6 +259,7 @@ impl Vfs {
                 unsynced_boot: local.unsynced_boot,
                 file: None,
                 stale_row: false,
+                stale_attr: false,
                 chunks: None,
                 last_write: Instant::now(),
                 dirty_since: None,
@@ -332,14 +346,15 @@ impl Vfs {
 
     /// Writes the rows of a node if they are behind.
     pub(crate) fn persist(&self, node: &Node, st: &mut St) -> Result<()> {
-        if !st.stale_row {
+        if !st.stale_row && !st.stale_attr {
             return Ok(());
         }
         let row = st.row(self.clock.now_ms() / 1000);
-        let (size, mtime) = (st.size, st.mtime);
+        let (size, mtime, attr) = (st.size, st.mtime, st.stale_attr);
         self.replica.db().write(|t| {
             if let Some(mut i) = t.get::<Inode>(Tree::Inode, node.ino)? {
-                if i.size != size || i.mtime != mtime {
+                // Only what was changed here: a remote change of the time may have come in.
+                if attr && (i.size != size || i.mtime != mtime) {
                     (i.size, i.mtime, i.ctime) = (size, mtime, mtime.max(i.ctime));
                     t.put(Tree::Inode, node.ino, &i)?;
                 }
@@ -348,7 +363,7 @@ impl Vfs {
             Ok(())
         })?;
         st.marked = st.dirty.clone();
-        st.stale_row = false;
+        (st.stale_row, st.stale_attr) = (false, false);
         Ok(())
     }
 
@@ -404,7 +419,7 @@ impl Vfs {
         st.wgen += 1;
         st.mtime = self.now();
         st.last_write = Instant::now();
-        st.stale_row = true;
+        (st.stale_row, st.stale_attr) = (true, true);
         // Bytes where none were before: only now may the row say that they are here.
         let touched = st.published_part(range);
         if touched.start < touched.end && !st.marked.covers(touched.clone()) {

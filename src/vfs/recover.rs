@@ -8,6 +8,7 @@
 //! again after a power cut, and a hole reads as zeros.
 
 use super::Vfs;
+use super::node::Node;
 use crate::error::{IoContext, Result};
 use crate::model::entry::Entry;
 use crate::model::ranges::RangeSet;
@@ -16,6 +17,7 @@ use crate::state::db::prefix_end;
 use crate::state::rows::*;
 use crate::state::{Ns, Scan, Tree};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// Meta key: set while the last stop was graceful and everything was synced.
@@ -48,28 +50,49 @@ impl Vfs {
         for (ino, ()) in orphans {
             self.remove_inode(ino, true)?;
         }
+        let mut back = Vec::new();
         let mut from = 0;
         loop {
             let rows: Vec<(u64, Local)> = self.replica.read(|r| r.scan_int(Tree::Local, from, u64::MAX, 1000))?;
             let Some(last) = rows.last().map(|(i, _)| *i) else { break };
             for (ino, local) in rows {
                 if ended == Ended::WithTheMachine && local.unsynced_boot != 0 && local.unsynced_boot != self.boot {
-                    self.distrust(ino, local)?;
+                    if !self.can_keep(ino, &local)? {
+                        back.push(ino);
+                    }
                 } else if !local.overlay {
                     self.cache.lock().add(ino, local.have.total());
                 }
             }
             from = last + 1;
         }
+        // Nothing is sealed or taken back below a directory whose move is not written out.
+        self.drain_moves()?;
         let open: Vec<(u64, ())> = self.replica.read(|r| r.scan_int(Tree::Unsealed, 0, u64::MAX, usize::MAX))?;
+        let mut held = Vec::new();
         for (ino, ()) in open {
+            if self.replica.read(|r| r.get::<Inode>(Tree::Inode, ino))?.is_none_or(|i| i.links.is_empty()) {
+                self.replica.db().write(|t| t.del(Tree::Unsealed, ino))?;
+                continue;
+            }
             // A new file of which not even the first change was put down was never synced either.
-            let known = self.replica.read(|r| Ok(r.get::<Local>(Tree::Local, ino)?.is_some()))?;
-            match ended == Ended::WithTheMachine && !known {
-                true => self.go_back(ino)?,
-                false => self.seal_found(ino)?,
+            if ended == Ended::WithTheMachine && self.replica.read(|r| r.get::<Local>(Tree::Local, ino))?.is_none() {
+                back.push(ino);
+            }
+            if !back.contains(&ino) {
+                // All of them keep their names while the first is sealed or given up.
+                let node = self.hold(ino)?;
+                node.unsealed.store(true, Ordering::Release);
+                held.push(node);
             }
         }
+        for ino in back {
+            self.go_back(ino)?;
+        }
+        for node in &held {
+            self.seal_found(node)?;
+        }
+        held.iter().for_each(|n| self.unhold(n));
         // From here on bytes of this boot are written: neither mark may come back after a power cut.
         self.replica.db().write(|t| {
             t.del(Tree::Meta, CLEAN)?;
@@ -114,27 +137,29 @@ impl Vfs {
         Ok(())
     }
 
-    /// Bytes of another boot that were not synced.
-    fn distrust(&self, ino: u64, local: Local) -> Result<()> {
+    /// Bytes of another boot that were not synced. What is only a copy is dropped, what holds synced bytes is marked to
+    /// be sealed as it lies; false if the file has to go back to what was published.
+    fn can_keep(&self, ino: u64, local: &Local) -> Result<bool> {
         let (inode, unsealed) =
             self.replica.read(|r| Ok((r.get::<Inode>(Tree::Inode, ino)?, r.get::<()>(Tree::Unsealed, ino)?.is_some())))?;
-        let Some(inode) = inode.filter(|i| !i.local_only) else { return Ok(()) };
+        let Some(inode) = inode.filter(|i| !i.local_only) else { return Ok(true) };
         let here = std::fs::metadata(self.local_path(ino, local.overlay)).ok().map(|m| m.len());
         if inode.content.is_some() && local.dirty.is_empty() && local.token.is_none() && !unsealed {
             // Only a copy.
             self.replica.db().write(|t| t.del(Tree::Local, ino))?;
             let _ = std::fs::remove_file(self.local_path(ino, local.overlay));
-            return Ok(());
+            return Ok(true);
         }
         if !unsealed && inode.size == 0 && here.unwrap_or(0) == 0 {
             // Nothing that could be missing.
-            return Ok(());
+            return Ok(true);
         }
         if local.promised && here.is_some() {
             // What was synced is there, and perhaps more: it is sealed anew as it lies.
-            return self.replica.db().write(|t| t.put(Tree::Unsealed, ino, &()));
+            self.replica.db().write(|t| t.put(Tree::Unsealed, ino, &()))?;
+            return Ok(true);
         }
-        self.go_back(ino)
+        Ok(false)
     }
 
     /// Gives up what a file got since it was published (all of it, if it never was), after a power cut.
@@ -234,12 +259,14 @@ impl Vfs {
     }
 
     /// Seals what a crash left open.
-    fn seal_found(&self, ino: u64) -> Result<()> {
-        let inode: Option<Inode> = self.replica.read(|r| r.get(Tree::Inode, ino))?;
-        let Some(inode) = inode.filter(|i| !i.links.is_empty()) else {
-            return self.replica.db().write(|t| t.del(Tree::Unsealed, ino));
-        };
-        let node = self.hold(ino)?;
+    fn seal_found(&self, node: &Arc<Node>) -> Result<()> {
+        let ino = node.ino;
+        if self.replica.read(|r| r.get::<()>(Tree::Unsealed, ino))?.is_none() {
+            // Taken back.
+            node.unsealed.store(false, Ordering::Release);
+            return Ok(());
+        }
+        let inode = self.regular(node)?;
         {
             let mut st = node.st.lock();
             let found = std::fs::metadata(self.local_path(ino, st.overlay)).ok();
@@ -257,6 +284,9 @@ impl Vfs {
                 if m.len() > st.size || !st.have.is_empty() || inode.content.is_none() {
                     st.size = m.len();
                 }
+                let size = st.size;
+                st.have.truncate(size);
+                st.dirty.truncate(size);
                 if inode.content.is_none() {
                     (st.have, st.dirty) = (RangeSet::of(0..st.size), RangeSet::of(0..st.size));
                 }
@@ -267,15 +297,13 @@ impl Vfs {
             st.lent_writing = st.lent;
             if !st.local_only && self.may_still_change(&mut st)? {
                 // A program that outlived the daemon has it mapped: it is sealed when the kernel lets go of it.
-                node.unsealed.store(true, Ordering::Release);
-                drop(st);
-                self.unhold(&node);
                 return Ok(());
             }
             st.lent_writing = false;
             if st.local_only {
-                st.stale_row = true;
-                self.persist(&node, &mut st)?;
+                (st.stale_row, st.stale_attr) = (true, true);
+                self.persist(node, &mut st)?;
+                node.unsealed.store(false, Ordering::Release);
                 self.replica.db().write(|t| t.del(Tree::Unsealed, ino))?;
             } else {
                 if st.accept.is_none() {
@@ -283,10 +311,9 @@ impl Vfs {
                 }
                 st.unsynced_boot = self.boot;
                 tracing::info!(ino, "sealed as it lay after a crash");
-                self.seal_locked(&node, &mut st, true)?;
+                self.seal_locked(node, &mut st, true)?;
             }
         }
-        self.unhold(&node);
         Ok(())
     }
 

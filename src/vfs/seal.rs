@@ -5,12 +5,14 @@
 
 use super::Vfs;
 use super::attr::encode_xattrs;
+use super::names::At;
 use super::node::{Node, St};
 use crate::error::Result;
-use crate::model::ops::{self, Accepted, Attrs};
-use crate::model::{FileContent, Hash, Kind, RelPath};
+use crate::model::entry::merged;
+use crate::model::ops::{self, Accepted, Attrs, Target};
+use crate::model::{FileContent, Hash, Kind, RelPath, Version};
 use crate::state::rows::*;
-use crate::state::tree::uncut_token;
+use crate::state::tree::{holds, uncut_token};
 use crate::state::{Ns, Tree};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -77,7 +79,6 @@ impl Vfs {
         if !node.unsealed.load(Ordering::Acquire) {
             return Ok(());
         }
-        self.settle_moves()?;
         let mut st = node.st.lock();
         self.absorb(&mut st)?;
         if node.gone.load(Ordering::Acquire) {
@@ -127,8 +128,7 @@ impl Vfs {
         let random = [self.clock.random(), self.clock.random(), self.clock.random(), self.clock.random()];
         let token = uncut_token(random);
         let content = FileContent { manifest: Hash::ZERO, size: st.size, root: token, chunks: None, hash: None };
-        // The row must not carry it on: what the next change replaces is seen when it begins.
-        let accept = st.accept.take();
+        let accept = st.accept.clone();
         let lent_writing = std::mem::take(&mut st.lent_writing);
         if lent_writing {
             // What the kernel wrote since the last sync was not counted.
@@ -138,7 +138,9 @@ impl Vfs {
         node.unsealed.store(false, Ordering::Release);
         let was_token = st.token;
         st.token = Some((token, st.wgen));
-        let sealed = self.change(&[], |ns| {
+        // What the next seal replaces is another thing.
+        st.accept = None;
+        let sealed = self.change_settled(&[], |ns| {
             let mut i = ns.inode(node.ino)?;
             (i.size, i.mtime) = (st.size, st.mtime);
             i.ctime = i.ctime.max(st.mtime);
@@ -146,8 +148,8 @@ impl Vfs {
             let attrs = Attrs { mode: i.mode, mtime: st.mtime.pair(), xattrs: encode_xattrs(&i.xattrs) };
             let mut busy_elsewhere = Vec::new();
             for (n, (dir, name)) in i.links.clone().iter().enumerate() {
-                let Some(mut at) = self.at(ns.t, *dir, name)? else { continue };
-                let accepted = self.accepted_at(ns, &at, &i, n == 0, accept.as_ref())?;
+                let Some(mut at) = self.at_for_seal(ns, *dir, name)? else { continue };
+                let accepted = self.accepted_at(ns, &at, node.ino, &i, accept.as_ref())?;
                 let v = ops::write(&at.path, &at.reg.entry, &accepted, Kind::File(content.clone()), attrs.clone(), &self.author())?;
                 ns.merge_into(&mut at.reg, &v)?;
                 if n == 0 {
@@ -177,41 +179,48 @@ impl Vfs {
         });
         if let Err(e) = sealed {
             node.unsealed.store(true, Ordering::Release);
-            st.token = was_token;
-            (st.accept, st.lent_writing) = (accept, lent_writing);
+            (st.token, st.accept, st.lent_writing) = (was_token, accept, lent_writing);
             return Err(e);
         }
-        st.stale_row = false;
+        (st.stale_row, st.stale_attr) = (false, false);
         st.marked = st.dirty.clone();
         st.dirty_since = None;
         self.sealed.notify_one();
         Ok(())
     }
 
-    /// What the seal of one name replaces: what was accepted when the change began, if that was at this path; after
-    /// a move, the version that the file itself became there.
-    fn accepted_at(
-        &self,
-        ns: &Ns<'_, '_>,
-        at: &super::names::At,
-        i: &Inode,
-        first: bool,
-        accept: Option<&(RelPath, Accepted)>,
-    ) -> Result<Accepted> {
-        if first && let Some((path, a)) = accept {
-            if *path == at.path {
-                return Ok(a.clone());
-            }
-            let mut clock = crate::model::entry::merged(at.reg.entry.tombstones());
-            let mine = at.reg.entry.live().find(|h| h.vclock == i.shows);
-            if let Some(h) = mine {
-                clock.merge(&h.vclock);
-            }
-            let base = mine.and_then(|h| h.file()).map(|c| c.root);
-            return Ok(Accepted { clock, base, place: mine.and_then(|h| h.place.clone()) });
+    /// The path that a name of a written file belongs to. Also for a sibling whose head was resolved away meanwhile: what
+    /// was written is a head of that path all the same.
+    fn at_for_seal(&self, ns: &Ns<'_, '_>, dir: u64, name: &str) -> Result<Option<At>> {
+        if let Some(at) = self.at(ns.t, dir, name)? {
+            return Ok(Some(at));
         }
-        let acc = self.with_view(ns.t, &at.reg, |v, _| Accepted::to_write(v, at.target))?;
-        Ok(acc.unwrap_or_else(|| Accepted::of_entry(&at.reg.entry)))
+        let Some((of, reg)) = self.owner(ns.t, dir, name)? else { return Ok(None) };
+        let path = ns.path_of_dir(dir)?.join(&of);
+        Ok(Some(At { dir, name: of, path, reg, target: Target::Sibling(usize::MAX) }))
+    }
+
+    /// What the seal of one name replaces: what was accepted when the change began, if that was at this path; else
+    /// what the file itself was there.
+    fn accepted_at(&self, ns: &Ns<'_, '_>, at: &At, ino: u64, i: &Inode, accept: Option<&(RelPath, Accepted)>) -> Result<Accepted> {
+        if let Some((path, a)) = accept
+            && *path == at.path
+        {
+            return Ok(a.clone());
+        }
+        let mut mine = None;
+        for h in at.reg.entry.live() {
+            if i.links.len() == 1 && h.vclock == i.shows || holds(ns.t, ino, i, h)? {
+                mine = Some(h);
+                break;
+            }
+        }
+        let mut clock = merged(at.reg.entry.tombstones());
+        if let Some(h) = mine {
+            clock.merge(&h.vclock);
+        }
+        let base = mine.map(Version::content_id);
+        Ok(Accepted { clock, base, place: mine.and_then(|h| h.place.clone()) })
     }
 
     /// Seals everything that has no open writer, and what was held open and quiet for long. Called now and then.
