@@ -273,10 +273,9 @@ impl Vfs {
             if let Some(m) = found
                 && st.overlay
             {
-                // Bytes behind the published end are this device's, whatever the rows say.
-                let base = inode.content.as_ref().map_or(0, |c| c.size);
+                // Bytes behind the row's end are this device's: a shorter file is put down when it is cut.
                 if m.len() > st.size {
-                    let grown = st.size.max(base.min(m.len()))..m.len();
+                    let grown = st.size..m.len();
                     st.have.insert(grown.clone());
                     st.dirty.insert(grown);
                 }
@@ -287,7 +286,8 @@ impl Vfs {
                 let size = st.size;
                 st.have.truncate(size);
                 st.dirty.truncate(size);
-                if inode.content.is_none() {
+                if inode.content.is_none() || st.lent {
+                    // All of it is here, and a kernel that writes by itself leaves no marks.
                     (st.have, st.dirty) = (RangeSet::of(0..st.size), RangeSet::of(0..st.size));
                 }
                 use std::os::unix::fs::MetadataExt;
