@@ -243,9 +243,55 @@ async fn an_unpublished_edit_follows_a_move_with_its_bytes() {
     a.mv("f", "g");
     a.publish().await.unwrap();
     b.write("f", "edit");
+    let (ino, orphans) = (b.ino("f"), b.orphans());
     b.pull().await;
     assert_eq!(b.ls().await, tree(&[("g", "edit")]));
+    // The inode went along: its bytes lie nowhere else yet.
+    assert_eq!((b.ino("g"), b.ino("f")), (ino, 0));
+    // What A had moved to `g` was shown by nothing here before.
+    assert_eq!(b.orphans(), orphans);
     assert_eq!(settle(&[&a, &b]).await, tree(&[("g", "edit")]));
+}
+
+/// A file that is being written when the move arrives follows it when it is sealed, with what it holds then.
+#[tokio::test]
+async fn a_late_close_follows_a_move() {
+    for (from, to) in [("f", "g"), ("d/f", "e/f")] {
+        let s = store();
+        let (a, b) = (Device::new("ann", s.clone()), Device::new("bob", s.clone()));
+        a.write(from, "base");
+        settle(&[&a, &b]).await;
+        a.mv(from, to);
+        a.publish().await.unwrap();
+        b.write(from, "edit");
+        let ino = b.ino(from);
+        b.disk.writing.lock().push(ino);
+        b.pull().await;
+        assert_eq!(b.ls().await[from], "edit", "whoever writes keeps the name");
+        let moved = b.ls().await.get(to).cloned();
+        assert_eq!(moved.as_deref(), Some("base"));
+        b.write_on(from, "edit, finished");
+        b.disk.writing.lock().clear();
+        assert!(b.after_seal(from));
+        assert!(!b.after_seal(from), "once");
+        assert_eq!(b.ls().await.get(from), None);
+        assert_eq!(b.ls().await[to], "edit, finished");
+        assert_eq!(settle(&[&a, &b]).await[to], "edit, finished");
+    }
+}
+
+/// An empty file that hides beside a full one is published all the same: there are no bytes that could be missing.
+#[tokio::test]
+async fn an_empty_create_hides_and_holds_nothing_up() {
+    let s = store();
+    let (a, b) = (Device::new("ann", s.clone()), Device::new("bob", s.clone()));
+    a.write("f", "full");
+    b.write("f", "");
+    a.publish().await.unwrap();
+    b.pull().await;
+    b.disk.files.lock().clear();
+    assert_eq!(b.publish().await.unwrap(), Round::Idle);
+    assert_eq!(settle(&[&a, &b]).await, tree(&[("f", "full")]));
 }
 
 /// A copy of a machine goes on under its own id; nothing of either is lost.

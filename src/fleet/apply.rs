@@ -10,17 +10,15 @@ use super::identity::Identity;
 use super::registry::Revoked;
 use crate::content::codec;
 use crate::error::{Error, Kind, Result};
+use crate::model::Version;
 use crate::model::record::{self, Line};
-use crate::model::{Entry, RelPath, Version, heal};
 use crate::state::db::prefix_end;
-use crate::state::rows::{Cursor, ROOT, Sealed, Slot, slot_after, slot_end, slot_name};
-use crate::state::tree::{dir_of, register_at};
-use crate::state::{Ns, Read, Scan, Tree};
+use crate::state::rows::Cursor;
+use crate::state::{Ns, Scan, Tree};
 use crate::store::keys::Keys;
 use crate::store::list_all;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -244,24 +242,7 @@ impl Fleet {
                 }
             }
         }
-        let mut healed = Vec::new();
-        for tombstone in moves {
-            let lookup = Lookup { t: ns.t, me: &me.id, failed: RefCell::new(None) };
-            let mut more = heal::heal(tombstone, &lookup, &self.author(me))?;
-            if let Some(e) = lookup.failed.into_inner() {
-                return Err(e);
-            }
-            for v in &more {
-                let (dir, _) = ns.merge(v)?;
-                touched.insert((dir, v.path.file_name().to_owned()));
-            }
-            healed.append(&mut more);
-        }
-        if !healed.is_empty() {
-            let now = self.clock.now_ms();
-            let row = Sealed { versions: healed, files: Vec::new(), at: now, boot: self.files.settings().boot, recovered: false };
-            let seq = ns.next_id();
-            ns.t.put(Tree::Outbox, seq, &row)?;
+        if super::healing::follow_moves(ns, moves, &self.author(me), self.files.settings().boot)? {
             self.wake();
         }
         for (dir, name) in touched {
@@ -319,63 +300,4 @@ fn parked_key(device: &str, seq: u64, line: u64) -> Vec<u8> {
     k.extend_from_slice(&seq.to_be_bytes());
     k.extend_from_slice(&line.to_be_bytes());
     k
-}
-
-/// The tree as heal reads it, inside the transaction.
-struct Lookup<'a, 't> {
-    t: &'a Read<'t>,
-    me: &'a str,
-    failed: RefCell<Option<Error>>,
-}
-
-impl Lookup<'_, '_> {
-    fn note<T: Default>(&self, r: Result<T>) -> T {
-        r.unwrap_or_else(|e| {
-            self.failed.borrow_mut().get_or_insert(e);
-            T::default()
-        })
-    }
-
-    /// Own live entries below a directory: heal asks for no others.
-    fn own_below(&self, dir: &RelPath) -> Result<Vec<RelPath>> {
-        let mut out = Vec::new();
-        let Some(number) = (if dir.is_root() { Some(ROOT) } else { dir_of(self.t, dir)? }) else { return Ok(out) };
-        let mut todo = vec![(number, dir.clone())];
-        while let Some((number, path)) = todo.pop() {
-            let (mut from, end) = (slot_after(number, 0), slot_end(number));
-            loop {
-                let (mut rows, mut last) = (0, Vec::new());
-                self.t.scan(Tree::Entry, Scan::From(&from, &end), 1024, |k, s: Slot| {
-                    rows += 1;
-                    last = k.to_vec();
-                    if let Slot::Register(r) = s {
-                        let path = path.join(slot_name(k));
-                        if r.entry.live().any(|h| h.device_id == self.me) {
-                            out.push(path.clone());
-                        }
-                        if r.dir != 0 {
-                            todo.push((r.dir, path));
-                        }
-                    }
-                    Ok(())
-                })?;
-                if rows < 1024 {
-                    break;
-                }
-                last.push(0);
-                from = last;
-            }
-        }
-        Ok(out)
-    }
-}
-
-impl heal::Lookup for Lookup<'_, '_> {
-    fn entry(&self, path: &RelPath) -> Option<Entry> {
-        self.note(register_at(self.t, path)).map(|r| r.entry)
-    }
-
-    fn below(&self, dir: &RelPath) -> Vec<RelPath> {
-        self.note(self.own_below(dir))
-    }
 }

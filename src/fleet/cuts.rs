@@ -176,14 +176,23 @@ impl Fleet {
         let _permit = lane.clone().acquire_owned().await.map_err(closed)?;
         let uploader = if bulk { &self.bulk } else { &self.uploader };
         let doing = |e: Error| e.context(format!("publishing {:?}", version.path));
-        let cut = match self.cut_bytes(uploader, ino, wgen).await {
+        let size = content(version).map_or(0, |c| c.size);
+        // No bytes: nothing to read, and nothing that could be gone.
+        let empty = size == 0;
+        let bytes = async {
+            match empty {
+                true => uploader.publish_small(Bytes::new()).await.map(Some),
+                false => self.cut_bytes(uploader, ino, wgen).await,
+            }
+        };
+        let cut = match bytes.await {
             Ok(Some(cut)) => cut,
             Ok(None) => return Ok(None),
             // A file that became shorter under the reader is not an error of the disk.
-            Err(_) if !self.files.unchanged(ino, wgen) => return Ok(None),
+            Err(_) if !empty && !self.files.unchanged(ino, wgen) => return Ok(None),
             Err(e) => return Err(doing(e)),
         };
-        if !self.files.unchanged(ino, wgen) {
+        if !empty && !self.files.unchanged(ino, wgen) {
             return Ok(None);
         }
         let about = About {
@@ -195,7 +204,6 @@ impl Fleet {
             base: version.base,
         };
         let manifest = SyncManifest::new(&version.path, &cut.chunks, cut.file_hash, about);
-        let size = content(version).map_or(0, |c| c.size);
         if manifest.file_size != size {
             let what = format!("{} bytes were cut of a file sealed with {size}", manifest.file_size);
             return Err(doing(Error::new(Kind::Internal, what)));

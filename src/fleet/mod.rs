@@ -13,6 +13,7 @@ mod cuts;
 pub mod facts;
 pub mod files;
 mod follow;
+pub mod healing;
 pub mod identity;
 mod link;
 pub mod moves;

@@ -59,9 +59,13 @@ pub enum Tree {
     Orphan = 14,
     /// Inode number: changed since its last seal; what is here after a crash is sealed as it lies.
     Unsealed = 15,
+    /// (directory, name hash, name), as in `Entry` → a register with more than one visible head.
+    Conflict = 16,
+    /// Path → clock of what `push` or `pull` last had of it.
+    Seen = 17,
 }
 
-const TREES: [Tree; 16] = [
+const TREES: [Tree; 18] = [
     Tree::Meta,
     Tree::Inode,
     Tree::Entry,
@@ -78,6 +82,8 @@ const TREES: [Tree; 16] = [
     Tree::Device,
     Tree::Orphan,
     Tree::Unsealed,
+    Tree::Conflict,
+    Tree::Seen,
 ];
 
 impl Tree {
@@ -99,6 +105,8 @@ impl Tree {
             Tree::Device => "device",
             Tree::Orphan => "orphan",
             Tree::Unsealed => "unsealed",
+            Tree::Conflict => "conflict",
+            Tree::Seen => "seen",
         }
     }
     fn by_int(self) -> bool {
@@ -224,7 +232,7 @@ fn put_row(conn: &Connection, tree: Tree, key: &Key, value: Option<&[u8]>) -> Re
 
 macro_rules! statements {
     ($name:ident, $before:literal, $after:literal) => {
-        const $name: [&str; 16] = [
+        const $name: [&str; 18] = [
             concat!($before, "meta", $after),
             concat!($before, "inode", $after),
             concat!($before, "entry", $after),
@@ -241,6 +249,8 @@ macro_rules! statements {
             concat!($before, "device", $after),
             concat!($before, "orphan", $after),
             concat!($before, "unsealed", $after),
+            concat!($before, "conflict", $after),
+            concat!($before, "seen", $after),
         ];
     };
 }
@@ -277,15 +287,14 @@ impl Db {
             )
             .hint("it was written by a newer tcfs: use that one, or another --state-dir"));
         }
-        if found == 0 {
-            let mut text = String::from("BEGIN;");
-            for t in TREES {
-                let (ty, without) = if t.by_int() { ("INTEGER", "") } else { ("BLOB", " WITHOUT ROWID") };
-                text += &format!("CREATE TABLE \"{}\" (k {ty} PRIMARY KEY, v BLOB NOT NULL){without};", t.name());
-            }
-            text += &format!("PRAGMA user_version={SCHEMA}; COMMIT;");
-            conn.execute_batch(&text).map_err(|e| sql("creating its tables", e))?;
+        // A tree that is only added does not make another layout.
+        let mut text = String::from("BEGIN;");
+        for t in TREES {
+            let (ty, without) = if t.by_int() { ("INTEGER", "") } else { ("BLOB", " WITHOUT ROWID") };
+            text += &format!("CREATE TABLE IF NOT EXISTS \"{}\" (k {ty} PRIMARY KEY, v BLOB NOT NULL){without};", t.name());
         }
+        text += &format!("PRAGMA user_version={SCHEMA}; COMMIT;");
+        conn.execute_batch(&text).map_err(|e| sql("creating its tables", e))?;
         let journal = replay(&conn, dir)?;
         let mut inner = Inner { conn, journal, committed: 0, in_txn: true };
         inner.commit_once()?;

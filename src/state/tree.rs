@@ -30,6 +30,15 @@ pub struct Replica {
     limit: AtomicU64,
 }
 
+/// Meta key: how many names a listing of the whole drive would show.
+const NAMES: &str = "names";
+
+/// How many names a listing of the whole drive would show: files, links and directories, siblings and local-only ones
+/// included. Kept with every change, so asking costs nothing.
+pub fn names(r: &Read<'_>) -> Result<u64> {
+    Ok(r.get::<u64>(Tree::Meta, NAMES)?.unwrap_or(0))
+}
+
 /// What a transaction needs to know of the world around it.
 pub struct Ctx<'a> {
     /// How conflicts are shown here.
@@ -108,6 +117,7 @@ impl Replica {
         self.db.write(|t| {
             let mut ns = Ns { t, replica: self, ctx, changes: Vec::new() };
             let out = body(&mut ns)?;
+            ns.count_names()?;
             Ok((out, ns.changes))
         })
     }
@@ -307,6 +317,43 @@ impl Ns<'_, '_> {
         self.t.del(Tree::Entry, slot_key(dir, name))
     }
 
+    /// Adds to the number of names what this transaction changed in it. Must: whoever makes a name lead elsewhere says
+    /// so in `changes`, with what it led to before.
+    fn count_names(&mut self) -> Result<()> {
+        let mut first: BTreeMap<(u64, &str), bool> = BTreeMap::new();
+        for c in &self.changes {
+            if let Change::Name { dir, name, was } = c {
+                first.entry((*dir, name)).or_insert(*was != 0);
+            }
+        }
+        let mut delta = 0i64;
+        for ((dir, name), was) in first {
+            let is = self.slot(dir, name)?.is_some_and(|s| s.ino() != 0);
+            delta += i64::from(is) - i64::from(was);
+        }
+        if delta != 0 {
+            let n = names(self.t)?.saturating_add_signed(delta);
+            self.t.put(Tree::Meta, NAMES, &n)?;
+        }
+        Ok(())
+    }
+
+    /// Notes whether a register has more than one visible head.
+    fn note_conflict(&mut self, dir: u64, name: &str, is: bool) -> Result<()> {
+        let key = slot_key(dir, name);
+        let was = self.t.get::<()>(Tree::Conflict, key.clone())?.is_some();
+        match (was, is) {
+            (false, true) => self.t.put(Tree::Conflict, key, &()),
+            (true, false) => self.t.del(Tree::Conflict, key),
+            _ => Ok(()),
+        }
+    }
+
+    /// A register goes to another place as a whole: nothing under this name is in conflict any more.
+    pub fn leave_conflict(&mut self, dir: u64, name: &str) -> Result<()> {
+        self.note_conflict(dir, name, false)
+    }
+
     /// The register under a name, to be written by the caller; an empty one if there is none. A sibling takes another
     /// name; a local-only file stays shown until the register has something to show.
     pub fn register(&mut self, dir: u64, name: &str) -> Result<Register> {
@@ -476,6 +523,23 @@ impl Ns<'_, '_> {
         Ok(())
     }
 
+    /// Whether an inode shows a head that is still one and whose bytes are nowhere but in this inode's local file.
+    fn holds_only_bytes(&self, entry: &Entry, ino: u64) -> Result<bool> {
+        if !entry.heads.iter().any(Version::is_uncut) {
+            return Ok(false);
+        }
+        let shows = self.inode(ino)?.shows;
+        Ok(entry.live().any(|h| h.is_uncut() && h.vclock == shows))
+    }
+
+    /// Takes a name off an inode that nobody is to see for now. Its bytes stay until they are published, also if it
+    /// has no name left.
+    fn hide(&mut self, ino: u64, dir: u64, name: &str) -> Result<()> {
+        let mut i = self.inode(ino)?;
+        i.links.retain(|l| !(l.0 == dir && l.1 == name));
+        self.put_inode(ino, &i)
+    }
+
     /// Gives an inode one more name.
     pub fn add_link(&mut self, ino: u64, dir: u64, name: &str) -> Result<()> {
         let mut i = self.inode(ino)?;
@@ -544,6 +608,7 @@ impl Ns<'_, '_> {
             self.put_slot(dir, name, &Slot::Register(r.clone()))?;
         }
         let was = r.ino;
+        self.note_conflict(dir, name, seen.as_ref().is_some_and(|v| v.is_conflict()))?;
         let show_siblings = self.ctx.mode != ConflictMode::Defer || self.ctx.show_siblings;
         let wanted: Vec<&Version> = match &seen {
             Some(v) if show_siblings => v.siblings.iter().map(|s| s.head).collect(),
@@ -639,12 +704,17 @@ impl Ns<'_, '_> {
             self.add_link(*i, dir, n)?;
             if n != name {
                 self.put_slot(dir, n, &Slot::Sibling { ino: *i, of: name.to_owned() })?;
-                self.changes.push(Change::Name { dir, name: n.clone(), was: 0 });
+                let was = old.iter().find(|(m, _)| m == n).map_or(0, |(_, i)| *i);
+                self.changes.push(Change::Name { dir, name: n.clone(), was });
                 changed = true;
             }
         }
         for (n, i) in old.iter().filter(|x| !new.contains(x)) {
-            self.drop_link(*i, dir, n)?;
+            if self.holds_only_bytes(&entry, *i)? {
+                self.hide(*i, dir, n)?;
+            } else {
+                self.drop_link(*i, dir, n)?;
+            }
             if n != name {
                 if !new.iter().any(|(m, _)| m == n) {
                     self.del_slot(dir, n)?;

@@ -4,12 +4,16 @@
 //! Must: a file is dropped by unlinking its local file, never by changing it: a kernel may still have it open.
 
 use super::Vfs;
+use crate::content::Priority;
 use crate::error::Result;
+use crate::model::Hash;
 use crate::state::rows::*;
-use crate::state::tree::path_of_dir;
+use crate::state::tree::{path_of_dir, stale};
 use crate::state::{Read, Tree};
 use lru::LruCache;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use tokio::time::Instant;
 
 /// Free bytes on the disk of the cache (or a tenth of it) below which cached files go before the cap is reached.
 const FREE_AT_LEAST: u64 = 256 << 20;
@@ -160,13 +164,45 @@ impl Vfs {
         self.replica.db().write(|t| if on { t.put(Tree::Pin, path.as_str(), &()) } else { t.del(Tree::Pin, path.as_str()) })
     }
 
+    /// Every pinned path.
+    pub fn pins(&self) -> Result<Vec<String>> {
+        let mut out = Vec::new();
+        self.replica.read(|r| {
+            let end = crate::state::db::prefix_end(&[]);
+            r.scan(Tree::Pin, crate::state::Scan::From(&[], &end), usize::MAX >> 1, |k, _: ()| {
+                out.push(String::from_utf8_lossy(k).into_owned());
+                Ok(())
+            })
+        })?;
+        Ok(out)
+    }
+
     /// Whether a path itself is pinned.
     pub fn pinned(&self, path: &crate::model::RelPath) -> Result<bool> {
         Ok(self.replica.read(|r| r.get::<()>(Tree::Pin, path.as_str()))?.is_some())
     }
 
+    /// Where the published bytes of a file lie: manifest and chunks. None if it has unpublished ones. Asks the store for
+    /// the manifest of a large file whose chunk list is not known here.
+    pub async fn where_stored(self: &Arc<Self>, ino: u64, priority: Priority) -> Result<Option<(Hash, Vec<Hash>)>> {
+        let inode: Inode = self.replica.read(|r| r.get(Tree::Inode, ino)?.ok_or_else(|| stale(ino)))?;
+        let Some(content) = inode.content.filter(|c| !c.manifest.is_zero()) else { return Ok(None) };
+        let deadline = Instant::now() + self.options.read_deadline;
+        let list = self.chunk_list(ino, &content, priority, deadline).await?;
+        Ok(Some((content.manifest, list.list.iter().map(|c| c.0).collect())))
+    }
+
+    /// [`Vfs::drop_bytes`] if the file still has the content of `manifest`.
+    pub fn drop_bytes_of(&self, ino: u64, manifest: &Hash) -> Result<Dropped> {
+        self.drop_if(ino, Some(manifest))
+    }
+
     /// Makes a file a stub again, if that is safe.
     pub fn drop_bytes(&self, ino: u64) -> Result<Dropped> {
+        self.drop_if(ino, None)
+    }
+
+    fn drop_if(&self, ino: u64, manifest: Option<&Hash>) -> Result<Dropped> {
         let node = self.hold(ino)?;
         let done = (|| {
             let mut st = node.st.lock();
@@ -179,6 +215,9 @@ impl Vfs {
             let Some(content) = st.content.clone().filter(|c| !c.manifest.is_zero()) else {
                 return Ok(Dropped::Kept("not published yet"));
             };
+            if manifest.is_some_and(|m| *m != content.manifest) {
+                return Ok(Dropped::Kept("it was just written again"));
+            }
             if node.opens.load(Ordering::Acquire) > 1 {
                 return Ok(Dropped::Kept("open"));
             }

@@ -311,7 +311,7 @@ impl Vfs {
         self.absorb(&mut st)?;
         let nothing = || Error::new(Kind::Invalid, "seeking beyond the end");
         if off < 0 || off as u64 >= st.size {
-            return Err(Error::io("seeking beyond the end", std::io::Error::from_raw_os_error(libc::ENXIO)));
+            return Err(Error::new(Kind::BeyondEnd, "seeking beyond the end"));
         }
         let whole = st.is_whole();
         match whence {
@@ -495,8 +495,9 @@ impl Vfs {
         let mut wait = false;
         let gone = self.replica.db().write(|t| {
             let Some(i) = t.get::<Inode>(Tree::Inode, ino)? else {
+                // Bytes that were being copied in when the process ended.
                 t.del(Tree::Orphan, ino)?;
-                return Ok(None);
+                return Ok(Some(()));
             };
             if !i.links.is_empty() {
                 t.del(Tree::Orphan, ino)?;

@@ -15,10 +15,13 @@ mod cache;
 mod cut;
 mod hydrate;
 mod io;
+mod look;
 mod names;
 mod node;
+mod place;
 mod recover;
 mod rename;
+mod resolve;
 mod rules;
 mod seal;
 
@@ -26,8 +29,11 @@ pub use attr::{Attr, SetAttr, StatFs};
 pub use cache::{CacheUse, Dropped};
 pub use cut::VfsFiles;
 pub use io::{Handle, Opened, ReadNow};
+pub use look::{Found, Held, Look};
 pub use names::DirEntry;
 pub use node::Node;
+pub use place::{Bytes, Compared, New, Placed};
+pub use resolve::InConflict;
 pub use rules::Rules;
 pub use seal::Unsealed;
 

@@ -261,12 +261,7 @@ impl Vfs {
     /// Seals what a crash left open.
     fn seal_found(&self, node: &Arc<Node>) -> Result<()> {
         let ino = node.ino;
-        if self.replica.read(|r| r.get::<()>(Tree::Unsealed, ino))?.is_none() {
-            // Taken back.
-            node.unsealed.store(false, Ordering::Release);
-            return Ok(());
-        }
-        let inode = self.regular(node)?;
+        let inode: Inode = self.regular(node)?;
         {
             let mut st = node.st.lock();
             let found = std::fs::metadata(self.local_path(ino, st.overlay)).ok();
@@ -282,10 +277,9 @@ impl Vfs {
                 // Shorter: it was cut and the row had not followed; but a file just made for bytes to come is empty.
                 if m.len() > st.size || !st.have.is_empty() || inode.content.is_none() {
                     st.size = m.len();
+                    st.have.truncate(m.len());
+                    st.dirty.truncate(m.len());
                 }
-                let size = st.size;
-                st.have.truncate(size);
-                st.dirty.truncate(size);
                 if inode.content.is_none() || st.lent {
                     // All of it is here, and a kernel that writes by itself leaves no marks.
                     (st.have, st.dirty) = (RangeSet::of(0..st.size), RangeSet::of(0..st.size));
