@@ -118,6 +118,7 @@ kinds!(
     TooBig,
     CrossDevice,
     Stale,
+    BeyondEnd,
     NoAttr,
     Range,
     Busy,
