@@ -173,17 +173,11 @@ impl Vfs {
         let h = self.handle(fh)?;
         let (now, whole, size) = {
             let mut st = h.node.st.lock();
-            if !st.have.is_empty() {
-                // First, since it may find that the cache was emptied.
-                self.local_file(&h.node, &mut st)?;
-            }
             let end = off.saturating_add(len as u64).min(st.size);
             let len = end.saturating_sub(off) as usize;
-            if len > 0 && !st.is_here(off..end) {
-                (None, false, st.size)
-            } else {
-                (Some(ReadNow { file: self.local_file(&h.node, &mut st)?, len }), st.is_whole(), st.size)
-            }
+            // First the file, which tells whether it is still there.
+            let file = self.local_file(&h.node, &mut st)?;
+            if len > 0 && !st.is_here(off..end) { (None, false, st.size) } else { (Some(ReadNow { file, len }), st.is_whole(), st.size) }
         };
         if !whole {
             let range = h.ahead.lock().on_read(off, len as u64, size);
@@ -226,10 +220,7 @@ impl Vfs {
         self.before_change(node, &mut st, off..end)?;
         let file = self.local_file(node, &mut st)?;
         let was = st.size;
-        if let Err(e) = file.write_all_at(data, off) {
-            // The housekeeping looks for something to evict before the program tries again.
-            return Err(Error::io(format!("writing the local bytes of inode {}", node.ino), e));
-        }
+        file.write_all_at(data, off).doing(|| format!("writing the local bytes of inode {}", node.ino))?;
         // A gap before it reads as zeros, which the published version may not have there.
         self.after_change(node, &mut st, off.min(was)..end)?;
         Ok(data.len())

@@ -50,20 +50,23 @@ impl Vfs {
         for (ino, ()) in orphans {
             self.remove_inode(ino, true)?;
         }
+        let mut back = Vec::new();
         let mut from = 0;
         loop {
             let rows: Vec<(u64, Local)> = self.replica.read(|r| r.scan_int(Tree::Local, from, u64::MAX, 1000))?;
             let Some(last) = rows.last().map(|(i, _)| *i) else { break };
             for (ino, local) in rows {
                 if ended == Ended::WithTheMachine && local.unsynced_boot != 0 && local.unsynced_boot != self.boot {
-                    self.distrust(ino, local)?;
+                    if !self.can_keep(ino, &local)? {
+                        back.push(ino);
+                    }
                 } else if !local.overlay {
                     self.cache.lock().add(ino, local.have.total());
                 }
             }
             from = last + 1;
         }
-        // Nothing is sealed below a directory whose move is not written out.
+        // Nothing is sealed or taken back below a directory whose move is not written out.
         self.drain_moves()?;
         let open: Vec<(u64, ())> = self.replica.read(|r| r.scan_int(Tree::Unsealed, 0, u64::MAX, usize::MAX))?;
         let mut held = Vec::new();
@@ -73,15 +76,18 @@ impl Vfs {
                 continue;
             }
             // A new file of which not even the first change was put down was never synced either.
-            let known = self.replica.read(|r| Ok(r.get::<Local>(Tree::Local, ino)?.is_some()))?;
-            if ended == Ended::WithTheMachine && !known {
-                self.go_back(ino)?;
-                continue;
+            if ended == Ended::WithTheMachine && self.replica.read(|r| r.get::<Local>(Tree::Local, ino))?.is_none() {
+                back.push(ino);
             }
-            // All of them keep their names while the first is sealed.
-            let node = self.hold(ino)?;
-            node.unsealed.store(true, Ordering::Release);
-            held.push(node);
+            if !back.contains(&ino) {
+                // All of them keep their names while the first is sealed or given up.
+                let node = self.hold(ino)?;
+                node.unsealed.store(true, Ordering::Release);
+                held.push(node);
+            }
+        }
+        for ino in back {
+            self.go_back(ino)?;
         }
         for node in &held {
             self.seal_found(node)?;
@@ -133,27 +139,29 @@ impl Vfs {
         Ok(())
     }
 
-    /// Bytes of another boot that were not synced.
-    fn distrust(&self, ino: u64, local: Local) -> Result<()> {
+    /// Bytes of another boot that were not synced. What is only a copy is dropped, what holds synced bytes is marked to
+    /// be sealed as it lies; false if the file has to go back to what was published.
+    fn can_keep(&self, ino: u64, local: &Local) -> Result<bool> {
         let (inode, unsealed) =
             self.replica.read(|r| Ok((r.get::<Inode>(Tree::Inode, ino)?, r.get::<()>(Tree::Unsealed, ino)?.is_some())))?;
-        let Some(inode) = inode.filter(|i| !i.local_only) else { return Ok(()) };
+        let Some(inode) = inode.filter(|i| !i.local_only) else { return Ok(true) };
         let here = std::fs::metadata(self.local_path(ino, local.overlay)).ok().map(|m| m.len());
         if inode.content.is_some() && local.dirty.is_empty() && local.token.is_none() && !unsealed {
             // Only a copy.
             self.replica.db().write(|t| t.del(Tree::Local, ino))?;
             let _ = std::fs::remove_file(self.local_path(ino, local.overlay));
-            return Ok(());
+            return Ok(true);
         }
         if !unsealed && inode.size == 0 && here.unwrap_or(0) == 0 {
             // Nothing that could be missing.
-            return Ok(());
+            return Ok(true);
         }
         if local.promised && here.is_some() {
             // What was synced is there, and perhaps more: it is sealed anew as it lies.
-            return self.replica.db().write(|t| t.put(Tree::Unsealed, ino, &()));
+            self.replica.db().write(|t| t.put(Tree::Unsealed, ino, &()))?;
+            return Ok(true);
         }
-        self.go_back(ino)
+        Ok(false)
     }
 
     /// Gives up what a file got since it was published (all of it, if it never was), after a power cut.
@@ -262,10 +270,9 @@ impl Vfs {
             if let Some(m) = found
                 && st.overlay
             {
-                // Bytes behind the published end are this device's, whatever the rows say.
-                let base = inode.content.as_ref().map_or(0, |c| c.size);
+                // Bytes behind the row's end are this device's: a shorter file is put down when it is cut.
                 if m.len() > st.size {
-                    let grown = st.size.max(base.min(m.len()))..m.len();
+                    let grown = st.size..m.len();
                     st.have.insert(grown.clone());
                     st.dirty.insert(grown);
                 }
@@ -275,7 +282,8 @@ impl Vfs {
                     st.have.truncate(m.len());
                     st.dirty.truncate(m.len());
                 }
-                if inode.content.is_none() {
+                if inode.content.is_none() || st.lent {
+                    // All of it is here, and a kernel that writes by itself leaves no marks.
                     (st.have, st.dirty) = (RangeSet::of(0..st.size), RangeSet::of(0..st.size));
                 }
                 use std::os::unix::fs::MetadataExt;

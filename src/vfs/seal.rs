@@ -128,8 +128,7 @@ impl Vfs {
         let random = [self.clock.random(), self.clock.random(), self.clock.random(), self.clock.random()];
         let token = uncut_token(random);
         let content = FileContent { manifest: Hash::ZERO, size: st.size, root: token, chunks: None, hash: None };
-        // The row must not carry it on: what the next change replaces is seen when it begins.
-        let accept = st.accept.take();
+        let accept = st.accept.clone();
         let lent_writing = std::mem::take(&mut st.lent_writing);
         if lent_writing {
             // What the kernel wrote since the last sync was not counted.
@@ -180,8 +179,7 @@ impl Vfs {
         });
         if let Err(e) = sealed {
             node.unsealed.store(true, Ordering::Release);
-            st.token = was_token;
-            (st.accept, st.lent_writing) = (accept, lent_writing);
+            (st.token, st.accept, st.lent_writing) = (was_token, accept, lent_writing);
             return Err(e);
         }
         (st.stale_row, st.stale_attr) = (false, false);

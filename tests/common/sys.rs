@@ -201,10 +201,12 @@ pub fn is_mounted(path: &Path) -> bool {
 
 /// Whether process `pid` still runs (a zombie does not).
 pub fn alive(pid: i32) -> bool {
-    match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
-        Ok(s) => !matches!(s.rsplit(')').next().map(|r| r.trim_start().chars().next()), Some(Some('Z' | 'X'))),
-        Err(_) => false,
-    }
+    // Thread by thread: the first one can be gone while another still holds the files of the process.
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    threads.flatten().any(|t| {
+        let stat = std::fs::read_to_string(t.path().join("stat")).unwrap_or_default();
+        !matches!(stat.rsplit(')').next().and_then(|r| r.trim_start().chars().next()), None | Some('Z' | 'X'))
+    })
 }
 
 /// (`VmRSS`, `VmHWM`) of a process in bytes.
