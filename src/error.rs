@@ -50,6 +50,8 @@ pub enum Kind {
     Unsupported,
     /// Too many links.
     TooManyLinks,
+    /// A seek for data or a hole where there is none.
+    BeyondEnd,
     /// The remote store cannot be reached or answers errors; worth a retry.
     Unavailable,
     /// A deadline passed; worth a retry.
@@ -100,6 +102,7 @@ impl Kind {
             Kind::Busy | Kind::Locked => libc::EBUSY,
             Kind::Unsupported => libc::EOPNOTSUPP,
             Kind::TooManyLinks => libc::EMLINK,
+            Kind::BeyondEnd => libc::ENXIO,
             Kind::Interrupted => libc::EINTR,
             // The network never shows through as anything a program could not expect of a disk.
             Kind::Unavailable | Kind::Timeout | Kind::Corrupt | Kind::Unauthorized => libc::EIO,
@@ -119,7 +122,7 @@ impl Kind {
             Kind::BadName | Kind::NameTooLong | Kind::NotUtf8 | Kind::Invalid => 1,
             Kind::Denied | Kind::NotPermitted | Kind::ReadOnly | Kind::NoSpace | Kind::TooBig => 1,
             Kind::CrossDevice | Kind::Stale | Kind::NoAttr | Kind::Range | Kind::Busy => 1,
-            Kind::Unsupported | Kind::TooManyLinks | Kind::Unavailable | Kind::Timeout => 1,
+            Kind::Unsupported | Kind::TooManyLinks | Kind::BeyondEnd | Kind::Unavailable | Kind::Timeout => 1,
             Kind::Interrupted | Kind::Corrupt | Kind::Unauthorized | Kind::Io | Kind::Internal => 1,
         }
     }
@@ -194,6 +197,7 @@ impl Error {
             Some(libc::EBUSY) => Kind::Busy,
             Some(libc::EXDEV) => Kind::CrossDevice,
             Some(libc::ENAMETOOLONG) => Kind::NameTooLong,
+            Some(libc::ENXIO) => Kind::BeyondEnd,
             _ => Kind::Io,
         };
         Error::new(kind, doing).source(e)

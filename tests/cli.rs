@@ -2,6 +2,8 @@
 //!
 //! Each test has a home, a state directory and an environment of its own.
 
+#![allow(clippy::unwrap_used)] // a test ends where something is not as it must be
+
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -69,8 +71,8 @@ fn config_show_names_the_source_of_each_value_and_no_secret() {
     assert_eq!(row("conflict_mode")["source"], "default");
     assert!(!r.out.contains("hush-hush"));
     let human = home.tcfs(&["config", "show", "device_name"]);
-    assert_eq!(human.out.lines().count(), 1);
-    assert!(human.out.starts_with("device_name = \"yoga\""), "{}", human.out);
+    let lines: Vec<&str> = human.out.lines().collect();
+    assert!(lines.len() == 2 && lines[0].contains("TCFS_DEVICE_NAME") && lines[1].starts_with("device_name = \"yoga\""), "{lines:?}");
 }
 
 #[test]
@@ -176,6 +178,30 @@ fn completions_and_version_and_help_are_printed() {
     let r = home.tcfs(&["--version"]);
     assert_eq!((r.code, r.out.trim_end()), (0, concat!("tcfs ", env!("CARGO_PKG_VERSION"))));
     assert!(home.tcfs(&["--help"]).out.contains("Exit codes:"));
+}
+
+#[test]
+fn tcfsd_is_the_daemon_by_name_and_the_same_program() {
+    let home = Home::new();
+    let tcfsd = |args: &[&str]| run(home.command(env!("CARGO_BIN_EXE_tcfsd")).args(args));
+    assert_eq!(tcfsd(&["config", "path"]).out, home.tcfs(&["config", "path"]).out);
+    // It tries to run, and cannot: its state would have to be a directory.
+    std::fs::write(home.path().join("file"), "").unwrap();
+    let r = tcfsd(&["--state-dir", "file"]);
+    assert!(r.code == 1 && r.err.contains("making the state directory"), "{} {}", r.code, r.err);
+}
+
+#[test]
+fn a_daemon_that_cannot_start_tells_why_through_the_command_that_started_it() {
+    let home = Home::new();
+    // The one thing that only the daemon opens first: its log.
+    std::fs::create_dir_all(home.path().join("s/log/tcfs.log")).unwrap();
+    for args in [&["daemon", "start"][..], &["mount", "m"]] {
+        let r = home.tcfs(&[&["--state-dir", "s"], args].concat());
+        assert!(r.code == 1 && r.err.contains("opening the log") && r.err.contains("s/log/tcfs.log"), "{args:?} {} {}", r.code, r.err);
+        let r = home.tcfs(&[&["--json", "--state-dir", "s"], args].concat());
+        assert_eq!((r.code, r.json()[0]["error"]["kind"].as_str(), r.err.as_str()), (1, Some("is_dir"), ""));
+    }
 }
 
 #[test]

@@ -2,6 +2,8 @@
 //!
 //! After a wanted change: `TCFS_TEST_BLESS=1 cargo test --test cli_help`, then read the difference.
 
+#![allow(clippy::unwrap_used)] // a test ends where something is not as it must be
+
 use std::path::Path;
 
 #[test]

@@ -11,6 +11,10 @@ use clap::{Args, Subcommand};
 ///
 /// Each key is an environment variable too: store is TCFS_STORE, s3.endpoint is TCFS_S3_ENDPOINT. Flags win over the
 /// environment, the environment over the file, the file over the defaults.
+///
+/// S3 credentials are taken, in this order, from s3.access_key_id and s3.secret_access_key (or the same with _file),
+/// s3.credentials_file with s3.profile (AWS's shared format), AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and
+/// ~/.aws/credentials. Single sign-on, web identity and instance roles are not asked: hand over what they give.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -69,6 +73,9 @@ fn show(config: &config::Config, key: Option<&str>, out: &Output) -> Result<u8> 
     let (keys, values) = (width(|r| r.key.chars().count()), width(|r| r.value.chars().count()));
     for r in &rows {
         out.object(r);
+        if key.is_some() {
+            out.line(format!("# {} ({})", r.about, r.env));
+        }
         out.line(format!("{:<keys$} = {:<values$}  # {}", r.key, r.value, r.source));
     }
     Ok(0)

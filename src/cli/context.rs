@@ -47,26 +47,21 @@ pub fn sources(global: &Global) -> Sources {
 
 impl Ctx {
     /// Loads the configuration.
-    pub fn new(global: &Global, out: Output) -> Result<Ctx, (Output, Error)> {
-        let load = || {
-            let config = Config::load(&sources(global))?;
-            let exe = std::env::current_exe().doing(|| "finding this program")?;
-            Ok((config, exe))
-        };
-        let (config, exe) = match load() {
-            Ok(v) => v,
-            Err(e) => return Err((out, e)),
-        };
+    pub fn load(global: &Global) -> Result<(Config, Launch)> {
+        let config = Config::load(&sources(global))?;
+        let exe = std::env::current_exe().doing(|| "finding this program")?;
+        // What was given as a flag is handed on as it was understood here: absolute.
         let mut flags: Vec<OsString> = Vec::new();
-        let mut hand_on = |name: &str, value: Option<OsString>| {
-            if let Some(v) = value {
-                flags.extend([name.into(), v]);
-            }
-        };
-        hand_on("--config", global.config.clone().map(Into::into));
-        hand_on("--state-dir", global.state_dir.clone().map(Into::into));
-        hand_on("--store", global.store.clone().map(Into::into));
-        Ok(Ctx { config: Arc::new(config), out, launch: Launch { exe, flags } })
+        if let (Some(_), Some(file)) = (&global.config, &config.file_path) {
+            flags.extend(["--config".into(), file.into()]);
+        }
+        if global.state_dir.is_some() {
+            flags.extend(["--state-dir".into(), config.dirs.state.clone().into()]);
+        }
+        if global.store.is_some() {
+            flags.extend(["--store".into(), config.store.to_string().into()]);
+        }
+        Ok((config, Launch { exe, flags }))
     }
 
     /// The running daemon; `NoDaemon` without one.

@@ -80,6 +80,9 @@ async fn serve(ctx: &Ctx, r: Run) -> Result<u8> {
 async fn start(ctx: &Ctx) -> Result<u8> {
     let (client, started) = lifecycle::ensure(&ctx.config, &ctx.launch, true).await?;
     let pid = client.hello().pid;
+    if !started {
+        client.call(Request::Stay, &Progress::none()).await?;
+    }
     ctx.out.object(&serde_json::json!({"type": "started", "pid": pid, "already": !started}));
     ctx.out.line(if started {
         format!("the daemon runs (process {pid})")
@@ -102,10 +105,11 @@ async fn stop(ctx: &Ctx) -> Result<u8> {
 
 async fn restart(ctx: &Ctx) -> Result<u8> {
     let mut mounts: Vec<MountInfo> = Vec::new();
+    let mut stays = true;
     match Client::connect(&ctx.config.socket()).await {
         Ok(client) => {
             if let Response::Status(s) = client.call(Request::Status, &Progress::none()).await? {
-                mounts = s.mounts;
+                (mounts, stays) = (s.mounts, s.stays);
             }
         }
         // One of another version: it is stopped all the same, its mounts are named by nobody.
@@ -116,7 +120,7 @@ async fn restart(ctx: &Ctx) -> Result<u8> {
         Err(e) if e.kind() != Kind::NoDaemon => return Err(e),
         _ => {}
     }
-    let (client, _) = lifecycle::ensure(&ctx.config, &ctx.launch, true).await?;
+    let (client, _) = lifecycle::ensure(&ctx.config, &ctx.launch, stays).await?;
     for m in &mounts {
         let backend = if m.backend == "nfs" { Backend::Nfs } else { Backend::Fuse };
         let again = Mount { mountpoint: m.mountpoint.clone(), allow_other: m.allow_other, read_only: m.read_only, backend };

@@ -14,8 +14,8 @@ Examples:
   tcfs ls -l notes
   tcfs ls -R --json | jq -r 'select(.residence == \"stub\").path'
 
-With -l, where the bytes are: stub (they come when it is read), partial, hydrated (all here), pending
-(all here, not in the store yet), local_only (never leaves this machine); pinned and conflict are marked.")]
+Residence (-l): stub (the bytes come when it is read), partial, hydrated (all here), pending (all
+here, not in the store yet), local_only (never leaves this machine).")]
 pub struct Ls {
     /// PATH in the drive
     #[arg(default_value = "/")]

@@ -36,6 +36,7 @@ use output::Output;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// One drive for a fleet of machines: every file listed everywhere, bytes on demand, conflicts side by side.
 #[derive(Parser)]
@@ -127,9 +128,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Cmd::Config(c) => return end(&out, c.run(&cli.global, &out)),
         _ => {}
     }
-    let ctx = match Ctx::new(&cli.global, out) {
-        Ok(c) => c,
-        Err((out, e)) => return end(&out, Err(e)),
+    let ctx = match Ctx::load(&cli.global) {
+        Ok((config, launch)) => Ctx { config: Arc::new(config), out, launch },
+        Err(e) => return end(&out, Err(e)),
     };
     if let Cmd::Daemon(d) = &command
         && let Err(e) = d.before_threads()

@@ -87,7 +87,7 @@ impl Output {
     /// Something a person should know beside the result; on stderr.
     pub fn note(&self, text: impl AsRef<str>) {
         if !self.json {
-            eprintln!("{}", text.as_ref());
+            let _ = writeln!(std::io::stderr(), "{}", text.as_ref());
         }
     }
 
@@ -102,9 +102,10 @@ impl Output {
             self.object(&Line { error: e.into() });
         } else {
             let red = if self.color { ("\x1b[31m", "\x1b[0m") } else { ("", "") };
-            eprintln!("{}tcfs:{} {e}", red.0, red.1);
+            let mut err = std::io::stderr().lock();
+            let _ = writeln!(err, "{}tcfs:{} {e}", red.0, red.1);
             if let Some(h) = e.hint_text() {
-                eprintln!("  {}", h.replace('\n', "\n  "));
+                let _ = writeln!(err, "  {}", h.replace('\n', "\n  "));
             }
         }
         self.flush();

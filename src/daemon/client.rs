@@ -79,7 +79,7 @@ async fn open(socket: &Path) -> Result<(BufReader<UnixStream>, Hello)> {
             }
             Some(FromDaemon::Error(e)) => Err(e.into()),
             // It was just stopping.
-            None => Err(Error::new(Kind::NoDaemon, "the daemon is just stopping").hint("`tcfs mount` starts it again")),
+            None => Err(Error::new(Kind::NoDaemon, "no daemon is running, it is just ending").hint("`tcfs mount` starts it again")),
             Some(_) => Err(Error::new(Kind::Unsupported, format!("{} does not speak as a tcfs daemon", socket.display()))),
         },
         Err(_) => Err(Error::new(Kind::Timeout, "the daemon does not answer")

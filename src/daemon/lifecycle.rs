@@ -64,6 +64,7 @@ async fn start(config: &Config, launch: &Launch, stays: bool) -> Result<Client> 
         .open(&startup)
         .doing(|| format!("opening {}", startup.display()))?;
     let err = out.try_clone().doing(|| format!("opening {}", startup.display()))?;
+    keep_descriptors();
     let mut command = Command::new(&launch.exe);
     command.args(&launch.flags).args(["--json", "daemon", "run", "--detached"]);
     if !stays {
@@ -96,6 +97,17 @@ async fn start(config: &Config, launch: &Launch, stays: bool) -> Result<Client> 
             .hint(log_hint(config)));
         }
         tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Keeps descriptors that this process was given by its parent (a pipe of `$(…)` or of a build) from the daemon: whoever
+/// waits for their end would wait as long as the daemon lives.
+fn keep_descriptors() {
+    let Ok(open) = std::fs::read_dir(if cfg!(target_os = "linux") { "/proc/self/fd" } else { "/dev/fd" }) else { return };
+    let numbers: Vec<i32> = open.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).filter(|n| *n > 2).collect();
+    for n in numbers {
+        // SAFETY: setting the close-on-exec flag touches no memory; a number that is not open any more gives EBADF.
+        unsafe { libc::fcntl(n, libc::F_SETFD, libc::FD_CLOEXEC) };
     }
 }
 
@@ -302,6 +314,25 @@ mod tests {
         assert_eq!(unmount(&config, None, false, &Progress::none()).await.unwrap_err().kind(), Kind::NoDaemon);
         let at = Some(tmp.path().to_owned());
         assert_eq!(unmount(&config, at, true, &Progress::none()).await.unwrap_err().kind(), Kind::NoDaemon);
+    }
+
+    #[tokio::test]
+    #[cfg(target_os = "linux")]
+    async fn a_mount_without_its_daemon_is_unmounted_if_dead_and_by_force_if_not() {
+        use crate::daemon::mounts::tests::unserved;
+        let tmp = tempfile::tempdir().unwrap();
+        let config = config_in(tmp.path());
+        let at = tmp.path().canonicalize().unwrap().join("m");
+        let nobody = Progress::none();
+        let un = |force| unmount(&config, Some(at.clone()), force, &nobody);
+        let Some(device) = unserved(&at) else { return };
+        let e = un(false).await.unwrap_err();
+        assert!(e.kind() == Kind::NoDaemon && mounts::ours_at(&at).is_some(), "{e:?}");
+        assert_eq!(un(true).await.unwrap().mountpoints, std::slice::from_ref(&at));
+        assert!(mounts::ours_at(&at).is_none());
+        drop((device, unserved(&at)));
+        assert_eq!(un(false).await.unwrap().mountpoints, std::slice::from_ref(&at));
+        assert!(mounts::ours_at(&at).is_none());
     }
 
     #[tokio::test]

@@ -18,21 +18,62 @@ pub mod service;
 pub mod shell;
 pub mod socket;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result};
 use crate::state::lock::StateLock;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long the owner of the state is given to let go of it: a daemon that is just ending, or a short command.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is asked.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Opens the drive of this machine in this process: takes the state's lock and everything behind it. Used by the
 /// daemon, and by commands that find no daemon. `Locked` if another process owns the state.
 pub async fn open_service(config: &config::Config) -> Result<Arc<dyn service::Service>> {
-    run::make_state_dir(&config.dirs.state)?;
-    let file = config.dirs.lock();
-    let lock = tokio::task::spawn_blocking(move || StateLock::acquire_within(&file, PATIENCE))
-        .await
-        .map_err(|e| Error::new(Kind::Internal, "locking the state").source(e))??;
+    let lock = own_state(config).await?;
     Ok(core::Core::open(config, lock).await?)
+}
+
+/// Takes the lock of the state, waiting a while for an owner that will let go; not for a daemon that serves.
+async fn own_state(config: &config::Config) -> Result<StateLock> {
+    run::make_state_dir(&config.dirs.state)?;
+    let give_up = Instant::now() + PATIENCE;
+    loop {
+        match StateLock::acquire(&config.dirs.lock()) {
+            Err(e) if e.kind() == Kind::Locked => {
+                if Instant::now() > give_up || client::Client::connect(&config.socket()).await.is_ok() {
+                    return Err(e);
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shell::tests::{FakeCore, config_in};
+
+    #[tokio::test]
+    async fn a_state_that_is_let_go_is_taken_and_one_that_is_served_is_not_waited_for() {
+        let tmp = tempfile::tempdir().unwrap();
+        let config = config_in(tmp.path());
+        let first = own_state(&config).await.unwrap();
+        let second = tokio::spawn({
+            let config = config.clone();
+            async move { own_state(&config).await }
+        });
+        tokio::time::sleep(LOOK).await;
+        drop(first);
+        let _owned = second.await.unwrap().unwrap();
+        let server = socket::Server::bind(&config.socket()).unwrap();
+        let (_stop, stopped) = tokio::sync::watch::channel(false);
+        tokio::spawn(server.serve(Arc::new(FakeCore::default()), stopped));
+        let began = Instant::now();
+        assert_eq!(own_state(&config).await.err().unwrap().kind(), Kind::Locked);
+        assert!(began.elapsed() < PATIENCE, "it waited for a daemon that serves");
+    }
 }

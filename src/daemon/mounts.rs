@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// File system type of our FUSE mounts in `/proc/self/mountinfo`.
-pub const FS_TYPE: &str = "fuse.tcfs";
+/// Name of our mounts in `/proc/self/mountinfo`: the source of a mount made by root (type `fuse`), and the subtype of one
+/// made through the helper (type `fuse.tcfs`).
+pub const FS_NAME: &str = "tcfs";
 
 /// How long a mount may take to answer `stat` before it counts as hanging.
 const ANSWER: Duration = Duration::from_secs(3);
@@ -25,10 +26,19 @@ const HELPER: Duration = Duration::from_secs(10);
 pub struct MountEntry {
     /// Where.
     pub mountpoint: PathBuf,
-    /// Type, such as `ext4` or [`FS_TYPE`].
+    /// Type, such as `ext4`, `fuse` or `fuse.tcfs`.
     pub fstype: String,
+    /// What is mounted, such as `/dev/sda1`; of ours [`FS_NAME`].
+    pub source: String,
     /// Minor device number; of a FUSE mount the number of its connection.
     pub minor: u32,
+}
+
+impl MountEntry {
+    /// Whether it is a FUSE mount of a tcfs daemon.
+    pub fn is_ours(&self) -> bool {
+        self.fstype.strip_prefix("fuse.") == Some(FS_NAME) || self.fstype == "fuse" && self.source == FS_NAME
+    }
 }
 
 /// Reads `/proc/self/mountinfo`; lines that are not understood are passed over.
@@ -38,10 +48,12 @@ pub fn parse_mountinfo(text: &[u8]) -> Vec<MountEntry> {
             let mut fields = line.split(|b| *b == b' ');
             let device = std::str::from_utf8(fields.nth(2)?).ok()?;
             let mountpoint = unescape(fields.nth(1)?);
-            let fstype = fields.skip_while(|f| *f != b"-").nth(1)?;
+            let mut end = fields.skip_while(|f| *f != b"-").skip(1);
+            let (fstype, source) = (end.next()?, end.next().unwrap_or_default());
             Some(MountEntry {
                 mountpoint,
                 fstype: String::from_utf8_lossy(fstype).into_owned(),
+                source: unescape(source).to_string_lossy().into_owned(),
                 minor: device.split_once(':')?.1.parse().ok()?,
             })
         })
@@ -75,7 +87,7 @@ pub fn mounted() -> Vec<MountEntry> {
 
 /// Our mount at `mountpoint`, the topmost one.
 pub fn ours_at(mountpoint: &Path) -> Option<MountEntry> {
-    mounted().into_iter().rfind(|m| m.mountpoint == mountpoint && m.fstype == FS_TYPE)
+    mounted().into_iter().rfind(|m| m.mountpoint == mountpoint && m.is_ours())
 }
 
 /// How a mountpoint answers.
@@ -352,18 +364,22 @@ pub fn busy(mountpoint: &Path, users: &[User]) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use crate::daemon::pathargs::real_parent;
     use std::fs;
     use std::os::unix::fs::symlink;
 
     #[test]
     fn mountinfo_is_read_with_its_escapes() {
         let text = b"22 1 8:1 / / rw - ext4 /dev/sda1 rw\n\
-            99 22 0:57 / /home/u/my\\040drive rw,nosuid shared:1 master:2 - fuse.tcfs tcfs rw,user_id=0\nnonsense\n";
+            99 22 0:57 / /home/u/my\\040drive rw,nosuid shared:1 master:2 - fuse.tcfs x rw,user_id=0\nnonsense\n";
         let got = parse_mountinfo(text);
         assert_eq!(got.len(), 2);
-        assert_eq!(got[1], MountEntry { mountpoint: "/home/u/my drive".into(), fstype: FS_TYPE.into(), minor: 57 });
+        assert_eq!(got[1], MountEntry { mountpoint: "/home/u/my drive".into(), fstype: "fuse.tcfs".into(), source: "x".into(), minor: 57 });
+        assert!(got[1].is_ours() && !got[0].is_ours());
+        let root = parse_mountinfo(b"47 27 0:44 / /m rw,nosuid - fuse tcfs rw,user_id=0\n48 27 0:45 / /m rw - fuse other rw\n");
+        assert!(root[0].is_ours() && !root[1].is_ours());
         assert_eq!(unescape(br"/a\134040\"), PathBuf::from(r"/a\040\"));
     }
 
@@ -446,6 +462,51 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(found.iter().any(|u| u.pid == child.id() && u.how == "works in it"), "{found:?}");
+    }
+
+    /// A FUSE mount that nobody serves: while the descriptor is open it hangs, then it is dead. None for users.
+    #[cfg(target_os = "linux")]
+    pub(in crate::daemon) fn unserved(at: &Path) -> Option<fs::File> {
+        use std::os::fd::AsRawFd;
+        if !rustix::process::getuid().is_root() {
+            eprintln!("skipped: only root can make such a mount");
+            return None;
+        }
+        // Not `create_dir_all`: that would look at a mount that is there already.
+        let _ = fs::create_dir(at);
+        let device = fs::OpenOptions::new().read(true).write(true).open("/dev/fuse").unwrap();
+        let data = format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd());
+        let data = std::ffi::CString::new(data).unwrap();
+        rustix::mount::mount(FS_NAME, at, "fuse", rustix::mount::MountFlags::empty(), data.as_c_str()).unwrap();
+        Some(device)
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn what_dead_daemons_left_is_cleaned_up_even_twice() {
+        let tmp = tempfile::tempdir().unwrap();
+        let at = tmp.path().canonicalize().unwrap().join("m nt");
+        let (Some(first), Some(second)) = (unserved(&at), unserved(&at)) else { return };
+        drop((first, second));
+        assert_eq!(probe(&at), Answer::Dead);
+        assert_eq!(real_parent(&at), at);
+        assert!(clean_stale(&at).unwrap());
+        assert_eq!((ours_at(&at), probe(&at), clean_stale(&at).unwrap()), (None, Answer::Alive, false));
+        assert_eq!(prepare_mountpoint(&at, &[]).unwrap(), at);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_mount_that_hangs_is_told_and_taken_away_within_the_deadline() {
+        let tmp = tempfile::tempdir().unwrap();
+        let at = tmp.path().canonicalize().unwrap().join("m");
+        let Some(_device) = unserved(&at) else { return };
+        let began = Instant::now();
+        assert_eq!(probe(&at), Answer::Hangs);
+        assert!(!clean_stale(&at).unwrap(), "a mount that may come back was taken away");
+        detach(&at).unwrap();
+        assert_eq!((ours_at(&at), probe(&at)), (None, Answer::Alive));
+        assert!(began.elapsed() < ANSWER * 5, "{:?}", began.elapsed());
     }
 
     #[test]

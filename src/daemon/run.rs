@@ -14,7 +14,7 @@ use crate::error::{Error, IoContext, Kind, Result};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -69,8 +69,8 @@ pub async fn run_with(
         }
     };
     let connections = server.connections();
-    let stays = options.stays;
-    let shell: Arc<dyn Service> = Arc::new(Shell::new(service, config, stays, stop.clone()));
+    let stays = Arc::new(AtomicBool::new(options.stays));
+    let shell: Arc<dyn Service> = Arc::new(Shell::new(service, config, stays.clone(), stop.clone()));
     let mut serving = tokio::spawn(server.serve(shell.clone(), stop_seen.clone()));
     tokio::pin!(signal);
 
@@ -93,9 +93,10 @@ pub async fn run_with(
             ready(answers);
             notify::ready();
             tokio::select! {
+                biased;
                 name = &mut signal => tracing::info!(signal = name, "told to stop"),
                 () = stopped(&mut stop_seen) => {}
-                () = abandoned(&*shell, &connections, TICK), if !stays => tracing::info!("nothing is mounted, the daemon ends"),
+                () = abandoned(&*shell, &connections, &stays, TICK) => tracing::info!("nothing is mounted, the daemon ends"),
                 _ = &mut serving => tracing::error!("the socket closed by itself"),
             }
             Ok(())
@@ -115,14 +116,14 @@ pub async fn run_with(
 }
 
 /// Returns when the last mount went away without `tcfs unmount` (somebody called `umount`), or none ever came.
-async fn abandoned(shell: &dyn Service, connections: &AtomicUsize, tick: Duration) {
+async fn abandoned(shell: &dyn Service, connections: &AtomicUsize, stays: &AtomicBool, tick: Duration) {
     let mut tick = tokio::time::interval(tick);
     let (mut looks, mut enough) = (0, NEVER_MOUNTED);
     loop {
         tick.tick().await;
         if !shell.mounts().is_empty() {
             (looks, enough) = (0, UNMOUNTED);
-        } else if connections.load(Ordering::SeqCst) == 0 {
+        } else if connections.load(Ordering::SeqCst) == 0 && !stays.load(Ordering::SeqCst) {
             looks += 1;
             if looks >= enough {
                 return;
@@ -222,11 +223,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_mount_taken_away_from_outside_ends_it_and_a_client_keeps_it() {
+    async fn a_mount_taken_away_from_outside_ends_it_unless_a_client_or_an_order_keeps_it() {
         let core = FakeCore::default();
         core.mounts.lock().push(Default::default());
         let connections = AtomicUsize::new(0);
-        let ends = abandoned(&core, &connections, Duration::from_millis(1));
+        let stays = AtomicBool::new(false);
+        let ends = abandoned(&core, &connections, &stays, Duration::from_millis(1));
         tokio::pin!(ends);
         let much_later = || tokio::time::sleep(Duration::from_millis(u64::from(NEVER_MOUNTED) * 3));
         tokio::select! {
@@ -240,11 +242,17 @@ mod tests {
             () = much_later() => {}
         }
         connections.store(0, Ordering::SeqCst);
+        stays.store(true, Ordering::SeqCst);
+        tokio::select! {
+            () = &mut ends => panic!("ended though it was told to stay"),
+            () = much_later() => {}
+        }
+        stays.store(false, Ordering::SeqCst);
         ends.await;
     }
 
     #[tokio::test]
     async fn one_that_never_got_its_mount_ends() {
-        abandoned(&FakeCore::default(), &AtomicUsize::new(0), Duration::from_millis(1)).await;
+        abandoned(&FakeCore::default(), &AtomicUsize::new(0), &AtomicBool::new(false), Duration::from_millis(1)).await;
     }
 }

@@ -14,6 +14,7 @@ use crate::error::{Error, Kind, Result};
 use async_trait::async_trait;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Mutex, watch};
 
@@ -24,7 +25,7 @@ const LAST_PUBLISHING: Duration = Duration::from_secs(10);
 pub struct Shell {
     inner: Arc<dyn Service>,
     config: Arc<Config>,
-    stays: bool,
+    stays: Arc<AtomicBool>,
     stop: watch::Sender<bool>,
     /// Mounts and unmounts are done one after the other.
     mounting: Mutex<()>,
@@ -32,8 +33,8 @@ pub struct Shell {
 }
 
 impl Shell {
-    /// Wraps `inner`; `stop` is told when the daemon is to end.
-    pub fn new(inner: Arc<dyn Service>, config: Arc<Config>, stays: bool, stop: watch::Sender<bool>) -> Shell {
+    /// Wraps `inner`; `stop` is told when the daemon is to end, `stays` says whether it does without a mount.
+    pub fn new(inner: Arc<dyn Service>, config: Arc<Config>, stays: Arc<AtomicBool>, stop: watch::Sender<bool>) -> Shell {
         let started_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64);
         Shell { inner, config, stays, stop, mounting: Mutex::new(()), started_at }
     }
@@ -45,6 +46,7 @@ impl Shell {
                 s.version = env!("CARGO_PKG_VERSION").to_owned();
                 s.started_at = self.started_at;
                 s.mounts = self.inner.mounts();
+                s.stays = self.stays.load(Ordering::SeqCst);
                 s.store = self.config.store.to_string();
                 s.conflict_mode = self.config.conflict_mode.as_str().to_owned();
                 s.state_dir = self.config.dirs.state.clone();
@@ -111,7 +113,7 @@ impl Shell {
                 Err(e) => return Err(e),
             }
         }
-        let ends = self.inner.mounts().is_empty() && !self.stays;
+        let ends = self.inner.mounts().is_empty() && !self.stays.load(Ordering::SeqCst);
         if ends {
             self.publish_a_little(progress).await;
         }
@@ -137,7 +139,7 @@ impl Shell {
     }
 
     fn nothing_left(&self) {
-        if !self.stays {
+        if !self.stays.load(Ordering::SeqCst) {
             tracing::info!("nothing is mounted any more, the daemon ends");
             self.stop.send_replace(true);
         }
@@ -151,6 +153,10 @@ impl Service for Shell {
             Request::Status => self.status().await.map(Response::Status),
             Request::Mount(m) => self.mount(m, progress).await,
             Request::Unmount(u) => self.unmount(u, progress).await,
+            Request::Stay => {
+                self.stays.store(true, Ordering::SeqCst);
+                self.status().await.map(Response::Status)
+            }
             Request::Stop => {
                 let pending = self.status().await.map_or(0, |s| s.pending);
                 tracing::info!(pending, "told to stop");
@@ -246,7 +252,7 @@ pub(super) mod tests {
     use super::*;
     use crate::daemon::config::Sources;
     use crate::daemon::paths::{Env, Platform};
-    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    use std::sync::atomic::AtomicU64;
 
     /// A core that mounts nothing really.
     #[derive(Default)]
@@ -321,7 +327,7 @@ pub(super) mod tests {
         let tmp = tempfile::tempdir().unwrap();
         let core = Arc::new(FakeCore::default());
         let (tx, stop) = watch::channel(false);
-        Up { shell: Shell::new(core.clone(), config_in(tmp.path()), stays, tx), core, stop, tmp }
+        Up { shell: Shell::new(core.clone(), config_in(tmp.path()), Arc::new(AtomicBool::new(stays)), tx), core, stop, tmp }
     }
 
     async fn mount(up: &Up, name: &str) -> Result<Mounted> {
@@ -363,6 +369,16 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
+    async fn a_daemon_started_by_mount_can_be_told_to_stay() {
+        let up = up(false);
+        mount(&up, "a").await.unwrap();
+        let Response::Status(s) = up.shell.call(Request::Stay, &Progress::none()).await.unwrap() else { panic!() };
+        assert!(s.stays);
+        assert!(!unmount(&up, None, false).await.unwrap().daemon_stops);
+        assert!(!*up.stop.borrow());
+    }
+
+    #[tokio::test]
     async fn a_first_mount_that_fails_ends_the_daemon_and_a_second_does_not() {
         let first = up(false);
         first.core.refuse.store(true, Ordering::SeqCst);
@@ -396,6 +412,21 @@ pub(super) mod tests {
         assert!(e.kind() == Kind::Busy && e.to_string().contains(&format!("sleep (process {}) works in it", user.id())), "{e:?}");
         assert!(!*up.stop.borrow());
         assert!(unmount(&up, None, true).await.unwrap().daemon_stops);
+    }
+
+    #[tokio::test]
+    #[cfg(target_os = "linux")]
+    async fn a_mount_left_by_a_dead_daemon_is_cleaned_up_and_a_hanging_one_is_not() {
+        use crate::daemon::mounts::tests::unserved;
+        let up = up(true);
+        let at = up.tmp.path().canonicalize().unwrap().join("a");
+        let Some(device) = unserved(&at) else { return };
+        let e = mount(&up, "a").await.unwrap_err();
+        assert!(e.kind() == Kind::Busy && e.hint_text().unwrap().contains("--force"), "{e:?}");
+        drop(device);
+        let m = mount(&up, "a").await.unwrap();
+        assert!(m.notes[0].contains("cleaned up"), "{:?}", m.notes);
+        assert!(mounts::ours_at(&at).is_none());
     }
 
     #[tokio::test]

@@ -272,7 +272,13 @@ fn settle_heads(ns: &mut Ns<'_, '_>, path: &RelPath, published: &[&Version], roo
         }
         let root = roots.get(&h.base?)?;
         Some(Version { base: Some(*root), ..h.clone() })
-    })
+    })?;
+    // Only now is it known whether heads hold the same bytes.
+    let Some(dir) = path.parent().map(|p| dir_of(ns.t, &p)).transpose()?.flatten() else { return Ok(()) };
+    match ns.slot(dir, path.file_name())? {
+        Some(Slot::Register(r)) if r.entry.live().nth(1).is_some() => ns.reconcile(dir, path.file_name()),
+        _ => Ok(()),
+    }
 }
 
 /// Changes heads of an entry in their place: the register is written only if one did change.

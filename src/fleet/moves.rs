@@ -45,7 +45,7 @@ pub fn expand_in(ns: &mut Ns<'_, '_>, author: &Author, boot: u64) -> Result<()> 
 
 /// Writes a move out at once if at most `small` registers are below it; true if it was.
 pub fn expand_small(ns: &mut Ns<'_, '_>, id: u64, mv: &DirMove, small: usize, author: &Author, boot: u64) -> Result<bool> {
-    if count(ns, mv.dir, small + 1)? > small {
+    if count(ns, mv.dir, small.saturating_add(1))? > small {
         return Ok(false);
     }
     while !page(ns, id, mv, PAGE, author, boot)? {}
@@ -84,6 +84,10 @@ fn count(ns: &Ns<'_, '_>, dir: u64, enough: usize) -> Result<usize> {
 
 /// One page; true when the move is written out (and its row gone).
 fn page(ns: &mut Ns<'_, '_>, id: u64, mv: &DirMove, limit: usize, author: &Author, boot: u64) -> Result<bool> {
+    // Somebody else may have finished it since it was read; what was made there meanwhile did not move.
+    if ns.t.get::<DirMove>(Tree::Move, id)?.is_none() {
+        return Ok(true);
+    }
     let mut left = limit;
     let mut row = Sealed { versions: Vec::new(), files: Vec::new(), at: author.now_ms, boot, recovered: false };
     let done = walk(ns, id, (mv.dir, &mv.to), (mv.old, &mv.from), mv.under, &mut left, author, &mut row)?;
@@ -109,8 +113,6 @@ fn walk(
     author: &Author,
     row: &mut Sealed,
 ) -> Result<bool> {
-    // Registers that only the new path had (all gone): their tombstones count there from now on.
-    let beneath = if under == 0 { Vec::new() } else { slots(ns, under)? };
     for (name, slot) in slots(ns, dir)? {
         let Slot::Register(r) = slot else { continue };
         if r.epoch >= id {
@@ -134,22 +136,34 @@ fn walk(
             return Ok(false);
         }
     }
-    for (name, slot) in beneath {
-        if ns.slot(dir, &name)?.is_none() {
-            if let Slot::Register(mut r) = slot {
-                r.epoch = id;
-                if r.dir != 0
-                    && let Some(mut d) = ns.t.get::<Inode>(Tree::Inode, r.dir)?
-                {
-                    d.links = vec![(dir, name.clone())];
-                    ns.put_inode(r.dir, &d)?;
-                }
-                ns.put_slot(dir, &name, &Slot::Register(r))?;
-            }
-            ns.del_slot(under, &name)?;
+    // Registers that only the new path had (all gone): their tombstones count there from now on.
+    for (name, slot) in if under == 0 { Vec::new() } else { slots(ns, under)? } {
+        let went = matches!(ns.slot(dir, &name)?, Some(Slot::Register(r)) if r.epoch >= id);
+        if let Slot::Register(u) = slot
+            && !went
+        {
+            // A local-only file or a sibling of that name stays; `register` makes the room.
+            let shown = ns.register(dir, &name)?.ino;
+            relink(ns, u.dir, dir, &name)?;
+            ns.put_slot(dir, &name, &Slot::Register(Box::new(Register { epoch: id, ino: shown, ..*u })))?;
         }
+        ns.del_slot(under, &name)?;
+    }
+    if under != 0 {
+        ns.t.del(Tree::Inode, under)?;
     }
     Ok(true)
+}
+
+/// A gone directory goes on under another one.
+fn relink(ns: &mut Ns<'_, '_>, gone: u64, dir: u64, name: &str) -> Result<()> {
+    if gone != 0
+        && let Some(mut d) = ns.t.get::<Inode>(Tree::Inode, gone)?
+    {
+        d.links = vec![(dir, name.to_owned())];
+        ns.put_inode(gone, &d)?;
+    }
+    Ok(())
 }
 
 fn child_dir(ns: &Ns<'_, '_>, dir: u64, name: &str) -> Result<u64> {
@@ -186,10 +200,12 @@ fn entry(
     let mut clocks = Vec::new();
     if let Some(v) = view(&before, implied, mode, me) {
         made = ops::move_entry(At { path: &from, entry: &before }, &v, At { path: &to, entry: &there }, author)?;
-        let heads = v.visible().map(|h| h.vclock.clone());
-        clocks = heads.zip(made.iter().filter(|m| m.path == to && !m.is_tombstone()).map(|m| m.vclock.clone())).collect();
+        // A directory without a version gets one, which no head stands for.
+        let fresh = usize::from(v.is_dir && v.shown.is_none());
+        let there = made.iter().filter(|m| m.path == to && !m.is_tombstone()).skip(fresh);
+        clocks = v.visible().map(|h| h.vclock.clone()).zip(there.map(|m| m.vclock.clone())).collect();
     }
-    let mut left = Register { dir: child_dir(ns, old, name)?, epoch: id, entry: before.clone(), ..Register::default() };
+    let mut left = Register { epoch: id, entry: before.clone(), ..Register::default() };
     r.entry = there;
     r.epoch = id;
     for v in &made {
@@ -203,7 +219,9 @@ fn entry(
     let renamed = |c: &crate::model::VClock| clocks.iter().find(|(was, _)| was == c).map(|(_, now)| now.clone());
     if r.ino != 0 {
         let mut i = ns.inode(r.ino)?;
-        if let Some(now) = renamed(&i.shows) {
+        // A hard link's clock may be that of another name; it is known by what it holds.
+        if i.links.len() == 1
+            && let Some(now) = renamed(&i.shows) {
             i.shows = now;
             ns.put_inode(r.ino, &i)?;
         }
@@ -218,21 +236,30 @@ fn entry(
         files(ns, s.ino, &made, row)?;
     }
     let mut below = None;
-    if r.dir != 0 {
-        if left.dir == 0 {
-            left.dir = ns.next_id();
-            let mut gone = Inode::new(FileType::Dir, 0o755, ns.ctx.uid, ns.ctx.gid, ns.ctx.now);
-            gone.links.push((old, name.to_owned()));
-            gone.dead = true;
-            ns.put_inode(left.dir, &gone)?;
-        }
+    if r.dir != 0 && r.ino == r.dir {
+        left.dir = ns.next_id();
+        let mut gone = Inode::new(FileType::Dir, 0o755, ns.ctx.uid, ns.ctx.gid, ns.ctx.now);
+        gone.links.push((old, name.to_owned()));
+        gone.dead = true;
+        ns.put_inode(left.dir, &gone)?;
         below = Some((r.dir, left.dir, deeper));
+    } else {
+        // A directory that is gone stays at the old path with its tombstones; that of the new path counts here.
+        left.dir = r.dir;
+        relink(ns, left.dir, old, name)?;
+        r.dir = deeper;
+        relink(ns, deeper, dir, name)?;
     }
     if !left.entry.is_empty() || left.dir != 0 {
         ns.put_slot(old, name, &Slot::Register(Box::new(left)))?;
     }
-    ns.put_slot(dir, name, &Slot::Register(Box::new(r)))?;
-    if under != 0 {
+    if r.entry.is_empty() && r.ino == 0 && r.dir == 0 {
+        ns.del_slot(dir, name)?;
+    } else {
+        ns.put_slot(dir, name, &Slot::Register(Box::new(r)))?;
+    }
+    if under != 0 && (below.is_none() || deeper == 0) {
+        // A directory's stays until it has been gone through.
         ns.del_slot(under, name)?;
     }
     row.versions.extend(made);

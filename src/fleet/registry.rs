@@ -162,7 +162,7 @@ impl Registry {
     /// asked for devices that are replaced. The caller saves the identity.
     ///
     /// Errors: `Usage` for a bad name; of the store.
-    pub async fn enroll(&self, name: &str, replace: bool, last: &dyn Fn(&str) -> u64, clock: &dyn Clock) -> Result<Enrolled> {
+    pub async fn enroll(&self, name: &str, replace: bool, last: &(dyn Fn(&str) -> u64 + Sync), clock: &dyn Clock) -> Result<Enrolled> {
         super::identity::check_name(name)?;
         let devices = self.list().await?.devices;
         let active = || devices.iter().filter(|d| d.revoked.is_none());
@@ -221,6 +221,25 @@ impl Registry {
         let body = json(&mark)?;
         self.store.put(&Keys::revoked(id), body, PutMode::IfAbsent).await?;
         Ok(())
+    }
+
+    /// Takes back an enrolment that was never used: its object and its line in the view.
+    ///
+    /// Errors: of the store.
+    pub async fn withdraw(&self, id: &str) -> Result<()> {
+        self.store.delete(&Keys::device(id)).await?;
+        self.store.delete(&Keys::revoked(id)).await?;
+        let key = Keys::registry();
+        let mut view = match self.store.get(&key).await {
+            Ok(body) => serde_json::from_slice::<Map<String, Value>>(&body).unwrap_or_default(),
+            Err(e) if e.kind() == Kind::NotFound => Map::new(),
+            Err(e) => return Err(e),
+        };
+        if let Some(Value::Array(devices)) = view.get_mut("devices") {
+            devices.retain(|d| d.get("id").and_then(Value::as_str) != Some(id));
+            self.store.put(&key, json(&view)?, PutMode::Overwrite).await?;
+        }
+        self.rebuild_view().await
     }
 
     /// The mark of a device, if it is revoked.

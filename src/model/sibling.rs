@@ -24,7 +24,7 @@ pub fn sibling_names(name: &str, view: &View, taken: &dyn Fn(&str) -> bool) -> V
 }
 
 /// `<stem>.conflict-<label><ext>`, with `-<n>` after the label from the second on.
-fn sibling_name(name: &str, label: &str, n: u32) -> String {
+pub fn sibling_name(name: &str, label: &str, n: u32) -> String {
     let (mut stem, mut ext) = split(name);
     let number = if n > 1 { format!("-{n}") } else { String::new() };
     let mark = format!(".conflict-{label}{number}");

@@ -178,7 +178,11 @@ impl FuseMount {
         }
         match self.session.take() {
             Some(s) if s.guard.is_finished() => Ok(()),
-            Some(s) => s.umount_and_join().map_err(|e| Error::io(format!("unmounting {}", self.mountpoint.display()), e)),
+            Some(s) => match s.umount_and_join() {
+                // Unmounted already (by us, through the kernel or the helper), the session is just ending.
+                Err(e) if e.raw_os_error() == Some(libc::EINVAL) => Ok(()),
+                other => other.map_err(|e| Error::io(format!("unmounting {}", self.mountpoint.display()), e)),
+            },
             None => Ok(()),
         }
     }
@@ -200,12 +204,6 @@ struct Fuse {
 }
 
 fn errno(e: &Error) -> Errno {
-    // A seek beyond the end has an errno of its own that no other operation uses.
-    if let Some(io) = std::error::Error::source(e).and_then(|s| s.downcast_ref::<io::Error>())
-        && io.raw_os_error() == Some(libc::ENXIO)
-    {
-        return Errno::from_i32(libc::ENXIO);
-    }
     match e.kind() {
         Kind::Io | Kind::Internal | Kind::Corrupt | Kind::Unavailable | Kind::Timeout | Kind::Unauthorized => {
             tracing::error!(error = %e, "a file operation failed");

@@ -12,6 +12,7 @@
 //! Not here: what the rows mean (`rows`).
 
 use super::journal::Journal;
+use super::reserve::Reserve;
 use crate::error::{Error, Kind, Result};
 use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
@@ -58,9 +59,13 @@ pub enum Tree {
     Orphan = 14,
     /// Inode number: changed since its last seal; what is here after a crash is sealed as it lies.
     Unsealed = 15,
+    /// (directory, name hash, name), as in `Entry` → a register with more than one visible head.
+    Conflict = 16,
+    /// Path → clock of what `push` or `pull` last had of it.
+    Seen = 17,
 }
 
-const TREES: [Tree; 16] = [
+const TREES: [Tree; 18] = [
     Tree::Meta,
     Tree::Inode,
     Tree::Entry,
@@ -77,6 +82,8 @@ const TREES: [Tree; 16] = [
     Tree::Device,
     Tree::Orphan,
     Tree::Unsealed,
+    Tree::Conflict,
+    Tree::Seen,
 ];
 
 impl Tree {
@@ -98,6 +105,8 @@ impl Tree {
             Tree::Device => "device",
             Tree::Orphan => "orphan",
             Tree::Unsealed => "unsealed",
+            Tree::Conflict => "conflict",
+            Tree::Seen => "seen",
         }
     }
     fn by_int(self) -> bool {
@@ -144,6 +153,8 @@ struct Op {
 fn sql(doing: &str, e: rusqlite::Error) -> Error {
     let kind = match e.sqlite_error_code() {
         Some(rusqlite::ErrorCode::DiskFull) => Kind::NoSpace,
+        // The index of the write-ahead file could not grow.
+        _ if e.sqlite_error().is_some_and(|e| e.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE) => Kind::NoSpace,
         Some(rusqlite::ErrorCode::DatabaseCorrupt) | Some(rusqlite::ErrorCode::NotADatabase) => Kind::Corrupt,
         Some(rusqlite::ErrorCode::ReadOnly) => Kind::ReadOnly,
         _ => Kind::Io,
@@ -177,6 +188,7 @@ struct Inner {
 pub struct Db {
     inner: Mutex<Inner>,
     path: PathBuf,
+    reserve: Reserve,
 }
 
 const LSN: &str = "lsn";
@@ -187,9 +199,10 @@ fn open_connection(path: &Path) -> Result<Connection> {
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )
     .map_err(|e| sql(&format!("opening {}", path.display()), e))?;
-    // NORMAL: a commit is atomic but not synced; the journal is what durability rests on.
+    // NORMAL: a commit is atomic but not synced; the journal is what durability rests on. Nothing is spilled before a
+    // commit, so that a full disk can only fail the commit, which is tried again, never the body of a transaction.
     conn.execute_batch(
-        "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=0; PRAGMA cache_size=-32768;
+        "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=0; PRAGMA cache_size=-32768; PRAGMA cache_spill=OFF;
          PRAGMA temp_store=MEMORY; PRAGMA mmap_size=0;",
     )
     .map_err(|e| sql("setting up", e))?;
@@ -219,7 +232,7 @@ fn put_row(conn: &Connection, tree: Tree, key: &Key, value: Option<&[u8]>) -> Re
 
 macro_rules! statements {
     ($name:ident, $before:literal, $after:literal) => {
-        const $name: [&str; 16] = [
+        const $name: [&str; 18] = [
             concat!($before, "meta", $after),
             concat!($before, "inode", $after),
             concat!($before, "entry", $after),
@@ -236,6 +249,8 @@ macro_rules! statements {
             concat!($before, "device", $after),
             concat!($before, "orphan", $after),
             concat!($before, "unsealed", $after),
+            concat!($before, "conflict", $after),
+            concat!($before, "seen", $after),
         ];
     };
 }
@@ -251,6 +266,17 @@ impl Db {
     /// Opens or creates the database `<dir>/state.db` with its journal `<dir>/journal`, replaying what a crash left.
     pub fn open(dir: &Path) -> Result<Db> {
         std::fs::create_dir_all(dir).map_err(|e| Error::io(format!("creating the state directory {}", dir.display()), e))?;
+        let reserve = Reserve::found(dir);
+        loop {
+            match Db::open_in(dir) {
+                Err(e) if e.kind() == Kind::NoSpace && reserve.give_up() => {}
+                Err(e) => return Err(e),
+                Ok((inner, path)) => return Ok(Db { inner: Mutex::new(inner), path, reserve }),
+            }
+        }
+    }
+
+    fn open_in(dir: &Path) -> Result<(Inner, PathBuf)> {
         let path = dir.join("state.db");
         let conn = open_connection(&path)?;
         let found: u32 = conn.query_row("PRAGMA user_version", [], |r| r.get(0)).map_err(|e| sql("reading its version", e))?;
@@ -261,17 +287,31 @@ impl Db {
             )
             .hint("it was written by a newer tcfs: use that one, or another --state-dir"));
         }
-        if found == 0 {
-            let mut text = String::from("BEGIN;");
-            for t in TREES {
-                let (ty, without) = if t.by_int() { ("INTEGER", "") } else { ("BLOB", " WITHOUT ROWID") };
-                text += &format!("CREATE TABLE \"{}\" (k {ty} PRIMARY KEY, v BLOB NOT NULL){without};", t.name());
-            }
-            text += &format!("PRAGMA user_version={SCHEMA}; COMMIT;");
-            conn.execute_batch(&text).map_err(|e| sql("creating its tables", e))?;
+        // A tree that is only added does not make another layout.
+        let mut text = String::from("BEGIN;");
+        for t in TREES {
+            let (ty, without) = if t.by_int() { ("INTEGER", "") } else { ("BLOB", " WITHOUT ROWID") };
+            text += &format!("CREATE TABLE IF NOT EXISTS \"{}\" (k {ty} PRIMARY KEY, v BLOB NOT NULL){without};", t.name());
         }
-        let (journal, committed) = replay(&conn, dir)?;
-        Ok(Db { inner: Mutex::new(Inner { conn, journal, committed, in_txn: false }), path })
+        text += &format!("PRAGMA user_version={SCHEMA}; COMMIT;");
+        conn.execute_batch(&text).map_err(|e| sql("creating its tables", e))?;
+        let journal = replay(&conn, dir)?;
+        let mut inner = Inner { conn, journal, committed: 0, in_txn: true };
+        inner.commit_once()?;
+        // After a power cut SQLite may have come further than the journal: what it has is acted on from here, and what
+        // the journal gets from here goes on from there.
+        sync_beside(&path, "-wal")?;
+        Ok((inner, path))
+    }
+
+    /// Space is kept back for this database from now on (`Reserve`).
+    pub fn keep_reserve(&self, bytes: u64) -> Result<()> {
+        self.reserve.keep(bytes)
+    }
+
+    /// Whether the disk is so full that the reserve is in use: nothing new should be taken. Cheap.
+    pub fn is_low(&self) -> bool {
+        self.reserve.is_low()
     }
 
     /// Runs `body` with the rows as they are now. Must not block on anything else.
@@ -291,7 +331,8 @@ impl Db {
         let ops = std::mem::take(&mut txn.ops);
         let done = out.and_then(|v| {
             if !ops.is_empty() {
-                journal.append(&encode(&ops)?)?;
+                let record = encode(&ops)?;
+                self.with_reserve(|| journal.append(&record).map(drop))?;
             }
             Ok(v)
         });
@@ -319,11 +360,21 @@ impl Db {
     /// Commits to SQLite so that other processes see it and the next start replays little. Does not sync.
     pub fn commit(&self) -> Result<()> {
         let mut inner = self.inner.lock();
-        inner.commit()?;
+        self.with_reserve(|| inner.commit(&self.path))?;
         if inner.journal.is_full() {
-            inner.journal.rotate()?;
+            self.with_reserve(|| inner.journal.rotate())?;
         }
         Ok(())
+    }
+
+    /// Does something that writes; on a full disk again, each time with a piece of the reserve.
+    fn with_reserve(&self, mut write: impl FnMut() -> Result<()>) -> Result<()> {
+        loop {
+            match write() {
+                Err(e) if e.kind() == Kind::NoSpace && self.reserve.give_up() => {}
+                done => return done,
+            }
+        }
     }
 
     /// Moves committed rows from the write-ahead file into the database file and drops journal segments that are
@@ -331,13 +382,17 @@ impl Db {
     pub fn checkpoint(&self) -> Result<()> {
         let reached = self.inner.lock().committed;
         let conn = open_connection(&self.path)?;
-        let (busy, log, done): (i64, i64, i64) = conn
-            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))
-            .map_err(|e| sql("checkpointing", e))?;
+        let (mut busy, mut log, mut done) = (0i64, 0i64, 0i64);
+        self.with_reserve(|| {
+            (busy, log, done) = conn
+                .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))
+                .map_err(|e| sql("checkpointing", e))?;
+            Ok(())
+        })?;
         if busy == 0 && log == done {
             self.inner.lock().journal.prune(reached);
         }
-        Ok(())
+        self.reserve.refill()
     }
 
     /// Bytes of the write-ahead file.
@@ -364,7 +419,19 @@ impl Db {
     }
 }
 
-fn replay(conn: &Connection, dir: &Path) -> Result<(Journal, u64)> {
+/// Makes the file `<path><suffix>` durable, if it is there.
+fn sync_beside(path: &Path, suffix: &str) -> Result<()> {
+    let mut p = path.to_owned().into_os_string();
+    p.push(suffix);
+    match std::fs::File::open(&p) {
+        Ok(f) => f.sync_data().map_err(|e| Error::io(format!("syncing {}", Path::new(&p).display()), e)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(Error::io(format!("opening {}", Path::new(&p).display()), e)),
+    }
+}
+
+/// Begins a transaction and puts into it what the journal has beyond SQLite's last commit. Needs no space on the disk.
+fn replay(conn: &Connection, dir: &Path) -> Result<Journal> {
     let applied: Option<Vec<u8>> = conn
         .query_row(GET[Tree::Meta as usize], params![LSN.as_bytes()], |r| r.get(0))
         .optional()
@@ -375,17 +442,10 @@ fn replay(conn: &Connection, dir: &Path) -> Result<(Journal, u64)> {
         let ops: Vec<Op> = decode(Tree::Meta, payload)?;
         ops.iter().try_for_each(|op| apply(conn, op))
     });
-    let journal = match opened {
-        Ok(j) => j,
-        Err(e) => {
-            let _ = conn.execute_batch("ROLLBACK");
-            return Err(e);
-        }
-    };
-    put_row(conn, Tree::Meta, &Key::from(LSN), Some(&encode(&journal.last())?))?;
-    conn.execute_batch("COMMIT").map_err(|e| sql("committing", e))?;
-    let last = journal.last();
-    Ok((journal, last))
+    if opened.is_err() {
+        let _ = conn.execute_batch("ROLLBACK");
+    }
+    opened
 }
 
 impl Inner {
@@ -397,7 +457,16 @@ impl Inner {
         Ok(())
     }
 
-    fn commit(&mut self) -> Result<()> {
+    fn commit(&mut self, path: &Path) -> Result<()> {
+        let done = self.commit_once();
+        if done.is_err() && self.conn.is_autocommit() {
+            // SQLite gave the transaction up: what the journal has is put back, uncommitted as before.
+            self.reload(path)?;
+        }
+        done
+    }
+
+    fn commit_once(&mut self) -> Result<()> {
         if !self.in_txn {
             return Ok(());
         }
@@ -412,9 +481,8 @@ impl Inner {
     fn reload(&mut self, path: &Path) -> Result<()> {
         self.in_txn = false;
         let dir = path.parent().unwrap_or(Path::new("."));
-        let (journal, committed) = replay(&self.conn, dir)?;
-        self.journal = journal;
-        self.committed = committed;
+        self.journal = replay(&self.conn, dir)?;
+        self.in_txn = true;
         Ok(())
     }
 }
@@ -603,6 +671,29 @@ mod tests {
         drop(db);
         let db = Db::open(t.path()).unwrap();
         assert_eq!(get(&db, 39).map(|s| s.len()), Some(1 << 20));
+    }
+
+    /// SQLite gives a transaction up when the disk is full. Everything that was told as done stays, in memory and for
+    /// the next start.
+    #[test]
+    fn a_commit_that_sqlite_gives_up_loses_nothing() {
+        let t = tempfile::tempdir().unwrap();
+        let db = Db::open(t.path()).unwrap();
+        put(&db, 1, "committed");
+        db.commit().unwrap();
+        put(&db, 2, "in the journal");
+        {
+            let mut inner = db.inner.lock();
+            inner.conn.execute_batch("ROLLBACK").unwrap();
+            let e = inner.commit(&db.path).unwrap_err();
+            assert!(e.to_string().contains("committing"), "{e}");
+        }
+        assert_eq!(get(&db, 2).as_deref(), Some("in the journal"));
+        put(&db, 3, "later");
+        db.commit().unwrap();
+        drop(db);
+        let db = Db::open(t.path()).unwrap();
+        assert_eq!((get(&db, 2).as_deref(), get(&db, 3).as_deref()), (Some("in the journal"), Some("later")));
     }
 
     #[test]

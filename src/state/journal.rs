@@ -31,6 +31,8 @@ pub struct Journal {
     closed: Vec<(u64, PathBuf, u64)>,
     last: u64,
     scratch: Vec<u8>,
+    /// A failed append could not be cut off: that comes first.
+    torn: bool,
 }
 
 fn check_of(lsn: u64, payload: &[u8]) -> u64 {
@@ -124,7 +126,7 @@ impl Journal {
         // What was replayed is acted on from here: it must not vanish in a power cut that comes later.
         file.sync_data().doing(|| format!("syncing {}", path.display()))?;
         sync_dir(dir)?;
-        Ok(Journal { dir: dir.to_owned(), file: Arc::new(file), first, len, closed, last, scratch: Vec::new() })
+        Ok(Journal { dir: dir.to_owned(), file: Arc::new(file), first, len, closed, last, scratch: Vec::new(), torn: false })
     }
 
     /// Highest lsn written.
@@ -134,6 +136,11 @@ impl Journal {
 
     /// Appends one record; on failure nothing was appended.
     pub fn append(&mut self, payload: &[u8]) -> Result<u64> {
+        if self.torn {
+            // Behind a torn record nothing would be found again.
+            self.file.set_len(self.len).doing(|| "cutting off a failed append of the journal")?;
+            self.torn = false;
+        }
         let lsn = self.last + 1;
         self.scratch.clear();
         self.scratch.extend_from_slice(&(payload.len() as u32).to_le_bytes());
@@ -141,12 +148,8 @@ impl Journal {
         self.scratch.extend_from_slice(&lsn.to_le_bytes());
         self.scratch.extend_from_slice(payload);
         if let Err(e) = (&*self.file).write_all(&self.scratch) {
-            let cut = self.file.set_len(self.len);
-            let err = Error::io("appending to the journal of the local state", e);
-            return Err(match cut {
-                Ok(()) => err,
-                Err(e2) => Error::io("cutting off a failed append of the journal", e2).source(err),
-            });
+            self.torn = self.file.set_len(self.len).is_err();
+            return Err(Error::io("appending to the journal of the local state", e));
         }
         self.len += self.scratch.len() as u64;
         self.last = lsn;

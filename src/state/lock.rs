@@ -10,7 +10,6 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 /// Ownership of a state directory, until dropped.
 #[derive(Debug)]
@@ -42,18 +41,6 @@ impl StateLock {
         };
         write(&mut f).doing(|| format!("writing {}", file.display()))?;
         Ok(StateLock { file: f })
-    }
-
-    /// [`acquire`](Self::acquire), trying again for `patience`: a daemon that is ending, or a short command, lets go
-    /// by itself. Blocks.
-    pub fn acquire_within(file: &Path, patience: Duration) -> Result<StateLock> {
-        let end = Instant::now() + patience;
-        loop {
-            match StateLock::acquire(file) {
-                Err(e) if e.kind() == Kind::Locked && Instant::now() < end => std::thread::sleep(Duration::from_millis(20)),
-                other => return other,
-            }
-        }
     }
 }
 
@@ -105,18 +92,5 @@ mod tests {
         drop(first);
         assert_eq!(owner(&file), None);
         StateLock::acquire(&file).unwrap();
-    }
-
-    #[test]
-    fn patience_outlasts_an_owner_that_lets_go() {
-        let tmp = tempfile::tempdir().unwrap();
-        let file = tmp.path().join("lock");
-        let first = StateLock::acquire(&file).unwrap();
-        let waiting = std::thread::spawn({
-            let file = file.clone();
-            move || StateLock::acquire_within(&file, Duration::from_secs(30)).map(drop)
-        });
-        drop(first);
-        waiting.join().unwrap().unwrap();
     }
 }

@@ -4,6 +4,7 @@
 pub mod db;
 pub mod journal;
 pub mod lock;
+pub mod reserve;
 pub mod rows;
 pub mod tree;
 

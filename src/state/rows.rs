@@ -191,6 +191,8 @@ pub struct Local {
     pub used: i64,
     /// The kernel had this file itself open at some time: it may be unlinked, never changed in place for eviction.
     pub lent: bool,
+    /// A program synced bytes of it that are not published: whatever comes, they are not given up for older ones.
+    pub promised: bool,
 }
 
 /// A change that is sealed and not yet in this device's log.

@@ -30,6 +30,15 @@ pub struct Replica {
     limit: AtomicU64,
 }
 
+/// Meta key: how many names a listing of the whole drive would show.
+const NAMES: &str = "names";
+
+/// How many names a listing of the whole drive would show: files, links and directories, siblings and local-only ones
+/// included. Kept with every change, so asking costs nothing.
+pub fn names(r: &Read<'_>) -> Result<u64> {
+    Ok(r.get::<u64>(Tree::Meta, NAMES)?.unwrap_or(0))
+}
+
 /// What a transaction needs to know of the world around it.
 pub struct Ctx<'a> {
     /// How conflicts are shown here.
@@ -108,6 +117,7 @@ impl Replica {
         self.db.write(|t| {
             let mut ns = Ns { t, replica: self, ctx, changes: Vec::new() };
             let out = body(&mut ns)?;
+            ns.count_names()?;
             Ok((out, ns.changes))
         })
     }
@@ -159,7 +169,7 @@ impl Inode {
     }
 
     /// Takes size, times, mode, content and attributes from a version.
-    fn take(&mut self, v: &Version, mode: u32, mtime: (i64, u32), now: Time) {
+    pub(crate) fn take(&mut self, v: &Version, mode: u32, mtime: (i64, u32), now: Time) {
         self.mode = mode & 0o7777;
         self.mtime = mtime.into();
         self.ctime = now;
@@ -168,7 +178,10 @@ impl Inode {
         match &v.kind {
             model::Kind::File(c) => {
                 self.size = c.size;
-                self.content = Some(c.clone());
+                // Bytes that are not cut yet lie over the content there was; their token is in `Local`.
+                if !v.is_uncut() {
+                    self.content = Some(c.clone());
+                }
             }
             model::Kind::Symlink { target } => {
                 self.size = target.len() as u64;
@@ -304,31 +317,88 @@ impl Ns<'_, '_> {
         self.t.del(Tree::Entry, slot_key(dir, name))
     }
 
-    /// The register under a name; an empty one if there is none. A sibling or local-only file that is in the way
-    /// of a path of the namespace makes room.
+    /// Adds to the number of names what this transaction changed in it. Must: whoever makes a name lead elsewhere says
+    /// so in `changes`, with what it led to before.
+    fn count_names(&mut self) -> Result<()> {
+        let mut first: BTreeMap<(u64, &str), bool> = BTreeMap::new();
+        for c in &self.changes {
+            if let Change::Name { dir, name, was } = c {
+                first.entry((*dir, name)).or_insert(*was != 0);
+            }
+        }
+        let mut delta = 0i64;
+        for ((dir, name), was) in first {
+            let is = self.slot(dir, name)?.is_some_and(|s| s.ino() != 0);
+            delta += i64::from(is) - i64::from(was);
+        }
+        if delta != 0 {
+            let n = names(self.t)?.saturating_add_signed(delta);
+            self.t.put(Tree::Meta, NAMES, &n)?;
+        }
+        Ok(())
+    }
+
+    /// Notes whether a register has more than one visible head.
+    fn note_conflict(&mut self, dir: u64, name: &str, is: bool) -> Result<()> {
+        let key = slot_key(dir, name);
+        let was = self.t.get::<()>(Tree::Conflict, key.clone())?.is_some();
+        match (was, is) {
+            (false, true) => self.t.put(Tree::Conflict, key, &()),
+            (true, false) => self.t.del(Tree::Conflict, key),
+            _ => Ok(()),
+        }
+    }
+
+    /// A register goes to another place as a whole: nothing under this name is in conflict any more.
+    pub fn leave_conflict(&mut self, dir: u64, name: &str) -> Result<()> {
+        self.note_conflict(dir, name, false)
+    }
+
+    /// The register under a name, to be written by the caller; an empty one if there is none. A sibling takes another
+    /// name; a local-only file stays shown until the register has something to show.
     pub fn register(&mut self, dir: u64, name: &str) -> Result<Register> {
         match self.slot(dir, name)? {
             Some(Slot::Register(r)) => Ok(*r),
             None => Ok(Register::default()),
-            Some(Slot::Sibling { of, .. }) => {
-                // The real entry keeps its name; its owner gives the sibling another one.
-                if let Some(Slot::Register(mut owner)) = self.slot(dir, &of)? {
-                    let gone: Vec<Sib> = owner.sibs.iter().filter(|s| s.name == name).cloned().collect();
-                    owner.sibs.retain(|s| s.name != name);
-                    self.put_slot(dir, &of, &Slot::Register(owner))?;
-                    self.put_slot(dir, name, &Slot::Register(Box::default()))?;
-                    for s in gone {
-                        self.drop_link(s.ino, dir, name)?;
-                    }
-                    self.reconcile(dir, &of)?;
-                }
+            Some(Slot::Sibling { of, ino }) => {
+                self.rename_sibling(dir, name, ino, &of)?;
                 Ok(Register::default())
             }
-            Some(Slot::LocalOnly { ino }) => {
-                self.move_aside(dir, name, ino)?;
-                Ok(Register::default())
-            }
+            Some(Slot::LocalOnly { ino }) => Ok(Register { ino, ..Register::default() }),
         }
+    }
+
+    /// Gives a sibling another name, because a path of the namespace has the one it had. Its inode stays: it may be
+    /// open.
+    fn rename_sibling(&mut self, dir: u64, name: &str, ino: u64, of: &str) -> Result<()> {
+        let Some(Slot::Register(mut owner)) = self.slot(dir, of)? else { return Ok(()) };
+        self.put_slot(dir, name, &Slot::Register(Box::default()))?;
+        let implied = owner.dir != 0 && has_children(self.t, owner.dir)?;
+        let clock = owner.sibs.iter().find(|s| s.ino == ino).map(|s| s.clock.clone()).unwrap_or_default();
+        let named = view(&owner.entry, implied, self.ctx.mode, self.ctx.me).and_then(|v| {
+            let at = v.siblings.iter().position(|s| s.head.vclock == clock)?;
+            let own: Vec<&str> = owner.sibs.iter().filter(|s| s.ino != ino).map(|s| s.name.as_str()).collect();
+            let t = &*self.t;
+            let taken = |n: &str| !own.contains(&n) && t.get::<Slot>(Tree::Entry, slot_key(dir, n)).is_ok_and(|s| s.is_some());
+            sibling_names(of, &v, &taken).get(at).filter(|n| !own.contains(&n.as_str())).cloned()
+        });
+        let new = match named {
+            Some(n) => n,
+            None => self.free_name(dir, name)?,
+        };
+        for s in owner.sibs.iter_mut().filter(|s| s.ino == ino) {
+            s.name = new.clone();
+        }
+        self.put_slot(dir, of, &Slot::Register(owner))?;
+        self.put_slot(dir, &new, &Slot::Sibling { ino, of: of.to_owned() })?;
+        let mut i = self.inode(ino)?;
+        for l in i.links.iter_mut().filter(|l| l.0 == dir && l.1 == name) {
+            l.1 = new.clone();
+        }
+        self.put_inode(ino, &i)?;
+        self.changes.push(Change::Name { dir, name: name.to_owned(), was: ino });
+        self.changes.push(Change::Name { dir, name: new, was: 0 });
+        Ok(())
     }
 
     /// A local-only file gives its name to a file of the fleet and takes another one.
@@ -453,6 +523,23 @@ impl Ns<'_, '_> {
         Ok(())
     }
 
+    /// Whether an inode shows a head that is still one and whose bytes are nowhere but in this inode's local file.
+    fn holds_only_bytes(&self, entry: &Entry, ino: u64) -> Result<bool> {
+        if !entry.heads.iter().any(Version::is_uncut) {
+            return Ok(false);
+        }
+        let shows = self.inode(ino)?.shows;
+        Ok(entry.live().any(|h| h.is_uncut() && h.vclock == shows))
+    }
+
+    /// Takes a name off an inode that nobody is to see for now. Its bytes stay until they are published, also if it
+    /// has no name left.
+    fn hide(&mut self, ino: u64, dir: u64, name: &str) -> Result<()> {
+        let mut i = self.inode(ino)?;
+        i.links.retain(|l| !(l.0 == dir && l.1 == name));
+        self.put_inode(ino, &i)
+    }
+
     /// Gives an inode one more name.
     pub fn add_link(&mut self, ino: u64, dir: u64, name: &str) -> Result<()> {
         let mut i = self.inode(ino)?;
@@ -482,20 +569,26 @@ impl Ns<'_, '_> {
     /// Brings the visible tree under one name to what the register's view says; goes on with the parents whose
     /// existence depends on it.
     pub fn reconcile(&mut self, dir: u64, name: &str) -> Result<()> {
-        let (mut dir, mut name) = (dir, name.to_owned());
-        loop {
-            let changed = self.reconcile_one(dir, &name)?;
-            if !changed || dir == ROOT {
-                return Ok(());
-            }
-            let up = self.inode(dir)?;
-            let Some((parent, own)) = up.links.first().cloned() else { return Ok(()) };
-            (dir, name) = (parent, own);
-        }
+        if self.reconcile_one(dir, name)? { self.reconcile_up(dir) } else { Ok(()) }
     }
 
-    /// True if a name appeared or vanished, so that the directory's own existence may have changed.
-    fn reconcile_one(&mut self, dir: u64, name: &str) -> Result<bool> {
+    /// The second half of [`Ns::reconcile`]: a name in `dir` came or went, which may decide whether `dir` exists.
+    pub fn reconcile_up(&mut self, dir: u64) -> Result<()> {
+        let mut dir = dir;
+        while dir != ROOT {
+            let up = self.inode(dir)?;
+            let Some((parent, own)) = up.links.first().cloned() else { return Ok(()) };
+            if !self.reconcile_one(parent, &own)? {
+                return Ok(());
+            }
+            dir = parent;
+        }
+        Ok(())
+    }
+
+    /// One name only. True if a name appeared or vanished, so that the directory's own existence may have changed:
+    /// whoever does not write what keeps it goes on with [`Ns::reconcile_up`].
+    pub fn reconcile_one(&mut self, dir: u64, name: &str) -> Result<bool> {
         let Some(Slot::Register(mut r)) = self.slot(dir, name)? else { return Ok(false) };
         let was = r.ino;
         let was_dir = was != 0 && was == r.dir;
@@ -503,8 +596,11 @@ impl Ns<'_, '_> {
         if was != 0 && !was_dir && (self.ctx.busy)(was) || r.sibs.iter().any(|s| (self.ctx.busy)(s.ino)) {
             return Ok(false);
         }
+        let implied = r.dir != 0 && has_children(self.t, r.dir)?;
+        let entry = r.entry.clone();
+        let seen = view(&entry, implied, self.ctx.mode, self.ctx.me);
         if was != 0 && !was_dir && self.inode(was)?.local_only {
-            if !r.entry.is_live() {
+            if seen.is_none() {
                 return Ok(false);
             }
             self.move_aside(dir, name, was)?;
@@ -512,9 +608,7 @@ impl Ns<'_, '_> {
             self.put_slot(dir, name, &Slot::Register(r.clone()))?;
         }
         let was = r.ino;
-        let implied = r.dir != 0 && has_children(self.t, r.dir)?;
-        let entry = r.entry.clone();
-        let seen = view(&entry, implied, self.ctx.mode, self.ctx.me);
+        self.note_conflict(dir, name, seen.as_ref().is_some_and(|v| v.is_conflict()))?;
         let show_siblings = self.ctx.mode != ConflictMode::Defer || self.ctx.show_siblings;
         let wanted: Vec<&Version> = match &seen {
             Some(v) if show_siblings => v.siblings.iter().map(|s| s.head).collect(),
@@ -529,6 +623,10 @@ impl Ns<'_, '_> {
         for s in &r.sibs {
             pool.push((s.clock.clone(), s.ino, s.name.clone()));
         }
+
+        // Heads that will be shown: an inode that shows one of them is not to be had for another of equal content.
+        let shown = seen.as_ref().filter(|v| !v.is_dir).and_then(|v| v.shown);
+        let clocks: Vec<VClock> = shown.into_iter().chain(wanted.iter().copied()).map(|h| h.vclock.clone()).collect();
 
         let mut now_ino = 0;
         let mut attr_of: Option<(&Version, u32, (i64, u32))> = None;
@@ -561,7 +659,7 @@ impl Ns<'_, '_> {
             }
             Some(v) => {
                 if let Some(h) = v.shown {
-                    now_ino = self.pick(&mut pool, h)?;
+                    now_ino = self.pick(&mut pool, h, &clocks)?;
                     attr_of = Some((h, v.mode, v.mtime));
                 }
             }
@@ -575,12 +673,12 @@ impl Ns<'_, '_> {
         // Siblings, with the inodes they had.
         let taken_names: Vec<String> = match &seen {
             Some(v) if show_siblings => {
-                let own: Vec<String> = r.sibs.iter().map(|s| s.name.clone()).collect();
                 let t = &*self.t;
-                let taken = |n: &str| {
-                    n == name
-                        || !own.iter().any(|o| o == n)
-                            && t.get::<Slot>(Tree::Entry, slot_key(dir, n)).is_ok_and(|s| s.is_some_and(|s| s.ino() != 0))
+                // Also where only tombstones lie: a sibling's slot has no room for them.
+                let taken = |n: &str| match t.get::<Slot>(Tree::Entry, slot_key(dir, n)) {
+                    Ok(Some(Slot::Sibling { of, .. })) => of != name,
+                    Ok(None) => n == name,
+                    Ok(Some(_)) | Err(_) => true,
                 };
                 sibling_names(name, v, &taken)
             }
@@ -588,7 +686,7 @@ impl Ns<'_, '_> {
         };
         let mut sibs = Vec::new();
         for (h, n) in wanted.iter().zip(&taken_names) {
-            let ino = self.pick(&mut pool, h)?;
+            let ino = self.pick(&mut pool, h, &clocks)?;
             sibs.push((Sib { name: n.clone(), ino, clock: h.vclock.clone() }, *h));
         }
 
@@ -606,12 +704,17 @@ impl Ns<'_, '_> {
             self.add_link(*i, dir, n)?;
             if n != name {
                 self.put_slot(dir, n, &Slot::Sibling { ino: *i, of: name.to_owned() })?;
-                self.changes.push(Change::Name { dir, name: n.clone(), was: 0 });
+                let was = old.iter().find(|(m, _)| m == n).map_or(0, |(_, i)| *i);
+                self.changes.push(Change::Name { dir, name: n.clone(), was });
                 changed = true;
             }
         }
         for (n, i) in old.iter().filter(|x| !new.contains(x)) {
-            self.drop_link(*i, dir, n)?;
+            if self.holds_only_bytes(&entry, *i)? {
+                self.hide(*i, dir, n)?;
+            } else {
+                self.drop_link(*i, dir, n)?;
+            }
             if n != name {
                 if !new.iter().any(|(m, _)| m == n) {
                     self.del_slot(dir, n)?;
@@ -648,18 +751,16 @@ impl Ns<'_, '_> {
     }
 
     /// The inode that shows this head already, or one with the same content, or a new one.
-    fn pick(&mut self, pool: &mut Vec<(VClock, u64, String)>, h: &Version) -> Result<u64> {
+    fn pick(&mut self, pool: &mut Vec<(VClock, u64, String)>, h: &Version, others: &[VClock]) -> Result<u64> {
         if let Some(at) = pool.iter().position(|(c, ..)| *c == h.vclock) {
             return Ok(pool.remove(at).1);
         }
         for at in 0..pool.len() {
+            if others.contains(&pool[at].0) {
+                continue;
+            }
             let i = self.inode(pool[at].1)?;
-            let same = match &h.kind {
-                model::Kind::File(c) => i.kind == FileType::File && i.content.as_ref().is_some_and(|m| same_content(m, c)),
-                model::Kind::Symlink { target } => i.kind == FileType::Symlink && i.target == *target,
-                _ => false,
-            };
-            if same {
+            if holds(self.t, pool[at].1, &i, h)? {
                 return Ok(pool.remove(at).1);
             }
         }
@@ -705,6 +806,18 @@ impl Ns<'_, '_> {
             from = last;
         }
     }
+}
+
+/// Whether an inode that is not being written has the bytes (or the target) of a head.
+pub fn holds(r: &Read<'_>, ino: u64, i: &Inode, h: &Version) -> Result<bool> {
+    Ok(match &h.kind {
+        model::Kind::File(c) if i.kind == FileType::File => match r.get::<Local>(Tree::Local, ino)?.and_then(|l| l.token) {
+            Some((token, _)) => token == c.root,
+            None => i.content.as_ref().is_some_and(|m| same_content(m, c)),
+        },
+        model::Kind::Symlink { target } => i.kind == FileType::Symlink && i.target == *target,
+        _ => false,
+    })
 }
 
 /// Whether two contents are the same bytes, as far as both sides tell.

@@ -12,6 +12,7 @@ pub mod keys;
 pub mod memory;
 pub mod open;
 pub mod s3;
+pub mod switch;
 mod watch;
 
 use crate::error::Result;

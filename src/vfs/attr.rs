@@ -3,7 +3,9 @@
 use super::Vfs;
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::model::Version;
-use crate::model::ops::{self, AttrChange};
+use super::node::St;
+use crate::model::ops::{self, Accepted, AttrChange, Target};
+use crate::model::view::View;
 use crate::state::rows::*;
 use crate::state::tree::stale;
 use crate::state::{Ns, Tree};
@@ -92,8 +94,10 @@ impl Vfs {
             if let Err(e) = self.absorb(&mut st) {
                 tracing::warn!(ino, error = %e, "a file that is written directly could not be looked at");
             }
-            if st.stale_row {
-                (size, mtime) = (st.size, st.mtime);
+            // Always: the row that was read before may have been written since.
+            size = st.size;
+            if st.stale_attr {
+                mtime = st.mtime;
                 ctime = ctime.max(mtime);
             }
         }
@@ -131,7 +135,6 @@ impl Vfs {
                 _ => return Err(Error::new(Kind::Invalid, "only a regular file can be truncated")),
             }
         }
-        self.settle_moves()?;
         let node = self.loaded(ino);
         let mut st = node.as_ref().map(|n| n.st.lock());
         if let Some(st) = st.as_deref_mut() {
@@ -141,7 +144,7 @@ impl Vfs {
             }
         }
         let unsealed = node.as_ref().is_some_and(|n| n.unsealed.load(std::sync::atomic::Ordering::Acquire));
-        let inode = self.change(&[], |ns| {
+        let inode = self.change_settled(&[], |ns| {
             let mut i = ns.inode(ino)?;
             let was = (i.mode, i.mtime);
             if let Some(m) = set.mode {
@@ -168,7 +171,7 @@ impl Vfs {
                     mtime: (i.mtime != was.1).then_some(i.mtime.pair()),
                     xattrs: None,
                 };
-                self.write_attrs(ns, ino, &i, &change)?;
+                self.write_attrs(ns, ino, &i, &change, st.as_deref_mut())?;
             }
             ns.inode(ino)
         })?;
@@ -180,16 +183,30 @@ impl Vfs {
         Ok(self.attr_of(ino, &inode))
     }
 
-    /// Versions of every name of an inode that change only metadata.
-    fn write_attrs(&self, ns: &mut Ns<'_, '_>, ino: u64, i: &Inode, change: &AttrChange) -> Result<()> {
+    /// Versions of every name of an inode that change only metadata. An open handle that had accepted what they replace
+    /// accepts them.
+    fn write_attrs(&self, ns: &mut Ns<'_, '_>, ino: u64, i: &Inode, change: &AttrChange, mut st: Option<&mut St>) -> Result<()> {
         let author = self.author();
         let mut out: Vec<Version> = Vec::new();
         for (dir, name) in &i.links {
             let Some(mut at) = self.at(ns.t, *dir, name)? else { continue };
-            let v = self.with_view(ns.t, &at.reg, |v, e| ops::set_attrs(&at.path, e, v, at.target, change.clone(), &author))?;
-            let Some(v) = v else { continue };
-            let v = v?;
+            let entry = at.reg.entry.clone();
+            let made = |v: &View<'_>| {
+                let before = Accepted::to_write(v, at.target);
+                ops::set_attrs(&at.path, &entry, v, at.target, change.clone(), &author).map(|v| (v, before))
+            };
+            let made = match at.target {
+                Target::Path => self.with_seen(ns.t, &at.reg, |v, _| v.map(made))?,
+                _ => self.with_view(ns.t, &at.reg, |v, _| made(v))?,
+            };
+            let Some((v, before)) = made.transpose()? else { continue };
             ns.merge_into(&mut at.reg, &v)?;
+            if let Some((path, a)) = st.as_deref_mut().and_then(|s| s.accept.as_mut())
+                && *path == at.path
+                && a.clock.ge(&before.clock)
+            {
+                *a = a.after(&v);
+            }
             for s in at.reg.sibs.iter_mut().filter(|s| s.ino == ino) {
                 s.clock = v.vclock.clone();
             }
@@ -226,10 +243,10 @@ impl Vfs {
         if name.starts_with("user.tcfs.") {
             return Err(Error::new(Kind::NotPermitted, format!("attribute {name}: user.tcfs.* tells state and cannot be set")));
         }
-        self.settle_moves()?;
         let node = self.loaded(ino);
+        let mut st = node.as_ref().map(|n| n.st.lock());
         let unsealed = node.as_ref().is_some_and(|n| n.unsealed.load(std::sync::atomic::Ordering::Acquire));
-        self.change(&[], |ns| {
+        self.change_settled(&[], |ns| {
             let mut i = ns.inode(ino)?;
             let had = i.xattrs.contains_key(name);
             match value {
@@ -250,10 +267,11 @@ impl Vfs {
             ns.put_inode(ino, &i)?;
             if !i.local_only && !unsealed && ino != ROOT {
                 let change = AttrChange { xattrs: Some(encode_xattrs(&i.xattrs)), ..AttrChange::default() };
-                self.write_attrs(ns, ino, &i, &change)?;
+                self.write_attrs(ns, ino, &i, &change, st.as_deref_mut())?;
             }
             Ok(())
         })?;
+        drop(st);
         self.sealed.notify_one();
         Ok(())
     }

@@ -4,12 +4,19 @@
 //! Must: a file is dropped by unlinking its local file, never by changing it: a kernel may still have it open.
 
 use super::Vfs;
+use crate::content::Priority;
 use crate::error::Result;
+use crate::model::Hash;
 use crate::state::rows::*;
-use crate::state::tree::path_of_dir;
+use crate::state::tree::{path_of_dir, stale};
 use crate::state::{Read, Tree};
 use lru::LruCache;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use tokio::time::Instant;
+
+/// Free bytes on the disk of the cache (or a tenth of it) below which cached files go before the cap is reached.
+const FREE_AT_LEAST: u64 = 256 << 20;
 
 /// Cached files, least recently used first, with their bytes.
 pub(crate) struct Lru {
@@ -98,6 +105,42 @@ impl Vfs {
         }
     }
 
+    /// Refuses what only adds while the disk is so full that the reserve of the state is in use.
+    pub(crate) fn room(&self) -> Result<()> {
+        if self.replica.db().is_low() {
+            return Err(crate::error::Error::new(crate::error::Kind::NoSpace, "the disk of the local state is full")
+                .hint("remove files, or free space on the disk; what is published makes room by itself"));
+        }
+        Ok(())
+    }
+
+    /// Drops least recently used files while the disk of the cache is nearly full.
+    pub fn evict_if_disk_full(&self) {
+        let short = |v: &Vfs| {
+            let dir = &v.options.cache_dir;
+            let disk = rustix::fs::statvfs(dir).ok();
+            disk.is_some_and(|d| {
+                let (all, free) = (d.f_blocks.saturating_mul(d.f_frsize), d.f_bavail.saturating_mul(d.f_frsize));
+                v.replica.db().is_low() || free < FREE_AT_LEAST.min(all / 10)
+            })
+        };
+        let mut tried = 0;
+        while tried < 4096 && short(self) {
+            let oldest = self.cache.lock().oldest(16);
+            if oldest.is_empty() {
+                return;
+            }
+            for ino in oldest {
+                tried += 1;
+                match self.drop_bytes(ino) {
+                    Ok(Dropped::Freed(_)) => {}
+                    Ok(_) => self.used(ino),
+                    Err(e) => tracing::warn!(ino, error = %e, "evicting on a full disk"),
+                }
+            }
+        }
+    }
+
     /// Whether a path or a directory above it is pinned.
     pub(crate) fn is_pinned(&self, r: &Read<'_>, ino: u64) -> Result<bool> {
         let Some(i) = r.get::<Inode>(Tree::Inode, ino)? else { return Ok(false) };
@@ -121,13 +164,45 @@ impl Vfs {
         self.replica.db().write(|t| if on { t.put(Tree::Pin, path.as_str(), &()) } else { t.del(Tree::Pin, path.as_str()) })
     }
 
+    /// Every pinned path.
+    pub fn pins(&self) -> Result<Vec<String>> {
+        let mut out = Vec::new();
+        self.replica.read(|r| {
+            let end = crate::state::db::prefix_end(&[]);
+            r.scan(Tree::Pin, crate::state::Scan::From(&[], &end), usize::MAX >> 1, |k, _: ()| {
+                out.push(String::from_utf8_lossy(k).into_owned());
+                Ok(())
+            })
+        })?;
+        Ok(out)
+    }
+
     /// Whether a path itself is pinned.
     pub fn pinned(&self, path: &crate::model::RelPath) -> Result<bool> {
         Ok(self.replica.read(|r| r.get::<()>(Tree::Pin, path.as_str()))?.is_some())
     }
 
+    /// Where the published bytes of a file lie: manifest and chunks. None if it has unpublished ones. Asks the store for
+    /// the manifest of a large file whose chunk list is not known here.
+    pub async fn where_stored(self: &Arc<Self>, ino: u64, priority: Priority) -> Result<Option<(Hash, Vec<Hash>)>> {
+        let inode: Inode = self.replica.read(|r| r.get(Tree::Inode, ino)?.ok_or_else(|| stale(ino)))?;
+        let Some(content) = inode.content.filter(|c| !c.manifest.is_zero()) else { return Ok(None) };
+        let deadline = Instant::now() + self.options.read_deadline;
+        let list = self.chunk_list(ino, &content, priority, deadline).await?;
+        Ok(Some((content.manifest, list.list.iter().map(|c| c.0).collect())))
+    }
+
+    /// [`Vfs::drop_bytes`] if the file still has the content of `manifest`.
+    pub fn drop_bytes_of(&self, ino: u64, manifest: &Hash) -> Result<Dropped> {
+        self.drop_if(ino, Some(manifest))
+    }
+
     /// Makes a file a stub again, if that is safe.
     pub fn drop_bytes(&self, ino: u64) -> Result<Dropped> {
+        self.drop_if(ino, None)
+    }
+
+    fn drop_if(&self, ino: u64, manifest: Option<&Hash>) -> Result<Dropped> {
         let node = self.hold(ino)?;
         let done = (|| {
             let mut st = node.st.lock();
@@ -140,6 +215,9 @@ impl Vfs {
             let Some(content) = st.content.clone().filter(|c| !c.manifest.is_zero()) else {
                 return Ok(Dropped::Kept("not published yet"));
             };
+            if manifest.is_some_and(|m| *m != content.manifest) {
+                return Ok(Dropped::Kept("it was just written again"));
+            }
             if node.opens.load(Ordering::Acquire) > 1 {
                 return Ok(Dropped::Kept("open"));
             }
@@ -159,6 +237,7 @@ impl Vfs {
             let path = self.local_path(ino, st.overlay);
             st.have.clear();
             (st.file, st.overlay, st.lent, st.unsynced_boot, st.stale_row) = (None, false, false, 0, false);
+            st.promised = false;
             match std::fs::remove_file(&path) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                     return Err(crate::error::Error::io(format!("removing {}", path.display()), e));

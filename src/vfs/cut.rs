@@ -42,7 +42,13 @@ impl Sealed {
 impl ReadAt for Sealed {
     fn read_exact_at(&self, off: u64, buf: &mut [u8]) -> Result<()> {
         let end = off + buf.len() as u64;
-        let here = self.node.st.lock().is_here(off..end);
+        let here = {
+            let mut st = self.node.st.lock();
+            if st.wgen == self.wgen && !st.have.is_empty() {
+                self.vfs.local_file(&self.node, &mut st)?;
+            }
+            st.is_here(off..end)
+        };
         if !here {
             self.vfs.rt.block_on(self.vfs.hydrate_range(&self.node, off..end, Priority::Background))?;
         }
@@ -214,6 +220,7 @@ impl Vfs {
         st.chunks = (content.chunks.is_none()).then(|| Arc::new(Chunks::new(chunks.to_vec())));
         st.dirty.clear();
         st.marked.clear();
+        st.promised = false;
         let quiet = !node.unsealed.load(Ordering::Acquire) && st.passthrough_writers == 0;
         // Into the cache, which may be emptied. A descriptor that somebody has open goes along.
         if quiet && st.overlay && st.size > 0 {

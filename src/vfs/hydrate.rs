@@ -45,7 +45,11 @@ impl Vfs {
                 Some(c) => c,
                 None => {
                     let c = self.chunk_list(node.ino, &content, priority, deadline).await?;
-                    node.st.lock().chunks = Some(c.clone());
+                    let mut st = node.st.lock();
+                    // It may have been published anew while the list was fetched.
+                    if st.content.as_ref().is_some_and(|now| now.root == content.root) {
+                        st.chunks = Some(c.clone());
+                    }
                     c
                 }
             };
@@ -159,6 +163,7 @@ impl Vfs {
         if off >= end {
             return Ok(());
         }
+        self.room()?;
         let file = self.local_file(node, &mut st)?;
         let gaps: Vec<Range<u64>> = st.have.gaps(off..end).collect();
         for g in &gaps {

@@ -103,6 +103,7 @@ impl Vfs {
             st.dirty = RangeSet::of(0..size);
             st.wgen += 1;
             st.stale_row = true;
+            st.lent_writing = true;
         }
         let file = self.local_file(&h.node, &mut st)?;
         if !st.lent {
@@ -143,17 +144,20 @@ impl Vfs {
 
     /// Takes over what a kernel wrote directly: size and time from the local file.
     pub(crate) fn absorb(&self, st: &mut St) -> Result<()> {
-        if st.passthrough_writers > 0
-            && let Some(f) = &st.file
-        {
-            let m = f.metadata().doing(|| "looking at a local file")?;
+        if st.lent_writing {
+            let m = match &st.file {
+                Some(f) => f.metadata(),
+                None => std::fs::metadata(self.local_path(st.ino, st.overlay)),
+            };
+            let m = m.doing(|| "looking at a local file")?;
             use std::os::unix::fs::MetadataExt;
             let mtime = Time { sec: m.mtime(), nsec: m.mtime_nsec() as u32 };
             if m.len() != st.size || mtime > st.mtime {
                 st.size = m.len();
                 st.mtime = st.mtime.max(mtime);
                 st.wgen += 1;
-                st.stale_row = true;
+                st.unsynced_boot = self.boot;
+                (st.stale_row, st.stale_attr) = (true, true);
                 st.last_write = std::time::Instant::now();
             }
             st.have = RangeSet::of(0..st.size);
@@ -167,6 +171,10 @@ impl Vfs {
         let h = self.handle(fh)?;
         let (now, whole, size) = {
             let mut st = h.node.st.lock();
+            if !st.have.is_empty() {
+                // First, since it may find that the cache was emptied.
+                self.local_file(&h.node, &mut st)?;
+            }
             let end = off.saturating_add(len as u64).min(st.size);
             let len = end.saturating_sub(off) as usize;
             if len > 0 && !st.is_here(off..end) {
@@ -185,7 +193,17 @@ impl Vfs {
     /// Brings the bytes of a read here, waiting for the store up to the read deadline. Cancel-safe.
     pub async fn hydrate_read(self: &Arc<Self>, fh: u64, off: u64, len: usize) -> Result<ReadNow> {
         let h = self.handle(fh)?;
-        self.hydrate_range(&h.node, off..off.saturating_add(len as u64), Priority::Foreground).await?;
+        let done = self.hydrate_range(&h.node, off..off.saturating_add(len as u64), Priority::Foreground).await;
+        if let Err(e) = done {
+            let path = self.path_of(h.node.ino).map_or_else(|_| format!("inode {}", h.node.ino), |p| p.to_string());
+            let e = e.context(format!("reading {path:?} at {off}"));
+            // The file is there; it is its bytes that are not to be had.
+            return Err(if e.kind() == Kind::NotFound {
+                Error::new(Kind::Corrupt, "the store has lost a part of a file").source(e)
+            } else {
+                e
+            });
+        }
         let mut st = h.node.st.lock();
         let end = off.saturating_add(len as u64).min(st.size);
         Ok(ReadNow { file: self.local_file(&h.node, &mut st)?, len: end.saturating_sub(off) as usize })
@@ -198,6 +216,7 @@ impl Vfs {
     }
 
     pub(crate) fn write_node(&self, node: &Node, off: u64, data: &[u8], append: bool) -> Result<usize> {
+        self.room()?;
         let mut st = node.st.lock();
         let off = if append { st.size } else { off };
         let end = off.checked_add(data.len() as u64).filter(|e| *e <= SIZE_MAX);
@@ -205,13 +224,12 @@ impl Vfs {
         self.before_change(node, &mut st, off..end)?;
         let file = self.local_file(node, &mut st)?;
         let was = st.size;
-        file.write_all_at(data, off).doing(|| format!("writing the local bytes of inode {}", node.ino))?;
-        if off > was {
-            // The gap reads as zeros, which no published version has there.
-            st.have.insert(was..off);
-            st.dirty.insert(was..off);
+        if let Err(e) = file.write_all_at(data, off) {
+            // The housekeeping looks for something to evict before the program tries again.
+            return Err(Error::io(format!("writing the local bytes of inode {}", node.ino), e));
         }
-        self.after_change(node, &mut st, off..end)?;
+        // A gap before it reads as zeros, which the published version may not have there.
+        self.after_change(node, &mut st, off.min(was)..end)?;
         Ok(data.len())
     }
 
@@ -236,6 +254,9 @@ impl Vfs {
         }
         self.absorb(st)?;
         let was = st.size;
+        if size > was {
+            self.room()?;
+        }
         self.before_change(node, st, size.min(was)..size.min(was))?;
         let file = self.local_file(node, st)?;
         file.set_len(size).doing(|| format!("sizing the local bytes of inode {}", node.ino))?;
@@ -245,6 +266,9 @@ impl Vfs {
         st.size = size.min(was);
         self.after_change(node, st, size.min(was)..size)?;
         st.size = size;
+        if size == 0 {
+            st.promised = false;
+        }
         // A length is not found again from the local file alone once the rest was published.
         self.persist(node, st)
     }
@@ -263,6 +287,9 @@ impl Vfs {
         let mut st = h.node.st.lock();
         let was = st.size;
         let top = if keep { end.min(was) } else { end };
+        if !zeroing {
+            self.room()?;
+        }
         if zeroing {
             self.before_change(&h.node, &mut st, off.min(top)..top)?;
             let file = self.local_file(&h.node, &mut st)?;
@@ -293,7 +320,7 @@ impl Vfs {
         self.absorb(&mut st)?;
         let nothing = || Error::new(Kind::Invalid, "seeking beyond the end");
         if off < 0 || off as u64 >= st.size {
-            return Err(Error::io("seeking beyond the end", std::io::Error::from_raw_os_error(libc::ENXIO)));
+            return Err(Error::new(Kind::BeyondEnd, "seeking beyond the end"));
         }
         let whole = st.is_whole();
         match whence {
@@ -334,6 +361,7 @@ impl Vfs {
                 return Err(Error::new(Kind::Invalid, "copying a range onto itself"));
             }
         }
+        self.room()?;
         let mut st = dst.node.st.lock();
         let end = off_out.checked_add(len).filter(|e| *e <= SIZE_MAX);
         let end = end.ok_or_else(|| Error::new(Kind::TooBig, "copying beyond the largest offset"))?;
@@ -349,11 +377,9 @@ impl Vfs {
                 break;
             }
         }
-        if off_out > was {
-            st.have.insert(was..off_out);
-            st.dirty.insert(was..off_out);
+        if b > off_out {
+            self.after_change(&dst.node, &mut st, off_out.min(was)..b)?;
         }
-        self.after_change(&dst.node, &mut st, off_out..b)?;
         Ok(b - off_out)
     }
 
@@ -380,7 +406,7 @@ impl Vfs {
         let (file, wgen) = {
             let mut st = node.st.lock();
             self.absorb(&mut st)?;
-            if st.unsynced_boot == 0 && !st.stale_row {
+            if st.unsynced_boot == 0 && !st.stale_row && !st.stale_attr && !st.lent_writing {
                 drop(st);
                 return self.sync();
             }
@@ -398,6 +424,7 @@ impl Vfs {
             if st.wgen == wgen {
                 st.unsynced_boot = 0;
             }
+            st.promised |= node.unsealed.load(Ordering::Acquire) || st.token.is_some();
             st.stale_row = true;
             self.persist(node, &mut st)?;
         }
@@ -426,9 +453,6 @@ impl Vfs {
         }
         let sealed = if last_writer { self.after_last_writer(&node) } else { Ok(()) };
         self.unhold(&node);
-        if node.gone.load(Ordering::Acquire) {
-            self.orphaned(node.ino);
-        }
         sealed
     }
 
@@ -441,22 +465,58 @@ impl Vfs {
             }
             self.nodes.remove(&ino);
         }
-        if let Err(e) = self.remove_inode(ino) {
-            tracing::warn!(ino, error = %e, "the bytes of a removed file could not be freed; the next start tries again");
+        match self.remove_inode(ino, false) {
+            Ok(true) => {}
+            Ok(false) => {
+                self.orphans.lock().push(ino);
+                // On a full disk whoever removes a file needs the space now.
+                if self.replica.db().is_low()
+                    && let Err(e) = self.free_orphans()
+                {
+                    tracing::warn!(ino, error = %e, "the bytes of a removed file could not be freed yet");
+                }
+            }
+            Err(e) => tracing::warn!(ino, error = %e, "the bytes of a removed file could not be freed; the next start tries again"),
         }
     }
 
-    pub(crate) fn remove_inode(&self, ino: u64) -> Result<()> {
+    /// Frees what waits until the loss of its last name is durable. Blocking on the local disk if something does.
+    pub fn free_orphans(&self) -> Result<()> {
+        let waiting = std::mem::take(&mut *self.orphans.lock());
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        if let Err(e) = self.sync() {
+            self.orphans.lock().extend(waiting);
+            return Err(e);
+        }
+        for ino in waiting {
+            if self.loaded(ino).is_none_or(|n| n.opens.load(Ordering::Acquire) == 0) {
+                self.remove_inode(ino, true)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes rows and bytes. False if they have to stay for now: a program synced these bytes, they are nowhere else,
+    /// and a power cut could still bring the name back (unless the loss of it is `durable`).
+    pub(crate) fn remove_inode(&self, ino: u64, durable: bool) -> Result<bool> {
+        let mut wait = false;
         let gone = self.replica.db().write(|t| {
             let Some(i) = t.get::<Inode>(Tree::Inode, ino)? else {
+                // Bytes that were being copied in when the process ended.
                 t.del(Tree::Orphan, ino)?;
-                return Ok(None);
+                return Ok(Some(()));
             };
             if !i.links.is_empty() {
                 t.del(Tree::Orphan, ino)?;
                 return Ok(None);
             }
             let local = t.get::<Local>(Tree::Local, ino)?;
+            if !durable && local.as_ref().is_some_and(|l| l.promised) {
+                wait = true;
+                return Ok(None);
+            }
             if let (Some(c), Some(l)) = (&i.content, &local) {
                 super::hydrate::forget_chunks(t, ino, c, l)?;
             }
@@ -479,6 +539,6 @@ impl Vfs {
                 }
             }
         }
-        Ok(())
+        Ok(!wait)
     }
 }

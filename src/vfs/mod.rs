@@ -15,10 +15,13 @@ mod cache;
 mod cut;
 mod hydrate;
 mod io;
+mod look;
 mod names;
 mod node;
+mod place;
 mod recover;
 mod rename;
+mod resolve;
 mod rules;
 mod seal;
 
@@ -26,8 +29,11 @@ pub use attr::{Attr, SetAttr, StatFs};
 pub use cache::{CacheUse, Dropped};
 pub use cut::VfsFiles;
 pub use io::{Handle, Opened, ReadNow};
+pub use look::{Found, Held, Look};
 pub use names::DirEntry;
 pub use node::Node;
+pub use place::{Bytes, Compared, New, Placed};
+pub use resolve::InConflict;
 pub use rules::Rules;
 pub use seal::Unsealed;
 
@@ -96,6 +102,8 @@ pub struct Vfs {
     rules: Rules,
     me: Arc<Me>,
     nodes: DashMap<u64, Arc<Node>>,
+    /// Inodes without a name whose bytes go once the database is durable beyond the loss of the name.
+    orphans: Mutex<Vec<u64>>,
     /// Taken while an inode is loaded; outermost of all locks.
     loading: Vec<Mutex<()>>,
     handles: DashMap<u64, Arc<Handle>>,
@@ -113,9 +121,11 @@ pub struct Vfs {
     rt: tokio::runtime::Handle,
 }
 
-/// A number for this boot of the machine; 0 is never returned.
+/// A number for this boot of the machine; 0 is never returned. For tests of power cuts, which cannot restart the
+/// machine, `TCFS_TEST_BOOT_ID` in the environment stands for the kernel's.
 pub fn boot_id() -> u64 {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let given = std::env::var("TCFS_TEST_BOOT_ID").ok();
+    let text = given.unwrap_or_else(|| std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default());
     let mut b = [0u8; 8];
     b.copy_from_slice(&blake3::hash(text.as_bytes()).as_bytes()[..8]);
     u64::from_le_bytes(b) | 1
@@ -149,6 +159,7 @@ impl Vfs {
             rules,
             me,
             nodes: DashMap::new(),
+            orphans: Mutex::default(),
             loading: (0..node::LOADING).map(|_| Mutex::new(())).collect(),
             handles: DashMap::new(),
             next_handle: AtomicU64::new(1),
@@ -219,13 +230,13 @@ impl Vfs {
 
     /// Whether an inode is open for writing or has unsealed bytes. Takes no node lock: it is asked under the
     /// database's.
-    pub(crate) fn is_busy(&self, ino: u64) -> bool {
+    pub fn is_busy(&self, ino: u64) -> bool {
         self.nodes.get(&ino).is_some_and(|n| n.is_busy())
     }
 
     /// One transaction on the namespace; tells the caches above what changed, but for the names in `own`, which the
     /// caller's own kernel request changes.
-    pub(crate) fn change<T>(&self, own: &[(u64, &str)], body: impl FnOnce(&mut Ns<'_, '_>) -> Result<T>) -> Result<T> {
+    pub fn change<T>(&self, own: &[(u64, &str)], body: impl FnOnce(&mut Ns<'_, '_>) -> Result<T>) -> Result<T> {
         let me = self.device().0;
         let busy = |ino| self.is_busy(ino);
         let ctx = self.ctx(&me, &busy);
@@ -271,6 +282,25 @@ impl Vfs {
         }
     }
 
+    /// The same for what writes versions: directory moves that are not written out yet are written out before. A move
+    /// that comes in between is seen here, under the database's lock, and written out as well.
+    pub(crate) fn change_settled<T>(&self, own: &[(u64, &str)], body: impl FnOnce(&mut Ns<'_, '_>) -> Result<T>) -> Result<T> {
+        let mut body = Some(body);
+        loop {
+            self.drain_moves()?;
+            let done = self.change(own, |ns| match body.take() {
+                Some(b) if !self.moves_pending.load(Ordering::Acquire) => b(ns).map(Some),
+                waiting => {
+                    body = waiting;
+                    Ok(None)
+                }
+            })?;
+            if let Some(out) = done {
+                return Ok(out);
+            }
+        }
+    }
+
     /// Puts versions that go out together into the outbox.
     pub(crate) fn enqueue(&self, ns: &mut Ns<'_, '_>, row: Sealed) -> Result<u64> {
         let n = ns.next_id();
@@ -294,7 +324,13 @@ impl Vfs {
             let busy = |ino| self.is_busy(ino);
             let ctx = self.ctx(&me, &busy);
             let changes = crate::fleet::moves::expand_all(&self.replica, &ctx, &self.author(), self.boot)?;
-            self.moves_pending.store(false, Ordering::Release);
+            // Under the database's lock, as moves set it.
+            self.replica.read(|r| {
+                if r.scan_int::<crate::state::rows::DirMove>(Tree::Move, 0, u64::MAX, 1)?.is_empty() {
+                    self.moves_pending.store(false, Ordering::Release);
+                }
+                Ok(())
+            })?;
             self.tell(&changes, &[]);
             self.sealed.notify_waiters();
             self.sealed.notify_one();

@@ -6,11 +6,11 @@ use super::{Opened, Vfs, not_found};
 use crate::error::{Error, Kind, Result};
 use crate::model::entry::Entry;
 use crate::model::ops::{self, Accepted, Target};
-use crate::model::path::{NameError, name as check_name};
+use crate::model::path::{NameError, PATH_MAX, name as check_name};
 use crate::model::view::{ConflictMode, View, view};
 use crate::model::{RelPath, Version};
 use crate::state::rows::*;
-use crate::state::tree::{has_children, path_of_dir, stale};
+use crate::state::tree::{has_children, holds, path_of_dir, stale};
 use crate::state::{Ns, Read, Scan, Tree};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -55,6 +55,15 @@ pub(crate) fn parse_name(bytes: &[u8]) -> Result<String> {
     })
 }
 
+/// The path of `name` in `dir`; `NameTooLong` if no record could carry it.
+pub(crate) fn path_for(r: &Read<'_>, dir: u64, name: &str) -> Result<RelPath> {
+    let path = path_of_dir(r, dir)?.join(name);
+    if path.as_str().len() > PATH_MAX {
+        return Err(Error::new(Kind::NameTooLong, format!("{name:?}: its path is longer than {PATH_MAX} bytes")));
+    }
+    Ok(path)
+}
+
 /// A path of the namespace as an operation finds it.
 pub(crate) struct At {
     pub dir: u64,
@@ -74,21 +83,46 @@ impl Vfs {
         Ok(view(&reg.entry, implied, self.options.conflict_mode, &me).map(|v| body(&v, &reg.entry)))
     }
 
+    /// The same as far as whoever has the shown file open for writing has seen it: without heads that arrived while
+    /// it kept its place. `body` gets the view and the entry that is of.
+    pub(crate) fn with_seen<T>(&self, r: &Read<'_>, reg: &Register, body: impl FnOnce(Option<&View<'_>>, &Entry) -> T) -> Result<T> {
+        let me = self.device().0;
+        if reg.ino == 0 || reg.ino == reg.dir || !self.is_busy(reg.ino) {
+            let implied = reg.dir != 0 && has_children(r, reg.dir)?;
+            return Ok(body(view(&reg.entry, implied, self.options.conflict_mode, &me).as_ref(), &reg.entry));
+        }
+        let mut seen = Entry::default();
+        if let Some(i) = r.get::<Inode>(Tree::Inode, reg.ino)? {
+            for h in &reg.entry.heads {
+                // `shows` is of one path only; the other names of a hard link go by what the file held at its last seal.
+                if h.is_tombstone() || i.links.len() == 1 && i.shows.ge(&h.vclock) || holds(r, reg.ino, &i, h)? {
+                    seen.merge(h.clone());
+                }
+            }
+        }
+        Ok(body(view(&seen, false, self.options.conflict_mode, &me).as_ref(), &seen))
+    }
+
+    /// The register that a name belongs to, with that register's own name; none for local-only names.
+    pub(crate) fn owner(&self, r: &Read<'_>, dir: u64, name: &str) -> Result<Option<(String, Register)>> {
+        let of = match r.get::<Slot>(Tree::Entry, slot_key(dir, name))? {
+            Some(Slot::Register(reg)) => return Ok(Some((name.to_owned(), *reg))),
+            Some(Slot::Sibling { of, .. }) => of,
+            Some(Slot::LocalOnly { .. }) | None => return Ok(None),
+        };
+        Ok(match r.get::<Slot>(Tree::Entry, slot_key(dir, &of))? {
+            Some(Slot::Register(reg)) => Some((of, *reg)),
+            _ => None,
+        })
+    }
+
     /// What a name stands for: register and target. `Slot::LocalOnly` is none.
     pub(crate) fn at(&self, r: &Read<'_>, dir: u64, name: &str) -> Result<Option<At>> {
-        let Some(slot) = r.get::<Slot>(Tree::Entry, slot_key(dir, name))? else { return Ok(None) };
-        let (of, sib) = match &slot {
-            Slot::LocalOnly { .. } => return Ok(None),
-            Slot::Register(_) => (name.to_owned(), None),
-            Slot::Sibling { of, ino } => (of.clone(), Some(*ino)),
+        let sib = match r.get::<Slot>(Tree::Entry, slot_key(dir, name))? {
+            Some(Slot::Sibling { ino, .. }) => Some(ino),
+            _ => None,
         };
-        let reg = match slot {
-            Slot::Register(reg) => *reg,
-            _ => match r.get::<Slot>(Tree::Entry, slot_key(dir, &of))? {
-                Some(Slot::Register(reg)) => *reg,
-                _ => return Ok(None),
-            },
-        };
+        let Some((of, reg)) = self.owner(r, dir, name)? else { return Ok(None) };
         let target = match sib {
             None => Target::Path,
             Some(ino) => {
@@ -112,9 +146,20 @@ impl Vfs {
             let i: Inode = r.get(Tree::Inode, ino)?.ok_or_else(|| stale(ino))?;
             let Some((dir, name)) = i.links.first() else { return Ok(None) };
             let Some(at) = self.at(r, *dir, name)? else { return Ok(None) };
-            let acc = self.with_view(r, &at.reg, |v, _| Accepted::to_write(v, at.target))?;
-            Ok(Some((at.path, acc.unwrap_or_else(|| Accepted::of_entry(&at.reg.entry)))))
+            let acc = self.accepted(r, &at)?;
+            Ok(Some((at.path, acc)))
         })
+    }
+
+    /// What replacing what a name stands for accepts.
+    pub(crate) fn accepted(&self, r: &Read<'_>, at: &At) -> Result<Accepted> {
+        match at.target {
+            Target::Path => self.with_seen(r, &at.reg, |v, seen| match v {
+                Some(v) => Accepted::to_write(v, Target::Path),
+                None => Accepted::of_entry(seen),
+            }),
+            t => Ok(self.with_view(r, &at.reg, |v, _| Accepted::to_write(v, t))?.unwrap_or_default()),
+        }
     }
 
     pub(crate) fn dir_inode(&self, r: &Read<'_>, dir: u64) -> Result<Inode> {
@@ -210,11 +255,6 @@ impl Vfs {
         Ok(parent.local_only || self.rules.is_local(|| path_of_dir(r, dir), name, is_dir)?)
     }
 
-    /// Before a version is written at or below a directory that was moved and is not yet written out.
-    pub(crate) fn settle_moves(&self) -> Result<()> {
-        if self.moves_pending.load(Ordering::Acquire) { self.drain_moves() } else { Ok(()) }
-    }
-
     /// Makes and opens a regular file. `Exists` if the name is taken.
     pub fn create(self: &std::sync::Arc<Self>, dir: u64, name: &[u8], mode: u32, uid: u32, gid: u32) -> Result<(Attr, Opened)> {
         let attr = self.make_file(dir, name, mode, uid, gid, true)?;
@@ -229,9 +269,9 @@ impl Vfs {
 
     /// Makes an empty regular file; `open`: leave it unsealed and held for a writer.
     pub(crate) fn make_file(&self, dir: u64, name: &[u8], mode: u32, uid: u32, gid: u32, open: bool) -> Result<Attr> {
-        self.settle_moves()?;
+        self.room()?;
         let name = parse_name(name)?;
-        let (ino, inode, accept) = self.change(&[(dir, &name)], |ns| {
+        let (ino, inode, accept) = self.change_settled(&[(dir, &name)], |ns| {
             let parent = self.dir_inode(ns.t, dir)?;
             let local = self.is_local_name(ns.t, dir, &parent, &name, false)?;
             let gid = parent.group_for(gid);
@@ -244,8 +284,9 @@ impl Vfs {
             let mut accept = None;
             if !local {
                 ns.t.put(Tree::Unsealed, ino, &())?;
+                let path = path_for(ns.t, dir, &name)?;
                 if let Some(Slot::Register(r)) = ns.slot(dir, &name)? {
-                    accept = Some((ns.path_of_dir(dir)?.join(&name), Accepted::of_entry(&r.entry)));
+                    accept = Some((path, Accepted::of_entry(&r.entry)));
                 }
             }
             Ok((ino, inode, accept))
@@ -285,9 +326,9 @@ impl Vfs {
 
     /// Makes a directory.
     pub fn mkdir(&self, dir: u64, name: &[u8], mode: u32, uid: u32, gid: u32) -> Result<Attr> {
-        self.settle_moves()?;
+        self.room()?;
         let name = parse_name(name)?;
-        let (ino, inode) = self.change(&[(dir, &name)], |ns| {
+        let (ino, inode) = self.change_settled(&[(dir, &name)], |ns| {
             let parent = self.dir_inode(ns.t, dir)?;
             if ns.slot(dir, &name)?.is_some_and(|s| s.ino() != 0) {
                 return Err(Error::new(Kind::Exists, format!("{name:?} exists")));
@@ -304,7 +345,7 @@ impl Vfs {
                 ns.touch_dir(dir, 1)?;
                 return Ok((ino, i));
             }
-            let path = ns.path_of_dir(dir)?.join(&name);
+            let path = path_for(ns.t, dir, &name)?;
             let entry = ns.register(dir, &name)?.entry;
             let v = ops::mkdir(&path, &entry, mode, ns.ctx.now.pair(), &self.author())?;
             ns.merge(&v)?;
@@ -323,14 +364,14 @@ impl Vfs {
 
     /// Makes a symbolic link.
     pub fn symlink(&self, dir: u64, name: &[u8], target: &[u8], uid: u32, gid: u32) -> Result<Attr> {
-        self.settle_moves()?;
+        self.room()?;
         let name = parse_name(name)?;
         let target = std::str::from_utf8(target).map_err(|_| Error::new(Kind::NotUtf8, format!("the target of {name:?} is not UTF-8")))?;
         if target.is_empty() || target.len() > 4095 {
             let kind = if target.is_empty() { Kind::NotFound } else { Kind::NameTooLong };
             return Err(Error::new(kind, format!("the target of {name:?} is empty or longer than 4095 bytes")));
         }
-        let (ino, inode) = self.change(&[(dir, &name)], |ns| {
+        let (ino, inode) = self.change_settled(&[(dir, &name)], |ns| {
             let parent = self.dir_inode(ns.t, dir)?;
             let local = self.is_local_name(ns.t, dir, &parent, &name, false)?;
             let ino = ns.next_id();
@@ -341,7 +382,7 @@ impl Vfs {
             i.local_only = local;
             self.take_name(ns, dir, &name, ino, local)?;
             if !local {
-                let path = ns.path_of_dir(dir)?.join(&name);
+                let path = path_for(ns.t, dir, &name)?;
                 let mut r = ns.register(dir, &name)?;
                 let v = ops::symlink(&path, &r.entry, target, ns.ctx.now.pair(), &self.author())?;
                 ns.merge_into(&mut r, &v)?;
@@ -368,7 +409,7 @@ impl Vfs {
             _ => return Err(Error::new(Kind::Invalid, "making a node of an unknown type")),
         };
         let name = parse_name(name)?;
-        let (ino, inode) = self.change(&[(dir, &name)], |ns| {
+        let (ino, inode) = self.change_settled(&[(dir, &name)], |ns| {
             let gid = self.dir_inode(ns.t, dir)?.group_for(gid);
             let ino = ns.next_id();
             let mut i = Inode::new(kind, mode & 0o7777, uid, gid, ns.ctx.now);
@@ -384,9 +425,9 @@ impl Vfs {
 
     /// Gives a file one more name.
     pub fn link(&self, ino: u64, dir: u64, name: &[u8]) -> Result<Attr> {
-        self.settle_moves()?;
+        self.room()?;
         let name = parse_name(name)?;
-        let inode = self.change(&[(dir, &name)], |ns| {
+        let inode = self.change_settled(&[(dir, &name)], |ns| {
             self.dir_inode(ns.t, dir)?;
             let mut i = ns.inode(ino)?;
             if i.kind == FileType::Dir {
@@ -402,8 +443,11 @@ impl Vfs {
             i.links.push((dir, name.clone()));
             i.ctime = ns.ctx.now;
             ns.put_inode(ino, &i)?;
+            if !i.local_only {
+                path_for(ns.t, dir, &name)?;
+            }
             if !i.local_only
-                && let Some(head) = self.head_of(ns, &i)?
+                && let Some(head) = self.head_of(ns, ino, &i, (dir, &name))?
             {
                 let path = ns.path_of_dir(dir)?.join(&name);
                 let mut r = ns.register(dir, &name)?;
@@ -421,11 +465,17 @@ impl Vfs {
         Ok(self.attr_of(ino, &inode))
     }
 
-    /// The head that an inode shows; none if nothing of it is sealed.
-    pub(crate) fn head_of(&self, ns: &Ns<'_, '_>, i: &Inode) -> Result<Option<Version>> {
-        let Some((dir, name)) = i.links.first() else { return Ok(None) };
-        let Some(at) = self.at(ns.t, *dir, name)? else { return Ok(None) };
-        Ok(at.reg.entry.live().find(|h| h.vclock == i.shows).cloned())
+    /// The head that an inode shows under another name than `new`; none if nothing of it is sealed.
+    pub(crate) fn head_of(&self, ns: &Ns<'_, '_>, ino: u64, i: &Inode, new: (u64, &str)) -> Result<Option<Version>> {
+        for (dir, name) in i.links.iter().filter(|l| (l.0, l.1.as_str()) != new) {
+            let Some((_, reg)) = self.owner(ns.t, *dir, name)? else { continue };
+            for h in reg.entry.live() {
+                if i.links.len() == 2 && h.vclock == i.shows || holds(ns.t, ino, i, h)? {
+                    return Ok(Some(h.clone()));
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// Where the bytes of uncut versions come from: the last seal of `ino`.
@@ -438,7 +488,8 @@ impl Vfs {
     }
 
     /// Whether the removal of a child leaves the directory without anything that makes it exist; then the version
-    /// that keeps it. `Dir` versions go into the same batch as the removal.
+    /// that keeps it. `Dir` versions go into the same batch as the removal. To be called before the removal is
+    /// reconciled upwards, so that the directory does not go and come back.
     pub(crate) fn keep_parent(&self, ns: &mut Ns<'_, '_>, dir: u64, out: &mut Vec<Version>) -> Result<()> {
         if dir == ROOT || has_children(ns.t, dir)? {
             return Ok(());
@@ -463,10 +514,9 @@ impl Vfs {
 
     /// Removes a name of anything but a directory.
     pub fn unlink(&self, dir: u64, name: &[u8]) -> Result<()> {
-        self.settle_moves()?;
         let name = self.unalias(dir, &parse_name(name)?)?;
         let before = Instant::now() + ALIAS;
-        let promoted = self.change(&[(dir, &name)], |ns| self.unlink_in(ns, dir, &name))?;
+        let promoted = self.change_settled(&[(dir, &name)], |ns| self.unlink_in(ns, dir, &name))?;
         self.aliases.lock().extend(promoted.into_iter().map(|(name, ino)| Alias { dir, name, ino, until: before }));
         self.sealed.notify_one();
         Ok(())
@@ -485,28 +535,35 @@ impl Vfs {
             ns.drop_link(ino, dir, name)?;
             ns.changes.push(crate::state::Change::Name { dir, name: name.to_owned(), was: ino });
             ns.touch_dir(dir, 0)?;
+            // A directory that only this file kept was removed elsewhere.
+            ns.reconcile_up(dir)?;
             return Ok(Vec::new());
         }
         let at = self.at(ns.t, dir, name)?;
         let mut out = Vec::new();
+        let mut came_or_went = true;
         let mut promoted = Vec::new();
         if let Some(at) = at {
             let mut reg = at.reg;
             let hidden = self.options.conflict_mode == ConflictMode::Defer && !self.show_siblings.load(Ordering::Relaxed);
             let author = self.author();
-            let tomb = self.with_view(ns.t, &reg, |v, e| match at.target {
-                _ if v.shown.is_none() && at.target == Target::Path => None,
-                Target::Path if hidden => Some(ops::remove_all(&at.path, e, v, &author)),
-                t => Some(ops::remove(&at.path, e, v, t, &author)),
-            })?;
+            let tomb = match at.target {
+                Target::Path if !hidden => self.with_seen(ns.t, &reg, |v, _| {
+                    let v = v.filter(|v| v.shown.is_some())?;
+                    Some(ops::remove(&at.path, &reg.entry, v, Target::Path, &author))
+                })?,
+                Target::Path => self
+                    .with_view(ns.t, &reg, |v, e| v.shown.is_some().then(|| ops::remove_all(&at.path, e, v, &author)))?
+                    .flatten(),
+                t => self.with_view(ns.t, &reg, |v, e| ops::remove(&at.path, e, v, t, &author))?,
+            };
             if at.target == Target::Path {
                 promoted = reg.sibs.iter().map(|s| (s.name.clone(), s.ino)).collect();
                 reg.ino = 0;
             } else {
                 reg.sibs.retain(|s| s.ino != ino);
             }
-            if let Some(tomb) = tomb.flatten() {
-                let tomb = tomb?;
+            if let Some(tomb) = tomb.transpose()? {
                 ns.merge_into(&mut reg, &tomb)?;
                 out.push(tomb);
             }
@@ -522,13 +579,21 @@ impl Vfs {
             ns.drop_link(ino, dir, name)?;
             ns.changes.push(crate::state::Change::Name { dir, name: name.to_owned(), was: ino });
             ns.touch_dir(dir, 0)?;
-            ns.reconcile(dir, &at.name)?;
+            came_or_went = ns.reconcile_one(dir, &at.name)? || ns.slot(dir, name)?.is_none_or(|s| s.ino() == 0);
         } else {
+            // A sibling whose head was resolved away while it was open for writing: only the name is left.
+            if let Some((of, mut reg)) = self.owner(ns.t, dir, name)? {
+                reg.sibs.retain(|s| s.ino != ino);
+                ns.put_slot(dir, &of, &Slot::Register(Box::new(reg)))?;
+            }
             ns.del_slot(dir, name)?;
             ns.drop_link(ino, dir, name)?;
             ns.changes.push(crate::state::Change::Name { dir, name: name.to_owned(), was: ino });
         }
         self.keep_parent(ns, dir, &mut out)?;
+        if came_or_went {
+            ns.reconcile_up(dir)?;
+        }
         if !out.is_empty() {
             self.enqueue(ns, Sealed { versions: out, ..self.sealed_row() })?;
         }
@@ -544,9 +609,8 @@ impl Vfs {
 
     /// Removes an empty directory.
     pub fn rmdir(&self, dir: u64, name: &[u8]) -> Result<()> {
-        self.settle_moves()?;
         let name = parse_name(name)?;
-        self.change(&[(dir, &name)], |ns| self.rmdir_in(ns, dir, &name))?;
+        self.change_settled(&[(dir, &name)], |ns| self.rmdir_in(ns, dir, &name))?;
         self.sealed.notify_one();
         Ok(())
     }
@@ -561,14 +625,16 @@ impl Vfs {
         if has_children(ns.t, ino)? {
             return Err(Error::new(Kind::NotEmpty, format!("{name:?} is not empty")));
         }
-        let Slot::Register(mut reg) = slot else {
+        if inode.local_only {
             inode.dead = true;
             ns.put_inode(ino, &inode)?;
-            ns.del_slot(dir, name)?;
+            self.clear_local(ns, dir, name, slot)?;
             ns.drop_link(ino, dir, name)?;
             ns.changes.push(crate::state::Change::Name { dir, name: name.to_owned(), was: ino });
-            return ns.touch_dir(dir, -1);
-        };
+            ns.touch_dir(dir, -1)?;
+            return ns.reconcile_up(dir);
+        }
+        let Slot::Register(mut reg) = slot else { return Err(not_found(name)) };
         let path = ns.path_of_dir(dir)?.join(name);
         let author = self.author();
         let tomb = self.with_view(ns.t, &reg, |v, e| ops::remove(&path, e, v, Target::Path, &author))?;
@@ -579,10 +645,26 @@ impl Vfs {
             out.push(tomb);
         }
         ns.put_slot(dir, name, &Slot::Register(reg))?;
-        ns.reconcile(dir, name)?;
+        let came_or_went = ns.reconcile_one(dir, name)?;
         self.keep_parent(ns, dir, &mut out)?;
-        self.enqueue(ns, Sealed { versions: out, ..self.sealed_row() })?;
+        if came_or_went {
+            ns.reconcile_up(dir)?;
+        }
+        if !out.is_empty() {
+            self.enqueue(ns, Sealed { versions: out, ..self.sealed_row() })?;
+        }
         Ok(())
+    }
+
+    /// Takes a local-only inode out of its slot; tombstones under the name stay.
+    pub(crate) fn clear_local(&self, ns: &mut Ns<'_, '_>, dir: u64, name: &str, slot: Slot) -> Result<()> {
+        match slot {
+            Slot::Register(mut r) => {
+                r.ino = 0;
+                ns.put_slot(dir, name, &Slot::Register(r))
+            }
+            _ => ns.del_slot(dir, name),
+        }
     }
 
     /// Follows a path of the namespace to its inode, symlinks not followed.

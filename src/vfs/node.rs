@@ -40,6 +40,7 @@ pub struct Node {
 }
 
 pub(crate) struct St {
+    pub ino: u64,
     pub size: u64,
     pub mtime: Time,
     pub content: Option<FileContent>,
@@ -55,8 +56,10 @@ pub(crate) struct St {
     pub overlay: bool,
     pub unsynced_boot: u64,
     pub file: Option<Arc<File>>,
-    /// The row in the database is behind.
+    /// The row of its bytes in the database is behind.
     pub stale_row: bool,
+    /// Size or time in the row of its inode are behind.
+    pub stale_attr: bool,
     /// Fetched or known chunk list of `content` with start offsets.
     pub chunks: Option<Arc<Chunks>>,
     pub last_write: Instant,
@@ -68,6 +71,10 @@ pub(crate) struct St {
     pub cached: u32,
     /// The kernel had the local file itself open at some time: it may only be unlinked, never changed in place.
     pub lent: bool,
+    /// The kernel had it open for writing since the last seal, and may still have it mapped.
+    pub lent_writing: bool,
+    /// See `Local::promised`.
+    pub promised: bool,
 }
 
 /// A chunk list with the offset at which each chunk starts.
@@ -140,6 +147,7 @@ impl St {
             unsynced_boot: self.unsynced_boot,
             used,
             lent: self.lent,
+            promised: self.promised,
         }
     }
 }
@@ -190,6 +198,7 @@ impl Vfs {
     }
 
     /// Ends a `hold`; the node is forgotten when nobody needs it.
+    /// Its bytes are freed when it has no name either.
     pub(crate) fn unhold(&self, node: &Node) {
         if node.opens.load(Ordering::Acquire) == 1 && !node.is_busy() && !node.gone.load(Ordering::Acquire) {
             // What was hydrated and not yet put down.
@@ -198,8 +207,11 @@ impl Vfs {
                 tracing::warn!(ino = node.ino, error = %e, "what was hydrated is fetched again after the next start");
             }
         }
-        node.opens.fetch_sub(1, Ordering::AcqRel);
+        let last = node.opens.fetch_sub(1, Ordering::AcqRel) == 1;
         self.nodes.remove_if(&node.ino, |_, n| n.opens.load(Ordering::Acquire) == 0 && !n.is_busy());
+        if last && node.gone.load(Ordering::Acquire) {
+            self.orphaned(node.ino);
+        }
     }
 
     fn load_node(&self, ino: u64) -> Result<Node> {
@@ -210,7 +222,14 @@ impl Vfs {
             return Err(crate::error::Error::new(crate::error::Kind::Invalid, format!("inode {ino} is not a regular file")));
         }
         let fresh = local.is_none() && inode.content.is_none();
-        let local = local.unwrap_or(Local { overlay: fresh || inode.local_only, ..Local::default() });
+        let mut local = local.unwrap_or(Local { overlay: fresh || inode.local_only, ..Local::default() });
+        if !local.overlay && !local.have.is_empty() && !self.local_path(ino, false).exists() {
+            // Killed between the move to the overlay and its row, or somebody emptied the cache.
+            local.overlay = self.local_path(ino, true).exists();
+            if !local.overlay {
+                local.have.clear();
+            }
+        }
         let mut size = inode.size;
         // A file that was never cut is exactly its local file, also when a crash kept its size from the row.
         if inode.content.is_none()
@@ -225,6 +244,7 @@ impl Vfs {
             writers: AtomicU32::new(0),
             unsealed: AtomicBool::new(false),
             st: Mutex::new(St {
+                ino,
                 size,
                 mtime: inode.mtime,
                 content: inode.content,
@@ -239,6 +259,7 @@ impl Vfs {
                 unsynced_boot: local.unsynced_boot,
                 file: None,
                 stale_row: false,
+                stale_attr: false,
                 chunks: None,
                 last_write: Instant::now(),
                 dirty_since: None,
@@ -246,6 +267,8 @@ impl Vfs {
                 passthrough_writers: 0,
                 cached: 0,
                 lent: local.lent,
+                lent_writing: false,
+                promised: local.promised,
             }),
         })
     }
@@ -256,14 +279,43 @@ impl Vfs {
             return Ok(f.clone());
         }
         let path = self.local_path(node.ino, st.overlay);
-        let f = File::options().read(true).write(true).create(true).truncate(false).open(&path);
-        let f = f.doing(|| format!("opening the local bytes {}", path.display()))?;
-        if st.content.is_some() && f.metadata().doing(|| format!("looking at {}", path.display()))?.len() != st.size {
+        let doing = || format!("opening the local bytes {}", path.display());
+        let f = match File::options().read(true).write(true).open(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                self.bytes_are_gone(st).map_err(|e| e.context(doing()))?;
+                File::options().read(true).write(true).create(true).truncate(false).open(&path)
+            }
+            other => other,
+        };
+        let f = f.doing(doing)?;
+        let len = f.metadata().doing(|| format!("looking at {}", path.display()))?.len();
+        if st.content.is_some() && len != st.size {
+            // What the file is short of is not there, whatever the row says.
+            if st.dirty.is_empty() {
+                st.have.truncate(len);
+            }
             f.set_len(st.size).doing(|| format!("sizing {}", path.display()))?;
         }
         let f = Arc::new(f);
         st.file = Some(f.clone());
         Ok(f)
+    }
+
+    /// There is no local file. If the row says that bytes are in it, somebody emptied the cache: they are fetched
+    /// again. A new file must not stand in for them, it would read as zeros.
+    fn bytes_are_gone(&self, st: &mut St) -> Result<()> {
+        if st.have.is_empty() && (st.content.is_some() || st.size == 0) {
+            return Ok(());
+        }
+        let published = st.content.as_ref().is_some_and(|c| !c.manifest.is_zero());
+        if published && st.dirty.is_empty() && st.token.is_none() {
+            tracing::warn!(ino = st.ino, "the local bytes of a file are gone from the cache; they are fetched again");
+            st.have.clear();
+            st.stale_row = true;
+            self.cache.lock().remove(st.ino);
+            return Ok(());
+        }
+        Err(Error::new(crate::error::Kind::Corrupt, "unpublished bytes are gone from the state directory"))
     }
 
     /// Moves the local file to where unpublished bytes lie.
@@ -294,14 +346,15 @@ impl Vfs {
 
     /// Writes the rows of a node if they are behind.
     pub(crate) fn persist(&self, node: &Node, st: &mut St) -> Result<()> {
-        if !st.stale_row {
+        if !st.stale_row && !st.stale_attr {
             return Ok(());
         }
         let row = st.row(self.clock.now_ms() / 1000);
-        let (size, mtime) = (st.size, st.mtime);
+        let (size, mtime, attr) = (st.size, st.mtime, st.stale_attr);
         self.replica.db().write(|t| {
             if let Some(mut i) = t.get::<Inode>(Tree::Inode, node.ino)? {
-                if i.size != size || i.mtime != mtime {
+                // Only what was changed here: a remote change of the time may have come in.
+                if attr && (i.size != size || i.mtime != mtime) {
                     (i.size, i.mtime, i.ctime) = (size, mtime, mtime.max(i.ctime));
                     t.put(Tree::Inode, node.ino, &i)?;
                 }
@@ -310,7 +363,7 @@ impl Vfs {
             Ok(())
         })?;
         st.marked = st.dirty.clone();
-        st.stale_row = false;
+        (st.stale_row, st.stale_attr) = (false, false);
         Ok(())
     }
 
@@ -366,7 +419,7 @@ impl Vfs {
         st.wgen += 1;
         st.mtime = self.now();
         st.last_write = Instant::now();
-        st.stale_row = true;
+        (st.stale_row, st.stale_attr) = (true, true);
         // Bytes where none were before: only now may the row say that they are here.
         let touched = st.published_part(range);
         if touched.start < touched.end && !st.marked.covers(touched.clone()) {

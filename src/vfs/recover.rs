@@ -3,38 +3,59 @@
 //! Must: after a kill, what was left unsealed is sealed as it lies, marked as recovered.
 //! Must: after a power cut, bytes that were never synced are not published over good ones: their version is taken
 //! back, the path shows what it showed before, and what was found lies in `recovered/`.
+//! Must: bytes that a program synced are never given up for older ones: such a file is sealed as it lies.
+//! Must: a local file without its rows, or rows without their file, never lend bytes to anything: numbers can be used
+//! again after a power cut, and a hole reads as zeros.
 
 use super::Vfs;
+use super::node::Node;
 use crate::error::{IoContext, Result};
 use crate::model::entry::Entry;
 use crate::model::ranges::RangeSet;
-use crate::model::{RelPath, Version};
+use crate::model::{Hash, RelPath, VClock, Version};
 use crate::state::db::prefix_end;
 use crate::state::rows::*;
 use crate::state::{Ns, Scan, Tree};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Meta key: set while the last stop was graceful and everything was synced.
 const CLEAN: &str = "clean_stop";
+/// Meta key: the boot in which the state was last open.
+const BOOT: &str = "boot";
+
+/// How the last process that had this state ended.
+#[derive(Clone, Copy, PartialEq)]
+enum Ended {
+    Gracefully,
+    /// It was killed: what it had written is there.
+    Killed,
+    /// Perhaps the machine was: what it had written and not synced may be there in part.
+    WithTheMachine,
+}
 
 impl Vfs {
     pub(crate) fn recover(&self) -> Result<()> {
-        let clean = self.replica.read(|r| r.get::<u64>(Tree::Meta, CLEAN))?.is_some();
-        if clean {
-            self.replica.db().write(|t| t.del(Tree::Meta, CLEAN))?;
-            // From here on the mark must not come back after a power cut.
-            self.sync()?;
+        let (clean, boot) = self.replica.read(|r| Ok((r.get::<u64>(Tree::Meta, CLEAN)?, r.get::<u64>(Tree::Meta, BOOT)?)))?;
+        let ended = match (clean, boot) {
+            (Some(_), _) | (None, None) => Ended::Gracefully,
+            (None, Some(b)) if b == self.boot => Ended::Killed,
+            (None, Some(_)) => Ended::WithTheMachine,
+        };
+        if ended != Ended::Gracefully {
+            self.find_files()?;
         }
         let orphans: Vec<(u64, ())> = self.replica.read(|r| r.scan_int(Tree::Orphan, 0, u64::MAX, usize::MAX))?;
         for (ino, ()) in orphans {
-            self.remove_inode(ino)?;
+            self.remove_inode(ino, true)?;
         }
         let mut from = 0;
         loop {
             let rows: Vec<(u64, Local)> = self.replica.read(|r| r.scan_int(Tree::Local, from, u64::MAX, 1000))?;
             let Some(last) = rows.last().map(|(i, _)| *i) else { break };
             for (ino, local) in rows {
-                if local.unsynced_boot != 0 && local.unsynced_boot != self.boot && !clean {
+                if ended == Ended::WithTheMachine && local.unsynced_boot != 0 && local.unsynced_boot != self.boot {
                     self.distrust(ino, local)?;
                 } else if !local.overlay {
                     self.cache.lock().add(ino, local.have.total());
@@ -42,60 +63,152 @@ impl Vfs {
             }
             from = last + 1;
         }
-        self.take_back_unstable(clean)?;
+        // Nothing is sealed below a directory whose move is not written out.
+        self.drain_moves()?;
         let open: Vec<(u64, ())> = self.replica.read(|r| r.scan_int(Tree::Unsealed, 0, u64::MAX, usize::MAX))?;
+        let mut held = Vec::new();
         for (ino, ()) in open {
-            self.seal_found(ino)?;
-        }
-        Ok(())
-    }
-
-    /// Bytes of another boot that were not synced: what is only a copy is dropped.
-    fn distrust(&self, ino: u64, local: Local) -> Result<()> {
-        let published = self.replica.read(|r| r.get::<Inode>(Tree::Inode, ino))?.is_some_and(|i| i.content.is_some());
-        let unsealed = self.replica.read(|r| r.get::<()>(Tree::Unsealed, ino))?.is_some();
-        if published && local.dirty.is_empty() && local.token.is_none() && !unsealed {
-            self.replica.db().write(|t| t.del(Tree::Local, ino))?;
-            let _ = std::fs::remove_file(self.local_path(ino, local.overlay));
-        }
-        Ok(())
-    }
-
-    /// Versions in the outbox whose bytes did not survive a power cut.
-    fn take_back_unstable(&self, clean: bool) -> Result<()> {
-        let rows: Vec<(u64, Sealed)> = self.replica.read(|r| r.scan_int(Tree::Outbox, 0, u64::MAX, usize::MAX))?;
-        let mut back: Vec<(u64, u64, Version)> = Vec::new();
-        for (seq, row) in &rows {
-            if clean || row.boot == self.boot {
+            if self.replica.read(|r| r.get::<Inode>(Tree::Inode, ino))?.is_none_or(|i| i.links.is_empty()) {
+                self.replica.db().write(|t| t.del(Tree::Unsealed, ino))?;
                 continue;
             }
-            for (token, ino, wgen) in &row.files {
-                let local: Option<Local> = self.replica.read(|r| r.get(Tree::Local, *ino))?;
-                let durable = local.is_some_and(|l| l.unsynced_boot == 0 || l.wgen != *wgen && l.unsynced_boot == self.boot);
-                if durable {
-                    continue;
-                }
-                let empty = row.versions.iter().any(|v| v.file().is_some_and(|c| c.root == *token && c.size == 0));
-                if !empty {
-                    back.extend(
-                        row.versions.iter().filter(|v| v.file().is_some_and(|c| c.root == *token)).map(|v| (*seq, *ino, v.clone())),
-                    );
+            // A new file of which not even the first change was put down was never synced either.
+            let known = self.replica.read(|r| Ok(r.get::<Local>(Tree::Local, ino)?.is_some()))?;
+            if ended == Ended::WithTheMachine && !known {
+                self.go_back(ino)?;
+                continue;
+            }
+            // All of them keep their names while the first is sealed.
+            let node = self.hold(ino)?;
+            node.unsealed.store(true, Ordering::Release);
+            held.push(node);
+        }
+        for node in &held {
+            self.seal_found(node)?;
+        }
+        held.iter().for_each(|n| self.unhold(n));
+        // From here on bytes of this boot are written: neither mark may come back after a power cut.
+        self.replica.db().write(|t| {
+            t.del(Tree::Meta, CLEAN)?;
+            t.put(Tree::Meta, BOOT, &self.boot)
+        })?;
+        self.sync()
+    }
+
+    /// Brings local files to where their rows look for them, and removes those of which no row knows.
+    fn find_files(&self) -> Result<()> {
+        for overlay in [true, false] {
+            let base = if overlay { self.options.state_dir.join("overlay") } else { self.options.cache_dir.join("data") };
+            for i in 0..=255u8 {
+                let dir = base.join(format!("{i:02x}"));
+                let doing = || format!("listing {}", dir.display());
+                for e in std::fs::read_dir(&dir).doing(doing)? {
+                    let path = e.doing(doing)?.path();
+                    let Some(ino) = path.file_name().and_then(|n| n.to_str()).and_then(|n| u64::from_str_radix(n, 16).ok()) else {
+                        continue;
+                    };
+                    let (inode, local) =
+                        self.replica.read(|r| Ok((r.get::<Inode>(Tree::Inode, ino)?, r.get::<Local>(Tree::Local, ino)?)))?;
+                    let right = match (&inode, &local) {
+                        (Some(_), Some(l)) => Some(l.overlay),
+                        (Some(i), None) if i.content.is_none() => Some(true),
+                        _ => None,
+                    };
+                    match right {
+                        Some(at) if at == overlay => {}
+                        Some(at) if !self.local_path(ino, at).exists() => {
+                            let to = self.local_path(ino, at);
+                            std::fs::rename(&path, &to).doing(|| format!("moving {} to {}", path.display(), to.display()))?;
+                        }
+                        _ => {
+                            tracing::info!(file = %path.display(), "no name leads to these local bytes any more");
+                            std::fs::remove_file(&path).doing(|| format!("removing {}", path.display()))?;
+                        }
+                    }
                 }
             }
         }
-        if back.is_empty() {
+        Ok(())
+    }
+
+    /// Bytes of another boot that were not synced.
+    fn distrust(&self, ino: u64, local: Local) -> Result<()> {
+        let (inode, unsealed) =
+            self.replica.read(|r| Ok((r.get::<Inode>(Tree::Inode, ino)?, r.get::<()>(Tree::Unsealed, ino)?.is_some())))?;
+        let Some(inode) = inode.filter(|i| !i.local_only) else { return Ok(()) };
+        let here = std::fs::metadata(self.local_path(ino, local.overlay)).ok().map(|m| m.len());
+        if inode.content.is_some() && local.dirty.is_empty() && local.token.is_none() && !unsealed {
+            // Only a copy.
+            self.replica.db().write(|t| t.del(Tree::Local, ino))?;
+            let _ = std::fs::remove_file(self.local_path(ino, local.overlay));
             return Ok(());
         }
-        for (_, ino, v) in &back {
-            self.keep_found(*ino, &v.path)?;
+        if !unsealed && inode.size == 0 && here.unwrap_or(0) == 0 {
+            // Nothing that could be missing.
+            return Ok(());
+        }
+        if local.promised && here.is_some() {
+            // What was synced is there, and perhaps more: it is sealed anew as it lies.
+            return self.replica.db().write(|t| t.put(Tree::Unsealed, ino, &()));
+        }
+        self.go_back(ino)
+    }
+
+    /// Gives up what a file got since it was published (all of it, if it never was), after a power cut.
+    fn go_back(&self, ino: u64) -> Result<()> {
+        let inode: Option<Inode> = self.replica.read(|r| r.get(Tree::Inode, ino))?;
+        let Some(inode) = inode else { return self.replica.db().write(|t| t.del(Tree::Unsealed, ino)) };
+        let rows: Vec<(u64, Sealed)> = self.replica.read(|r| r.scan_int(Tree::Outbox, 0, u64::MAX, usize::MAX))?;
+        let tokens: Vec<Hash> = rows.iter().flat_map(|(_, s)| &s.files).filter(|f| f.1 == ino).map(|f| f.0).collect();
+        let of_it = |v: &Version| v.file().is_some_and(|c| tokens.contains(&c.root));
+        let name = inode.links.first().map(|(dir, name)| (*dir, name.clone()));
+        let path = match &name {
+            Some((dir, name)) => Some(self.replica.read(|r| crate::state::tree::path_of_dir(r, *dir))?.join(name)),
+            None => None,
+        };
+        if let Some(path) = &path {
+            tracing::warn!(%path, "saved shortly before the power went and never synced: what was found is in recovered/");
+            self.keep_found(ino, path)?;
         }
         self.change(&[], |ns| {
-            for (seq, ino, v) in &back {
-                tracing::warn!(path = %v.path, "saved shortly before the power went and never synced: what was found is in recovered/");
-                self.take_back(ns, *seq, *ino, v)?;
+            ns.t.del(Tree::Unsealed, ino)?;
+            ns.t.del(Tree::Local, ino)?;
+            let mut touched: Vec<(u64, String)> = inode.links.clone();
+            let mut waiting: Vec<Version> = Vec::new();
+            for (seq, row) in &rows {
+                if !row.versions.iter().any(of_it) {
+                    waiting.extend(row.versions.iter().cloned());
+                    continue;
+                }
+                let mut left = row.clone();
+                left.versions.retain(|v| !of_it(v));
+                left.files.retain(|f| f.1 != ino);
+                waiting.extend(left.versions.iter().cloned());
+                if left.versions.is_empty() { ns.t.del(Tree::Outbox, *seq)? } else { ns.t.put(Tree::Outbox, *seq, &left)? }
+            }
+            for v in rows.iter().flat_map(|(_, r)| &r.versions).filter(|v| of_it(v)) {
+                touched.extend(self.take_back(ns, v, &waiting)?);
+            }
+            let mut i = ns.inode(ino)?;
+            i.shows = VClock::new();
+            if let (Some(c), Some((dir, name))) = (&i.content, &name) {
+                // The published version has its name back, with the attributes it has.
+                let head = ns.register(*dir, name)?.entry.heads.iter().find(|h| h.file().is_some_and(|f| f.root == c.root)).cloned();
+                match head {
+                    Some(h) => i.take(&h, h.mode, h.mtime, ns.ctx.now),
+                    None => i.size = c.size,
+                }
+            }
+            ns.put_inode(ino, &i)?;
+            for (dir, name) in touched {
+                self.reconcile_name(ns, dir, &name)?;
             }
             Ok(())
-        })
+        })?;
+        for overlay in [true, false] {
+            let _ = std::fs::remove_file(self.local_path(ino, overlay));
+        }
+        Ok(())
     }
 
     /// Where what was found of a path is put.
@@ -104,31 +217,28 @@ impl Vfs {
     }
 
     fn keep_found(&self, ino: u64, path: &RelPath) -> Result<()> {
-        let from = self.local_path(ino, true);
-        if !from.exists() {
-            return Ok(());
-        }
+        let found = [true, false].map(|o| self.local_path(ino, o)).into_iter().find(|p| p.metadata().is_ok_and(|m| m.len() > 0));
+        let Some(from) = found else { return Ok(()) };
         let dir = self.recovered_dir();
         std::fs::create_dir_all(&dir).doing(|| format!("creating {}", dir.display()))?;
-        let flat: String = path.as_str().replace('/', "%").chars().take(180).collect();
+        let flat: String = path.as_str().replace('/', "%").chars().take(60).collect();
         let to = dir.join(format!("{flat}.{ino:x}"));
-        std::fs::copy(&from, &to).doing(|| format!("keeping {} as {}", from.display(), to.display()))?;
-        Ok(())
+        let kept = std::fs::rename(&from, &to).or_else(|_| std::fs::copy(&from, &to).map(drop));
+        kept.doing(|| format!("keeping {} as {}", from.display(), to.display()))
     }
 
-    fn take_back(&self, ns: &mut Ns<'_, '_>, seq: u64, ino: u64, v: &Version) -> Result<()> {
-        if let Some(mut row) = ns.t.get::<Sealed>(Tree::Outbox, seq)? {
-            row.versions.retain(|x| x != v);
-            if row.versions.is_empty() { ns.t.del(Tree::Outbox, seq)? } else { ns.t.put(Tree::Outbox, seq, &row)? }
-        }
-        let Some(parent) = v.path.parent() else { return Ok(()) };
+    /// Takes a version that never left this device out of its register; what it had covered comes back. Returns the
+    /// name whose view changed.
+    fn take_back(&self, ns: &mut Ns<'_, '_>, v: &Version, waiting: &[Version]) -> Result<Option<(u64, String)>> {
+        let Some(parent) = v.path.parent() else { return Ok(None) };
         let dir = ns.ensure_dir(&parent)?;
         let name = v.path.file_name().to_owned();
         let mut reg = ns.register(dir, &name)?;
         if !reg.entry.heads.contains(v) {
-            return Ok(());
+            return Ok(None);
         }
         let mut all: Vec<Version> = reg.entry.heads.iter().filter(|h| *h != v).cloned().collect();
+        all.extend(waiting.iter().filter(|w| w.path == v.path).cloned());
         let mut prefix = v.path.as_str().as_bytes().to_vec();
         prefix.push(0);
         ns.t.scan(Tree::History, Scan::From(&prefix, &prefix_end(&prefix)), usize::MAX, |_, h: Version| {
@@ -136,22 +246,14 @@ impl Vfs {
             Ok(())
         })?;
         reg.entry = Entry::of(all);
-        if let Some(mut i) = ns.t.get::<Inode>(Tree::Inode, ino)? {
-            i.shows = crate::model::VClock::new();
-            ns.put_inode(ino, &i)?;
-        }
-        ns.t.del(Tree::Unsealed, ino)?;
         ns.put_slot(dir, &name, &Slot::Register(Box::new(reg)))?;
-        ns.reconcile(dir, &name)
+        Ok(Some((dir, name)))
     }
 
     /// Seals what a crash left open.
-    fn seal_found(&self, ino: u64) -> Result<()> {
-        let inode: Option<Inode> = self.replica.read(|r| r.get(Tree::Inode, ino))?;
-        let Some(inode) = inode.filter(|i| !i.links.is_empty()) else {
-            return self.replica.db().write(|t| t.del(Tree::Unsealed, ino));
-        };
-        let node = self.hold(ino)?;
+    fn seal_found(&self, node: &Arc<Node>) -> Result<()> {
+        let ino = node.ino;
+        let inode: Inode = self.regular(node)?;
         {
             let mut st = node.st.lock();
             let found = std::fs::metadata(self.local_path(ino, st.overlay)).ok();
@@ -165,7 +267,12 @@ impl Vfs {
                     st.have.insert(grown.clone());
                     st.dirty.insert(grown);
                 }
-                st.size = m.len();
+                // Shorter: it was cut and the row had not followed; but a file just made for bytes to come is empty.
+                if m.len() > st.size || !st.have.is_empty() || inode.content.is_none() {
+                    st.size = m.len();
+                    st.have.truncate(m.len());
+                    st.dirty.truncate(m.len());
+                }
                 if inode.content.is_none() {
                     (st.have, st.dirty) = (RangeSet::of(0..st.size), RangeSet::of(0..st.size));
                 }
@@ -173,19 +280,26 @@ impl Vfs {
                 st.mtime = st.mtime.max(Time { sec: m.mtime(), nsec: m.mtime_nsec() as u32 });
             }
             st.wgen += 1;
+            st.lent_writing = st.lent;
+            if !st.local_only && self.may_still_change(&mut st)? {
+                // A program that outlived the daemon has it mapped: it is sealed when the kernel lets go of it.
+                return Ok(());
+            }
+            st.lent_writing = false;
             if st.local_only {
-                st.stale_row = true;
-                self.persist(&node, &mut st)?;
+                (st.stale_row, st.stale_attr) = (true, true);
+                self.persist(node, &mut st)?;
+                node.unsealed.store(false, Ordering::Release);
                 self.replica.db().write(|t| t.del(Tree::Unsealed, ino))?;
             } else {
                 if st.accept.is_none() {
                     st.accept = self.accept_now(ino)?;
                 }
+                st.unsynced_boot = self.boot;
                 tracing::info!(ino, "sealed as it lay after a crash");
-                self.seal_locked(&node, &mut st, true)?;
+                self.seal_locked(node, &mut st, true)?;
             }
         }
-        self.unhold(&node);
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! Rename, in all its forms.
 
-use super::names::{At, parse_name};
+use super::names::{At, parse_name, path_for};
+use super::node::{Node, St};
 use super::{Vfs, not_found};
 use crate::error::{Error, Kind, Result};
 use crate::model::ops::{self, Accepted, Target};
@@ -8,6 +9,7 @@ use crate::model::{RelPath, Version};
 use crate::state::rows::*;
 use crate::state::tree::has_children;
 use crate::state::{Change, Ns, Tree};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// Directories with at most this many slots below them are moved and written out in one transaction.
@@ -26,45 +28,69 @@ struct Moved {
 impl Vfs {
     /// Renames `name` in `dir` to `to_name` in `to`. `no_replace`: fail if that exists. Both files keep their inodes.
     pub fn rename(&self, dir: u64, name: &[u8], to: u64, to_name: &[u8], no_replace: bool) -> Result<()> {
-        self.settle_moves()?;
         let name = self.unalias(dir, &parse_name(name)?)?;
         let to_name = parse_name(to_name)?;
-        if dir == to && name == to_name {
-            return Ok(());
-        }
         let own: [(u64, &str); 2] = [(dir, &name), (to, &to_name)];
         // The file that moves is locked, so that it is not sealed under its old name in between.
-        let ino = self.replica.read(|r| Ok(r.get::<Slot>(Tree::Entry, slot_key(dir, &name))?.map_or(0, |s| s.ino())))?;
+        let ino = self.ino_at(dir, &name)?;
         let node = self.loaded(ino);
         let mut st = node.as_ref().map(|n| n.st.lock());
-        let over = self.change(&own, |ns| {
-            let over = self.rename_in(ns, dir, &name, to, &to_name, no_replace)?;
-            if let (Some(n), Some(st), Some(m)) = (&node, st.as_deref_mut(), &over)
-                && (n.is_busy() || m.enters)
-            {
-                st.accept = m.accept.clone();
-                st.local_only = m.local_only;
-                self.persist_in(ns, n, st)?;
-            }
-            Ok(over)
+        let moved = self.change_settled(&own, |ns| {
+            let moved = self.rename_in(ns, dir, &name, to, &to_name, no_replace, SMALL)?;
+            self.note_move(ns, node.as_deref(), st.as_deref_mut(), moved.as_ref())?;
+            Ok(moved)
         })?;
         drop(st);
-        if over.is_some_and(|m| m.enters) {
-            let n = self.hold(ino)?;
-            n.unsealed.store(true, Ordering::Release);
-            let sealed = if n.writers.load(Ordering::Acquire) == 0 { self.seal_if_needed(&n) } else { Ok(()) };
-            self.unhold(&n);
-            sealed?;
-        } else if let Some(n) = node
-            && n.writers.load(Ordering::Acquire) == 0
-        {
-            self.seal_if_needed(&n)?;
-        }
+        self.after_move(ino, node, moved.as_ref())?;
         self.sealed.notify_one();
         Ok(())
     }
 
-    fn rename_in(&self, ns: &mut Ns<'_, '_>, dir: u64, name: &str, to: u64, to_name: &str, no_replace: bool) -> Result<Option<Moved>> {
+    fn ino_at(&self, dir: u64, name: &str) -> Result<u64> {
+        self.replica.read(|r| Ok(r.get::<Slot>(Tree::Entry, slot_key(dir, name))?.map_or(0, |s| s.ino())))
+    }
+
+    /// Within the transaction: what the next seal of a moved file replaces.
+    fn note_move(&self, ns: &mut Ns<'_, '_>, node: Option<&Node>, st: Option<&mut St>, moved: Option<&Moved>) -> Result<()> {
+        if let (Some(n), Some(st), Some(m)) = (node, st, moved)
+            && (n.is_busy() || m.enters)
+        {
+            st.accept = m.accept.clone();
+            st.local_only = m.local_only;
+            self.persist_in(ns, n, st)?;
+        }
+        Ok(())
+    }
+
+    /// After it: seals what has no writer any more, or is a file of the namespace only now.
+    fn after_move(&self, ino: u64, node: Option<Arc<Node>>, moved: Option<&Moved>) -> Result<()> {
+        if moved.is_some_and(|m| m.enters) {
+            let n = self.hold(ino)?;
+            n.unsealed.store(true, Ordering::Release);
+            let sealed = if n.writers.load(Ordering::Acquire) == 0 { self.seal_if_needed(&n) } else { Ok(()) };
+            self.unhold(&n);
+            sealed
+        } else if let Some(n) = node
+            && n.writers.load(Ordering::Acquire) == 0
+        {
+            self.seal_if_needed(&n)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// `small`: directories with at most so many slots below them are written out at once.
+    #[allow(clippy::too_many_arguments)]
+    fn rename_in(
+        &self,
+        ns: &mut Ns<'_, '_>,
+        dir: u64,
+        name: &str,
+        to: u64,
+        to_name: &str,
+        no_replace: bool,
+        small: usize,
+    ) -> Result<Option<Moved>> {
         self.dir_inode(ns.t, dir)?;
         let parent = self.dir_inode(ns.t, to)?;
         let slot = ns.slot(dir, name)?.filter(|s| s.ino() != 0).ok_or_else(|| not_found(name))?;
@@ -77,7 +103,7 @@ impl Vfs {
                 return Err(Error::new(Kind::Exists, format!("{to_name:?} exists")));
             }
             if t.ino() == ino {
-                // Two names of one file: POSIX leaves both.
+                // One name, or two names of one file: POSIX leaves both.
                 return Ok(None);
             }
             let over = ns.inode(t.ino())?;
@@ -110,9 +136,20 @@ impl Vfs {
             }
             if there.is_some() {
                 self.rmdir_in(ns, to, to_name)?;
+                if ns.slot(to, to_name)?.is_some_and(|s| s.ino() != 0) {
+                    let what = format!("{to_name:?} has a file beside the directory that would take its name");
+                    return Err(Error::new(Kind::NotEmpty, what).hint("resolve the conflict first: tcfs resolve-conflict"));
+                }
+                // The directory itself may have gone with its last child.
+                self.dir_inode(ns.t, to)?;
             }
-            self.move_dir(ns, dir, name, slot, inode, to, to_name)?;
-            return Ok(None);
+            if inode.local_only {
+                return self.move_local_dir(ns, dir, name, slot, inode, to, to_name).map(|()| None);
+            }
+            return self.move_dir(ns, dir, name, slot, inode, to, to_name, small).map(|()| None);
+        }
+        if !local_there {
+            path_for(ns.t, to, to_name)?;
         }
         if inode.local_only || local_there {
             return self.rename_local(ns, (dir, name), slot, inode, (to, to_name), there, local_there);
@@ -126,14 +163,11 @@ impl Vfs {
         // A real file takes a sibling's name only by replacing that sibling, which is then gone.
         let at = self.at(ns.t, to, to_name)?;
         if let Some(at) = at {
-            let accepted = match self.with_view(ns.t, &at.reg, |v, _| Accepted::to_write(v, at.target))? {
-                Some(a) if at.target == Target::Path => a,
-                Some(_) => {
-                    self.unlink_in(ns, to, to_name)?;
-                    return self.clear_target(ns, to, to_name);
-                }
-                None => Accepted::of_entry(&at.reg.entry),
-            };
+            if at.target != Target::Path {
+                self.unlink_in(ns, to, to_name)?;
+                return self.clear_target(ns, to, to_name);
+            }
+            let accepted = self.accepted(ns.t, &at)?;
             return Ok((at, accepted));
         }
         if ns.slot(to, to_name)?.is_some() {
@@ -155,18 +189,21 @@ impl Vfs {
             return self.sibling_onto_path(ns, from, name, n, ino);
         }
         let (mut over, accepted) = self.clear_target(ns, to, to_name)?;
-        let mut reg = match ns.slot(from.dir, &from.name)? {
-            Some(Slot::Register(r)) => *r,
-            _ => from.reg,
-        };
+        // Clearing the target may have changed what is moved: its register, or which sibling it is.
+        let Some(from) = self.at(ns.t, from.dir, name)? else { return Err(not_found(name)) };
+        let mut reg = from.reg;
         let made: Option<Vec<Version>> = {
             let here = ops::At { path: &from.path, entry: &reg.entry };
             let there = ops::At { path: &over.path, entry: &over.reg.entry };
-            let done = self.with_view(ns.t, &reg, |v, _| match from.target {
-                Target::Path => v.shown.is_some().then(|| ops::rename(here, v, there, &accepted, &author)),
-                Target::Sibling(n) => Some(ops::rename_sibling_away(here, v, n, there, &accepted, &author)),
-            })?;
-            done.flatten().transpose()?
+            let done = match from.target {
+                Target::Path => self.with_seen(ns.t, &reg, |v, _| {
+                    v.filter(|v| v.shown.is_some()).map(|v| ops::rename(here, v, there, &accepted, &author))
+                })?,
+                Target::Sibling(n) => {
+                    self.with_view(ns.t, &reg, |v, _| ops::rename_sibling_away(here, v, n, there, &accepted, &author))?
+                }
+            };
+            done.transpose()?
         };
         let sealed_before = made.is_some();
         let mut out = made.unwrap_or_default();
@@ -216,9 +253,10 @@ impl Vfs {
             ns.touch_dir(to, 0)?;
         }
         let files = self.files_of(ns, &out, ino)?;
-        ns.reconcile(from.dir, &from.name)?;
+        ns.reconcile_one(from.dir, &from.name)?;
         ns.reconcile(to, to_name)?;
         self.keep_parent(ns, from.dir, &mut out)?;
+        ns.reconcile_up(from.dir)?;
         if !out.is_empty() {
             self.enqueue(ns, Sealed { versions: out, files, ..self.sealed_row() })?;
         }
@@ -304,13 +342,7 @@ impl Vfs {
                 accept = Some((at.path, Accepted::of_entry(&at.reg.entry)));
             }
         }
-        match slot {
-            Slot::Register(mut r) => {
-                r.ino = 0;
-                ns.put_slot(dir, name, &Slot::Register(r))?;
-            }
-            _ => ns.del_slot(dir, name)?,
-        }
+        self.clear_local(ns, dir, name, slot)?;
         for l in inode.links.iter_mut().filter(|l| l.0 == dir && l.1 == name) {
             *l = (to, to_name.to_owned());
         }
@@ -321,6 +353,8 @@ impl Vfs {
         ns.changes.push(Change::Name { dir, name: name.to_owned(), was: ino });
         ns.touch_dir(dir, 0)?;
         ns.touch_dir(to, 0)?;
+        // A directory that only this file kept was removed elsewhere.
+        ns.reconcile_up(dir)?;
         if enters && file {
             // From here on it is a new file of the namespace with all its bytes unsealed.
             ns.t.put(Tree::Unsealed, ino, &())?;
@@ -332,18 +366,44 @@ impl Vfs {
         Ok(Some(Moved { local_only: local_there, accept, enters: enters && file }))
     }
 
-    fn move_dir(&self, ns: &mut Ns<'_, '_>, dir: u64, name: &str, slot: Slot, mut inode: Inode, to: u64, to_name: &str) -> Result<()> {
+    #[allow(clippy::too_many_arguments)]
+    fn move_local_dir(
+        &self,
+        ns: &mut Ns<'_, '_>,
+        dir: u64,
+        name: &str,
+        slot: Slot,
+        mut inode: Inode,
+        to: u64,
+        to_name: &str,
+    ) -> Result<()> {
         let ino = slot.ino();
-        let Slot::Register(from_reg) = slot else {
-            self.take_name(ns, to, to_name, ino, true)?;
-            ns.del_slot(dir, name)?;
-            inode.links = vec![(to, to_name.to_owned())];
-            inode.ctime = ns.ctx.now;
-            ns.put_inode(ino, &inode)?;
-            ns.changes.push(Change::Name { dir, name: name.to_owned(), was: ino });
-            ns.touch_dir(dir, -1)?;
-            return ns.touch_dir(to, 1);
-        };
+        self.take_name(ns, to, to_name, ino, true)?;
+        self.clear_local(ns, dir, name, slot)?;
+        inode.links = vec![(to, to_name.to_owned())];
+        inode.ctime = ns.ctx.now;
+        ns.put_inode(ino, &inode)?;
+        ns.changes.push(Change::Name { dir, name: name.to_owned(), was: ino });
+        ns.touch_dir(dir, -1)?;
+        ns.touch_dir(to, 1)?;
+        ns.reconcile_up(dir)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn move_dir(
+        &self,
+        ns: &mut Ns<'_, '_>,
+        dir: u64,
+        name: &str,
+        slot: Slot,
+        mut inode: Inode,
+        to: u64,
+        to_name: &str,
+        small: usize,
+    ) -> Result<()> {
+        let ino = slot.ino();
+        let Slot::Register(from_reg) = slot else { return Err(not_found(name)) };
+        path_for(ns.t, to, to_name)?;
         let (from, path) = (ns.path_of_dir(dir)?.join(name), ns.path_of_dir(to)?.join(to_name));
         let mut over = ns.register(to, to_name)?;
         let under = over.dir;
@@ -370,23 +430,37 @@ impl Vfs {
             })?
             .transpose()?
             .unwrap_or_default();
+        ns.leave_conflict(dir, name)?;
         let mut left = Register { ino: 0, dir: old, epoch: 0, entry: from_reg.entry.clone(), sibs: Vec::new() };
         over.dir = ino;
         over.ino = ino;
+        // Files shown beside the directory go with it, as heads of its new name, in their order.
+        let mut beside = Vec::new();
         for v in &versions {
             if v.path == path {
                 ns.merge_into(&mut over, v)?;
                 if v.is_dir() {
                     inode.shows = v.vclock.clone();
+                } else {
+                    beside.push(v.vclock.clone());
                 }
             } else {
                 ns.merge_into(&mut left, v)?;
             }
         }
-        // Files shown beside the directory go with it, as heads of its new name.
-        for s in &from_reg.sibs {
+        let mut files = Vec::new();
+        for (s, clock) in from_reg.sibs.iter().zip(beside) {
+            files.extend(self.files_of(ns, &versions, s.ino)?);
+            let free = crate::model::path::name(format!("{to_name}.{:x}", s.ino).as_bytes()).unwrap_or_else(|_| format!("{:x}", s.ino));
+            let mut i = ns.inode(s.ino)?;
+            for l in i.links.iter_mut().filter(|l| l.0 == dir && l.1 == s.name) {
+                *l = (to, free.clone());
+            }
+            i.shows = clock.clone();
+            ns.put_inode(s.ino, &i)?;
             ns.del_slot(dir, &s.name)?;
-            ns.drop_link(s.ino, dir, &s.name)?;
+            ns.put_slot(to, &free, &Slot::Sibling { ino: s.ino, of: to_name.to_owned() })?;
+            over.sibs.push(Sib { name: free, ino: s.ino, clock });
             ns.changes.push(Change::Name { dir, name: s.name.clone(), was: s.ino });
         }
         ns.put_inode(ino, &inode)?;
@@ -401,36 +475,51 @@ impl Vfs {
         ns.touch_dir(dir, -1)?;
         ns.touch_dir(to, 1)?;
         self.keep_parent(ns, dir, &mut out)?;
-        self.enqueue(ns, Sealed { versions: out, ..self.sealed_row() })?;
-        let small = crate::fleet::moves::expand_small(ns, id, &row, SMALL, &author, self.boot)?;
-        if small {
-            ns.reconcile(to, to_name)?;
-        } else {
+        self.enqueue(ns, Sealed { versions: out, files, ..self.sealed_row() })?;
+        if !crate::fleet::moves::expand_small(ns, id, &row, small, &author, self.boot)? {
             self.moves_pending.store(true, Ordering::Release);
         }
-        Ok(())
+        ns.reconcile_one(to, to_name)?;
+        ns.reconcile_up(to)?;
+        ns.reconcile_up(dir)
     }
 
     /// Swaps two names.
     pub fn exchange(&self, a: u64, a_name: &[u8], b: u64, b_name: &[u8]) -> Result<()> {
-        self.settle_moves()?;
         let (an, bn) = (parse_name(a_name)?, parse_name(b_name)?);
-        let has = |d, n: &str| self.replica.read(|r| Ok(r.get::<Slot>(Tree::Entry, slot_key(d, n))?.is_some_and(|s| s.ino() != 0)));
-        for (d, n) in [(a, &an), (b, &bn)] {
-            if !has(d, n)? {
-                return Err(not_found(n));
+        let own: [(u64, &str); 2] = [(a, &an), (b, &bn)];
+        let (ia, ib) = (self.ino_at(a, &an)?, self.ino_at(b, &bn)?);
+        for (ino, name) in [(ia, &an), (ib, &bn)] {
+            if ino == 0 {
+                return Err(not_found(name));
             }
         }
-        let own: [(u64, &str); 2] = [(a, &an), (b, &bn)];
-        // Through a third name within one transaction; coalescing leaves nothing of it to publish.
+        if ia == ib {
+            return Ok(());
+        }
+        let (na, nb) = (self.loaded(ia), self.loaded(ib));
+        let (mut sa, mut sb) = (None, None);
+        for first in [ia < ib, ia > ib] {
+            if first {
+                sa = na.as_ref().map(|n| n.st.lock());
+            } else {
+                sb = nb.as_ref().map(|n| n.st.lock());
+            }
+        }
+        // Through a third name within one transaction; coalescing leaves nothing of it to publish. Each step is written
+        // out at once: the next one moves the same entries again.
         let third = format!(".tcfs-exchange-{:x}", self.clock.random());
-        self.change(&own, |ns| {
-            self.rename_in(ns, a, &an, a, &third, true)?;
-            self.rename_in(ns, b, &bn, a, &an, true)?;
-            self.rename_in(ns, a, &third, b, &bn, true)?;
-            Ok(())
+        let (ma, mb) = self.change_settled(&own, |ns| {
+            self.rename_in(ns, a, &an, a, &third, true, usize::MAX)?;
+            let mb = self.rename_in(ns, b, &bn, a, &an, true, usize::MAX)?;
+            let ma = self.rename_in(ns, a, &third, b, &bn, true, usize::MAX)?;
+            self.note_move(ns, na.as_deref(), sa.as_deref_mut(), ma.as_ref())?;
+            self.note_move(ns, nb.as_deref(), sb.as_deref_mut(), mb.as_ref())?;
+            Ok((ma, mb))
         })?;
-        self.drain_moves()?;
+        drop((sa, sb));
+        self.after_move(ia, na, ma.as_ref())?;
+        self.after_move(ib, nb, mb.as_ref())?;
         self.sealed.notify_one();
         Ok(())
     }

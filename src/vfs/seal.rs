@@ -7,10 +7,12 @@ use super::Vfs;
 use super::attr::encode_xattrs;
 use super::node::{Node, St};
 use crate::error::Result;
-use crate::model::ops::{self, Accepted, Attrs};
-use crate::model::{FileContent, Hash, Kind, RelPath};
+use super::names::At;
+use crate::model::entry::merged;
+use crate::model::ops::{self, Accepted, Attrs, Target};
+use crate::model::{FileContent, Hash, Kind, RelPath, Version};
 use crate::state::rows::*;
-use crate::state::tree::uncut_token;
+use crate::state::tree::{holds, uncut_token};
 use crate::state::{Ns, Tree};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,6 +22,9 @@ use std::time::{Duration, Instant};
 const QUIET: Duration = Duration::from_secs(10);
 /// …once it has been dirty for this long.
 const HELD_LONG: Duration = Duration::from_secs(300);
+
+/// How long the kernel is waited for after a last close: it lets its own descriptor go a moment after it said so.
+const LET_GO: [Duration; 4] = [Duration::from_micros(200), Duration::from_millis(1), Duration::from_millis(2), Duration::ZERO];
 
 /// Files with unsealed bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +38,15 @@ pub struct Unsealed {
 impl Vfs {
     pub(crate) fn after_last_writer(&self, node: &Arc<Node>) -> Result<()> {
         if node.unsealed.load(Ordering::Acquire) {
-            return self.seal_if_needed(node);
+            for wait in LET_GO {
+                self.seal_if_needed(node)?;
+                if !node.unsealed.load(Ordering::Acquire) || node.writers.load(Ordering::Acquire) > 0 {
+                    break;
+                }
+                std::thread::sleep(wait);
+            }
+            // Still mapped, it is looked at again by the housekeeping.
+            return Ok(());
         }
         let names = {
             let mut st = node.st.lock();
@@ -66,7 +79,6 @@ impl Vfs {
         if !node.unsealed.load(Ordering::Acquire) {
             return Ok(());
         }
-        self.settle_moves()?;
         let mut st = node.st.lock();
         self.absorb(&mut st)?;
         if node.gone.load(Ordering::Acquire) {
@@ -79,19 +91,57 @@ impl Vfs {
             node.unsealed.store(false, Ordering::Release);
             return Ok(());
         }
+        if self.may_still_change(&mut st)? {
+            return Ok(());
+        }
         self.seal_locked(node, &mut st, false)
+    }
+
+    /// Whether the kernel may still write the local file by itself: it was lent for writing, and a descriptor or a
+    /// shared mapping that can write lives (a mapping outlives the close of its descriptor). The kernel itself says so:
+    /// it grants a read lease only on a file that nobody can write.
+    pub(crate) fn may_still_change(&self, st: &mut St) -> Result<bool> {
+        if !st.lent_writing {
+            return Ok(false);
+        }
+        // Our own descriptor can write, too.
+        st.file = None;
+        let path = self.local_path(st.ino, st.overlay);
+        let file = match std::fs::File::open(&path) {
+            Ok(f) => f,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(e) => return Err(crate::error::Error::io(format!("opening {}", path.display()), e)),
+        };
+        use std::os::fd::AsRawFd;
+        // SAFETY: the descriptor is open for as long as `file` lives.
+        if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_RDLCK) } == 0 {
+            // SAFETY: as above.
+            unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_UNLCK) };
+            return Ok(false);
+        }
+        let e = std::io::Error::last_os_error();
+        // On a disk without leases only the opens that we know of can be counted.
+        Ok(matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EBUSY)) || st.passthrough_writers > 0)
     }
 
     pub(crate) fn seal_locked(&self, node: &Arc<Node>, st: &mut St, recovered: bool) -> Result<()> {
         let random = [self.clock.random(), self.clock.random(), self.clock.random(), self.clock.random()];
         let token = uncut_token(random);
         let content = FileContent { manifest: Hash::ZERO, size: st.size, root: token, chunks: None, hash: None };
-        let accept = st.accept.clone();
+        // The row must not carry it on: what the next change replaces is seen when it begins.
+        let accept = st.accept.take();
+        let lent_writing = std::mem::take(&mut st.lent_writing);
+        if lent_writing {
+            // What the kernel wrote since the last sync was not counted.
+            st.unsynced_boot = self.boot;
+        }
         // For the reconciling below the node is no longer changing, unless somebody still writes.
         node.unsealed.store(false, Ordering::Release);
         let was_token = st.token;
         st.token = Some((token, st.wgen));
-        let sealed = self.change(&[], |ns| {
+        // What the next seal replaces is another thing.
+        st.accept = None;
+        let sealed = self.change_settled(&[], |ns| {
             let mut i = ns.inode(node.ino)?;
             (i.size, i.mtime) = (st.size, st.mtime);
             i.ctime = i.ctime.max(st.mtime);
@@ -99,8 +149,8 @@ impl Vfs {
             let attrs = Attrs { mode: i.mode, mtime: st.mtime.pair(), xattrs: encode_xattrs(&i.xattrs) };
             let mut busy_elsewhere = Vec::new();
             for (n, (dir, name)) in i.links.clone().iter().enumerate() {
-                let Some(mut at) = self.at(ns.t, *dir, name)? else { continue };
-                let accepted = self.accepted_at(ns, &at, &i, n == 0, accept.as_ref())?;
+                let Some(mut at) = self.at_for_seal(ns, *dir, name)? else { continue };
+                let accepted = self.accepted_at(ns, &at, node.ino, &i, accept.as_ref())?;
                 let v = ops::write(&at.path, &at.reg.entry, &accepted, Kind::File(content.clone()), attrs.clone(), &self.author())?;
                 ns.merge_into(&mut at.reg, &v)?;
                 if n == 0 {
@@ -131,40 +181,48 @@ impl Vfs {
         if let Err(e) = sealed {
             node.unsealed.store(true, Ordering::Release);
             st.token = was_token;
+            (st.accept, st.lent_writing) = (accept, lent_writing);
             return Err(e);
         }
-        st.accept = None;
-        st.stale_row = false;
+        (st.stale_row, st.stale_attr) = (false, false);
         st.marked = st.dirty.clone();
         st.dirty_since = None;
         self.sealed.notify_one();
         Ok(())
     }
 
-    /// What the seal of one name replaces: what was accepted when the change began, if that was at this path; after
-    /// a move, the version that the file itself became there.
-    fn accepted_at(
-        &self,
-        ns: &Ns<'_, '_>,
-        at: &super::names::At,
-        i: &Inode,
-        first: bool,
-        accept: Option<&(RelPath, Accepted)>,
-    ) -> Result<Accepted> {
-        if first && let Some((path, a)) = accept {
-            if *path == at.path {
-                return Ok(a.clone());
-            }
-            let mut clock = crate::model::entry::merged(at.reg.entry.tombstones());
-            let mine = at.reg.entry.live().find(|h| h.vclock == i.shows);
-            if let Some(h) = mine {
-                clock.merge(&h.vclock);
-            }
-            let base = mine.and_then(|h| h.file()).map(|c| c.root);
-            return Ok(Accepted { clock, base, place: mine.and_then(|h| h.place.clone()) });
+    /// The path that a name of a written file belongs to. Also for a sibling whose head was resolved away meanwhile: what
+    /// was written is a head of that path all the same.
+    fn at_for_seal(&self, ns: &Ns<'_, '_>, dir: u64, name: &str) -> Result<Option<At>> {
+        if let Some(at) = self.at(ns.t, dir, name)? {
+            return Ok(Some(at));
         }
-        let acc = self.with_view(ns.t, &at.reg, |v, _| Accepted::to_write(v, at.target))?;
-        Ok(acc.unwrap_or_else(|| Accepted::of_entry(&at.reg.entry)))
+        let Some((of, reg)) = self.owner(ns.t, dir, name)? else { return Ok(None) };
+        let path = ns.path_of_dir(dir)?.join(&of);
+        Ok(Some(At { dir, name: of, path, reg, target: Target::Sibling(usize::MAX) }))
+    }
+
+    /// What the seal of one name replaces: what was accepted when the change began, if that was at this path; else
+    /// what the file itself was there.
+    fn accepted_at(&self, ns: &Ns<'_, '_>, at: &At, ino: u64, i: &Inode, accept: Option<&(RelPath, Accepted)>) -> Result<Accepted> {
+        if let Some((path, a)) = accept
+            && *path == at.path
+        {
+            return Ok(a.clone());
+        }
+        let mut mine = None;
+        for h in at.reg.entry.live() {
+            if i.links.len() == 1 && h.vclock == i.shows || holds(ns.t, ino, i, h)? {
+                mine = Some(h);
+                break;
+            }
+        }
+        let mut clock = merged(at.reg.entry.tombstones());
+        if let Some(h) = mine {
+            clock.merge(&h.vclock);
+        }
+        let base = mine.map(Version::content_id);
+        Ok(Accepted { clock, base, place: mine.and_then(|h| h.place.clone()) })
     }
 
     /// Seals everything that has no open writer, and what was held open and quiet for long. Called now and then.
@@ -178,8 +236,7 @@ impl Vfs {
                 let now = Instant::now();
                 let quiet = now.duration_since(st.last_write) > QUIET;
                 let long = st.dirty_since.is_some_and(|d| now.duration_since(d) > HELD_LONG);
-                // A file that the kernel writes directly may still be mapped: its bytes can change unseen.
-                !held || quiet && long && st.passthrough_writers == 0
+                !held || quiet && long
             };
             if due && node.unsealed.load(Ordering::Acquire) {
                 self.seal_if_needed(&node)?;

@@ -47,7 +47,7 @@ impl Config {
             (None, Some(_)) => return Err(Error::new(Kind::Usage, "s3.secret_access_key is set, but s3.access_key_id is not").hint(WAYS)),
         }
         if let Some(file) = &s3.credentials_file {
-            return self.from_shared_file(file);
+            return self.shared_file(file);
         }
         let aws = |name: &str| self.aws_env.get(name).filter(|v| !v.is_empty()).cloned();
         if let (Some(access_key_id), Some(secret_access_key)) = (aws("AWS_ACCESS_KEY_ID"), aws("AWS_SECRET_ACCESS_KEY")) {
@@ -60,17 +60,17 @@ impl Config {
             });
         }
         if let Some(file) = aws("AWS_SHARED_CREDENTIALS_FILE") {
-            return self.from_shared_file(Path::new(&file));
+            return self.shared_file(Path::new(&file));
         }
         if let Some(file) = self.home.as_ref().map(|h| h.join(".aws/credentials"))
             && file.exists()
         {
-            return self.from_shared_file(&file);
+            return self.shared_file(&file);
         }
         Err(Error::new(Kind::Usage, format!("there are no credentials for the store {}", self.store)).hint(WAYS))
     }
 
-    fn from_shared_file(&self, file: &Path) -> Result<S3Credentials> {
+    fn shared_file(&self, file: &Path) -> Result<S3Credentials> {
         let text = std::fs::read_to_string(file)
             .map_err(|e| Error::new(Kind::Usage, format!("reading the credentials file {}", file.display())).source(e).hint(WAYS))?;
         let profile = &self.s3.profile;

@@ -14,6 +14,7 @@ use super::paths::{self, Dirs, Env, Platform};
 use crate::error::{Error, Kind, Result};
 use keys::{KEYS, Key};
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use value::{Base, Raw};
@@ -212,7 +213,7 @@ impl Config {
             None => None,
             Some(p) => match std::fs::read_to_string(p) {
                 Ok(t) => Some(t),
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound && !must_exist => None,
+                Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) && !must_exist => None,
                 Err(e) => {
                     return Err(Error::new(Kind::Usage, format!("reading the config file {}", p.display()))
                         .source(e)
@@ -273,8 +274,8 @@ impl Config {
             config.origins.insert(key.name, origin);
         }
         for name in sources.env.keys().filter(|n| n.starts_with("TCFS_")) {
-            // The last two are not keys: which file to read, and the record of help texts in our own tests.
-            if name != "TCFS_CONFIG" && !name.starts_with("TCFS_TEST_") && !KEYS.iter().any(|k| k.env() == *name) {
+            // No keys: which file to read, faults to inject into a store, and what only tests look at.
+            if name != "TCFS_CONFIG" && name != "TCFS_FAULT" && !name.starts_with("TCFS_TEST_") && !KEYS.iter().any(|k| k.env() == *name) {
                 let near = keys::nearest(&name["TCFS_".len()..].to_lowercase()).and_then(keys::find);
                 let near = near.map_or(String::new(), |k| format!("; did you mean {}?", k.env()));
                 config.warnings.push(format!("the environment variable {name} means nothing to tcfs{near}"));
@@ -383,7 +384,8 @@ impl Config {
                     },
                     Origin::Flag(n) => format!("flag {n}"),
                 };
-                Shown { key: k.name.to_owned(), value, source, env: k.env() }
+                let about = k.doc.split('\n').next().unwrap_or_default().to_owned();
+                Shown { key: k.name.to_owned(), value, source, env: k.env(), about }
             })
             .collect()
     }
@@ -419,6 +421,8 @@ pub struct Shown {
     pub source: String,
     /// Its environment variable.
     pub env: String,
+    /// What it does.
+    pub about: String,
 }
 
 fn given_state(sources: &Sources) -> Result<Option<PathBuf>> {

@@ -191,7 +191,7 @@ impl FromStr for Size {
 impl std::fmt::Display for Size {
     /// The largest unit that gives a whole number, so that it reads back the same.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match BINARY.iter().find(|(_, n)| self.0 >= *n && self.0 % n == 0) {
+        match BINARY.iter().find(|(_, n)| self.0 >= *n && self.0.is_multiple_of(*n)) {
             Some((unit, n)) => write!(f, "{}{unit}", self.0 / n),
             None => write!(f, "{}", self.0),
         }
@@ -237,7 +237,7 @@ impl std::fmt::Display for Span {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let ms = self.0.as_millis() as u64;
         let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms")];
-        let (n, unit) = units.iter().find(|(n, _)| ms >= *n && ms % n == 0).unwrap_or(&(1, "ms"));
+        let (n, unit) = units.iter().find(|(n, _)| ms >= *n && ms.is_multiple_of(*n)).unwrap_or(&(1, "ms"));
         write!(f, "{}{unit}", ms / n)
     }
 }

@@ -5,10 +5,20 @@
 //! closes the database; nothing of it waits for the store.
 //! Not here: what a request means in detail (one file each beside this one).
 
+mod conflicts;
+mod device;
+mod doctor;
+mod history;
+mod hydrate;
+mod ls;
 mod mount;
+mod paths;
+mod pull;
+mod push;
 mod status;
+mod store;
 
-use super::config::{Config, StoreUrl};
+use super::config::Config;
 use super::protocol::{MountInfo, Request, Response};
 use super::service::{Progress, Service};
 use crate::clock::{Clock, SystemClock};
@@ -18,11 +28,11 @@ use crate::fleet::{Fleet, Identity, Me, Options as FleetOptions, Parts, Registry
 use crate::model::view::ConflictMode as Mode;
 use crate::state::Replica;
 use crate::state::lock::StateLock;
-use crate::store::count::Counts;
 use crate::store::keys::Keys;
 use crate::store::s3::S3Options;
+use crate::store::switch::SwitchStore;
 use crate::store::{StoreRef, open};
-use crate::vfs::{Options as VfsOptions, Vfs, VfsFiles};
+use crate::vfs::{Invalidate, Options as VfsOptions, Vfs, VfsFiles};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -33,10 +43,18 @@ use tokio::task::JoinHandle;
 
 /// How long a read of bytes that are not here waits for the store before the program gets an error.
 const READ_DEADLINE: Duration = Duration::from_secs(30);
+/// The deadline; for tests with a store that never answers, `TCFS_TEST_READ_DEADLINE_MS` in the environment shortens it.
+fn read_deadline() -> Duration {
+    let given = std::env::var("TCFS_TEST_READ_DEADLINE_MS").ok().and_then(|v| v.parse().ok());
+    given.map_or(READ_DEADLINE, Duration::from_millis)
+}
+
 /// How often the database is committed, so that others see it and a start replays little.
 const COMMIT_EVERY: Duration = Duration::from_millis(500);
 /// How often files that are held open are looked at, and the write-ahead file is moved into the database.
 const HOUSEKEEPING: Duration = Duration::from_secs(2);
+/// How long a background task may take to end.
+const ENDING: Duration = Duration::from_secs(5);
 /// How long enrolling at the start waits for the store; without it the machine enrols and registers later.
 const ENROL_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -47,8 +65,10 @@ pub struct Core {
     pub(super) vfs: Arc<Vfs>,
     pub(super) fleet: Arc<Fleet>,
     pub(super) store: StoreRef,
+    /// The same, to be exchanged.
+    pub(super) switch: Arc<SwitchStore>,
     pub(super) keys: Keys,
-    pub(super) counts: Arc<Counts>,
+    pinner: Arc<hydrate::Pinner>,
     pub(super) replica: Arc<Replica>,
     pub(super) enrolled_now: AtomicBool,
     mounts: Mutex<Vec<mount::Mounted>>,
@@ -65,8 +85,8 @@ pub(super) async fn blocking<T: Send + 'static>(f: impl FnOnce() -> Result<T> + 
     }
 }
 
-fn s3_options(config: &Config) -> Result<S3Options> {
-    if !matches!(config.store, StoreUrl::S3 { .. }) {
+fn s3_options(config: &Config, wanted: bool) -> Result<S3Options> {
+    if !wanted {
         return Ok(S3Options::default());
     }
     let c = config.s3_credentials()?;
@@ -86,10 +106,21 @@ impl Core {
     pub async fn open(config: &Config, lock: StateLock) -> Result<Arc<Core>> {
         let config = Arc::new(config.clone());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let (store, keys, counts) = open::open_counted(&config.store.to_string(), &s3_options(&config)?)?;
+        let (opened, keys) = open::open(&config.store.to_string(), &s3_options(&config, store::is_s3(&config.store))?)?;
+        let switch = SwitchStore::new(opened);
+        let store: StoreRef = switch.clone();
         let state = config.dirs.state.clone();
         let dir = state.clone();
-        let replica = blocking(move || Replica::open(&dir).map(Arc::new)).await?;
+        let known = config.clone();
+        let replica = blocking(move || {
+            let replica = Replica::open(&dir).map(Arc::new)?;
+            store::check_moved(&replica, &known)?;
+            if let Err(e) = replica.db().keep_reserve(crate::state::reserve::BYTES) {
+                tracing::warn!(error = %e, "no space is kept back for the local state: it may not be writable on a full disk");
+            }
+            Ok(replica)
+        })
+        .await?;
         let (me, enrolled_now) = who(&config, &store, &replica, &*clock).await?;
         let me = Me::new(me);
         let cache_dir = config.cache.dir.clone();
@@ -105,7 +136,7 @@ impl Core {
                 _ => Mode::Auto,
             },
             hydrate_whole_below: config.cache.hydrate_whole_below.0,
-            read_deadline: READ_DEADLINE,
+            read_deadline: read_deadline(),
             uid: rustix::process::getuid().as_raw(),
             gid: rustix::process::getgid().as_raw(),
             exclude_patterns: config.exclude_patterns.clone(),
@@ -113,7 +144,12 @@ impl Core {
         };
         let fetcher = Fetcher::new(store.clone(), keys.clone(), clock.clone(), FetchOptions::default());
         let (r, s, k, c, m) = (replica.clone(), store.clone(), keys.clone(), clock.clone(), me.clone());
-        let vfs = blocking(move || Vfs::open(r, s, k, fetcher, c, m, options)).await?;
+        let vfs = blocking(move || {
+            let vfs = Vfs::open(r, s, k, fetcher, c, m, options)?;
+            vfs.refresh_conflicts()?;
+            Ok(vfs)
+        })
+        .await?;
         let fleet = Fleet::new(Parts {
             replica: replica.clone(),
             store: store.clone(),
@@ -128,11 +164,12 @@ impl Core {
         let core = Arc::new(Core {
             config,
             clock,
+            pinner: hydrate::Pinner::new(vfs.clone()),
             vfs,
             fleet,
             store,
+            switch,
             keys,
-            counts,
             replica,
             enrolled_now: AtomicBool::new(enrolled_now),
             mounts: Mutex::default(),
@@ -147,11 +184,13 @@ impl Core {
     fn start(self: &Arc<Self>, stopped: &watch::Receiver<bool>) {
         let fleet = tokio::spawn(self.fleet.clone().run(stopped.clone()));
         let bell = {
-            let (sealed, fleet) = (self.vfs.sealed.clone(), self.fleet.clone());
+            let (sealed, fleet, mut stopped) = (self.vfs.sealed.clone(), self.fleet.clone(), stopped.clone());
             tokio::spawn(async move {
-                loop {
-                    sealed.notified().await;
-                    fleet.wake();
+                while !*stopped.borrow() {
+                    tokio::select! {
+                        () = sealed.notified() => fleet.wake(),
+                        _ = stopped.changed() => return,
+                    }
                 }
             })
         };
@@ -181,7 +220,9 @@ impl Core {
                     let (v, r) = (vfs.clone(), replica.clone());
                     let done = blocking(move || {
                         v.seal_quiet()?;
+                        v.free_orphans()?;
                         v.evict_if_full();
+                        v.evict_if_disk_full();
                         r.db().checkpoint()
                     });
                     if let Err(e) = done.await {
@@ -190,7 +231,13 @@ impl Core {
                 }
             })
         };
-        self.tasks.lock().extend([fleet, commits, house]);
+        let pins = {
+            let watch: Arc<dyn Invalidate> = self.pinner.clone();
+            self.vfs.watch(watch);
+            tokio::spawn(self.pinner.clone().run(stopped.clone()))
+        };
+        let devices = tokio::spawn(device::keep_fresh(self.fleet.clone(), self.replica.clone(), stopped.clone()));
+        self.tasks.lock().extend([fleet, commits, house, pins, devices]);
         // Rings for as long as the process lives; ended with it.
         self.tasks.lock().push(bell);
     }
@@ -228,13 +275,32 @@ async fn who(config: &Config, store: &StoreRef, replica: &Replica, clock: &dyn C
 
 #[async_trait]
 impl Service for Core {
-    async fn call(&self, request: Request, _progress: &Progress) -> Result<Response> {
+    async fn call(&self, request: Request, progress: &Progress) -> Result<Response> {
         match request {
             Request::Status => self.status().await,
             Request::Mount(m) => self.mount(m).await,
             Request::Unmount(u) => self.unmount(u).await,
             Request::Wait(w) => self.wait(w).await,
-            other => Err(Error::new(Kind::Unsupported, format!("{} is not possible here", other.op()))),
+            Request::Push(p) => self.push(p, progress).await,
+            Request::Pull(p) => self.pull(p, progress).await,
+            Request::Ls(l) => self.ls(l, progress).await,
+            Request::Hydrate(p) => self.hydrate(p, progress).await,
+            Request::Unsync(p) => self.unsync(p, progress).await,
+            Request::Pin(p) => self.pin(p).await,
+            Request::Unpin(p) => self.unpin(p).await,
+            Request::History(p) => self.history(p, progress).await,
+            Request::Restore(r) => self.restore(r).await,
+            Request::Conflicts(c) => self.conflicts(c, progress).await,
+            Request::ResolveConflict(r) => self.resolve_conflict(r).await,
+            Request::DeviceList => self.device_list(progress).await,
+            Request::DeviceEnroll(e) => self.device_enroll(e).await,
+            Request::DeviceRename(r) => self.device_rename(r).await,
+            Request::DeviceRevoke(r) => self.device_revoke(r).await,
+            Request::Doctor => self.doctor(progress).await,
+            Request::StoreShow => self.store_show().await,
+            Request::StoreMove(m) => self.store_move(m, progress).await,
+            // The process around this service ends it.
+            other @ (Request::Stop | Request::Stay) => Err(Error::new(Kind::Unsupported, format!("{} is not possible here", other.op()))),
         }
     }
 
@@ -257,11 +323,11 @@ impl Service for Core {
         }
         self.stop.send_replace(true);
         let tasks: Vec<JoinHandle<()>> = std::mem::take(&mut *self.tasks.lock());
-        for t in tasks {
-            if tokio::time::timeout(Duration::from_secs(5), async {}).await.is_ok() {
+        for mut t in tasks {
+            // Each ends by itself when it is told to stop; one that hangs on the store is cut off, which it survives.
+            if tokio::time::timeout(ENDING, &mut t).await.is_err() {
                 t.abort();
             }
-            let _ = t.await;
         }
         let vfs = self.vfs.clone();
         if let Err(e) = blocking(move || vfs.close()).await {

@@ -70,7 +70,7 @@ impl Core {
             device: Some(DeviceRef { id: me.id.clone(), name: me.name.clone() }),
             enrolled_now: self.enrolled_now.swap(false, Ordering::Relaxed),
             already: false,
-            entries: 0,
+            entries: self.replica.read(crate::state::tree::names)?,
             notes: Vec::new(),
         }))
     }

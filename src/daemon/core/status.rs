@@ -12,10 +12,11 @@ const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 impl Core {
     pub(super) async fn status(&self) -> Result<Response> {
-        let (fleet, vfs, replica) = (self.fleet.clone(), self.vfs.clone(), self.replica.clone());
-        let (publish, oldest, store_id) = blocking(move || {
+        let (fleet, vfs, replica, counted) = (self.fleet.clone(), self.vfs.clone(), self.replica.clone(), self.vfs.clone());
+        let (publish, oldest, store_id, counts) = blocking(move || {
             let oldest = replica.read(|r| r.scan_int::<Sealed>(Tree::Outbox, 0, u64::MAX, 1))?.first().map(|(_, s)| s.at);
-            Ok((fleet.publish_status()?, oldest, replica.read(crate::fleet::facts::store_id)?))
+            let counts = (replica.read(crate::state::tree::names)?, counted.conflict_count()?, super::device::count(&replica)?);
+            Ok((fleet.publish_status()?, oldest, replica.read(crate::fleet::facts::store_id)?, counts))
         })
         .await?;
         let follow = self.fleet.follow_status();
@@ -42,14 +43,15 @@ impl Core {
             cache: Cache {
                 bytes: cache.bytes,
                 max_bytes: cache.max_bytes,
-                pinned_bytes: 0,
+                pinned_bytes: self.pinner.bytes(),
                 unpublished_bytes: publish.bytes,
                 hydrated_files: cache.files,
                 dir: self.config.cache.dir.clone(),
             },
-            entries: 0,
-            conflicts: 0,
-            devices: 0,
+            entries: counts.0,
+            conflicts: counts.1,
+            // This machine counts before the registry was ever read.
+            devices: counts.2.max(1),
             nats: Nats { state: "off".to_owned(), url: None, last_error: None },
             ..Status::default()
         }))

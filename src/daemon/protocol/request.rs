@@ -57,6 +57,8 @@ pub enum Request {
     StoreShow,
     /// Copy everything to another store and switch to it. Answer: [`super::StoreMoved`].
     StoreMove(StoreMove),
+    /// Go on when nothing is mounted. Answer: [`super::Status`].
+    Stay,
     /// Seal and keep everything, unmount, end the daemon. Answer: [`super::Stopped`].
     Stop,
 }
@@ -87,6 +89,7 @@ impl Request {
             Request::Doctor => "doctor",
             Request::StoreShow => "store_show",
             Request::StoreMove(_) => "store_move",
+            Request::Stay => "stay",
             Request::Stop => "stop",
         }
     }

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 /// The end of a request that was done; `type` names it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[allow(clippy::large_enum_variant)] // one at a time, at the end of a request; never kept in numbers
 pub enum Response {
     /// To `status`.
     Status(Status),
@@ -138,6 +139,8 @@ pub struct Status {
     pub version: String,
     /// When it started.
     pub started_at: i64,
+    /// It goes on when nothing is mounted.
+    pub stays: bool,
     /// This machine; none before enrolment.
     pub device: Option<DeviceRef>,
     /// URL of the store, without secrets.
