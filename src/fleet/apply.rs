@@ -246,8 +246,11 @@ impl Fleet {
         if super::healing::follow_moves(ns, moves, &self.author(me), self.files.settings().boot)? {
             self.wake();
         }
-        for (dir, name) in touched {
-            ns.reconcile(dir, &name)?;
+        for (dir, name) in &touched {
+            ns.reconcile(*dir, name)?;
+        }
+        for (dir, name) in &touched {
+            ns.settle_dir_time(*dir, name)?;
         }
         Ok(new)
     }

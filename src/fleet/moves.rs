@@ -221,7 +221,8 @@ fn entry(
         let mut i = ns.inode(r.ino)?;
         // A hard link's clock may be that of another name; it is known by what it holds.
         if i.links.len() == 1
-            && let Some(now) = renamed(&i.shows) {
+            && let Some(now) = renamed(&i.shows)
+        {
             i.shows = now;
             ns.put_inode(r.ino, &i)?;
         }

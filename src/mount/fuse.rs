@@ -649,8 +649,11 @@ impl Filesystem for Fuse {
     }
 
     fn readdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        if offset < 1 && reply.add(ino, 1, FileType::Directory, ".") || offset < 2 && reply.add(ino, 2, FileType::Directory, "..") {
-            return reply.ok();
+        if offset < 2 {
+            let up = INodeNo(ok!(reply, self.vfs.parent(ino.0)));
+            if offset < 1 && reply.add(ino, 1, FileType::Directory, ".") || reply.add(up, 2, FileType::Directory, "..") {
+                return reply.ok();
+            }
         }
         let mut cookie = offset;
         loop {
@@ -668,13 +671,16 @@ impl Filesystem for Fuse {
     }
 
     fn readdirplus(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
-        // `.` and `..` of a listing carry no attributes that the kernel takes over.
-        let dots = |reply: &mut ReplyDirectoryPlus, off: u64, name: &str| {
-            let a = FileAttr { ino: INodeNo(0), kind: FileType::Directory, ..negative() };
-            reply.add(ino, off, name, &Duration::ZERO, &a, Generation(0))
-        };
-        if offset < 1 && dots(&mut reply, 1, ".") || offset < 2 && dots(&mut reply, 2, "..") {
-            return reply.ok();
+        if offset < 2 {
+            // The kernel takes nothing but the number from these two.
+            let dots = |reply: &mut ReplyDirectoryPlus, at: u64, off: u64, name: &str| {
+                let a = FileAttr { ino: INodeNo(at), kind: FileType::Directory, ..negative() };
+                reply.add(INodeNo(at), off, name, &Duration::ZERO, &a, Generation(0))
+            };
+            let up = ok!(reply, self.vfs.parent(ino.0));
+            if offset < 1 && dots(&mut reply, ino.0, 1, ".") || dots(&mut reply, up, 2, "..") {
+                return reply.ok();
+            }
         }
         let mut cookie = offset;
         loop {

@@ -85,6 +85,9 @@ pub struct Inode {
     pub rdev: u32,
     /// Bytes; for a symlink the length of its target.
     pub size: u64,
+    /// Units of 512 bytes that its bytes take on this disk, where that is known (a file with holes takes fewer than its
+    /// size). None: as many as its size needs.
+    pub blocks: Option<u64>,
     /// Last access, a local column.
     pub atime: Time,
     /// Last change of content.

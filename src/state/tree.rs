@@ -138,6 +138,7 @@ impl Inode {
             gid,
             rdev: 0,
             size: 0,
+            blocks: None,
             atime: now,
             mtime: now,
             ctime: now,
@@ -177,6 +178,9 @@ impl Inode {
         self.xattrs = v.xattrs.iter().map(|(k, b)| (k.clone(), unbase64(b))).collect();
         match &v.kind {
             model::Kind::File(c) => {
+                if self.content.as_ref().is_none_or(|m| m.root != c.root) {
+                    self.blocks = None;
+                }
                 self.size = c.size;
                 // Bytes that are not cut yet lie over the content there was; their token is in `Local`.
                 if !v.is_uncut() {
@@ -554,6 +558,22 @@ impl Ns<'_, '_> {
         Ok(())
     }
 
+    /// Gives a directory the time of the version it shows, after names in it changed in the same transaction: its
+    /// author set that time when it had made them.
+    pub fn settle_dir_time(&mut self, dir: u64, name: &str) -> Result<()> {
+        let Some(Slot::Register(r)) = self.slot(dir, name)? else { return Ok(()) };
+        if r.ino == 0 || r.ino != r.dir {
+            return Ok(());
+        }
+        let Some(head) = r.entry.live().find(|h| h.is_dir()) else { return Ok(()) };
+        let mut i = self.inode(r.dir)?;
+        if i.shows == head.vclock && i.mtime != head.mtime.into() {
+            i.mtime = head.mtime.into();
+            self.put_inode(r.dir, &i)?;
+        }
+        Ok(())
+    }
+
     /// Notes a change of a directory's listing in its times, and `subdirs` in its link count.
     pub fn touch_dir(&mut self, dir: u64, subdirs: i32) -> Result<()> {
         if let Some(mut d) = self.t.get::<Inode>(Tree::Inode, dir)? {
@@ -594,7 +614,12 @@ impl Ns<'_, '_> {
         let was_dir = was != 0 && was == r.dir;
         // Whoever writes keeps the name; the seal comes back here.
         if was != 0 && !was_dir && (self.ctx.busy)(was) || r.sibs.iter().any(|s| (self.ctx.busy)(s.ino)) {
+            // Also the start after a kill does: an open file without changes leaves no other trace.
+            self.t.put(Tree::Meta, waits_key(dir, name), &(dir, name))?;
             return Ok(false);
+        }
+        if self.t.get::<(u64, String)>(Tree::Meta, waits_key(dir, name))?.is_some() {
+            self.t.del(Tree::Meta, waits_key(dir, name))?;
         }
         let implied = r.dir != 0 && has_children(self.t, r.dir)?;
         let entry = r.entry.clone();
@@ -610,10 +635,8 @@ impl Ns<'_, '_> {
         let was = r.ino;
         self.note_conflict(dir, name, seen.as_ref().is_some_and(|v| v.is_conflict()))?;
         let show_siblings = self.ctx.mode != ConflictMode::Defer || self.ctx.show_siblings;
-        let wanted: Vec<&Version> = match &seen {
-            Some(v) if show_siblings => v.siblings.iter().map(|s| s.head).collect(),
-            _ => Vec::new(),
-        };
+        // A head whose bytes are only here is shown in any case: without a name they would be freed.
+        let listed = |h: &Version| show_siblings || h.is_uncut();
 
         // Inodes that are shown now, to be kept by the heads that stay.
         let mut pool: Vec<(VClock, u64, String)> = Vec::new();
@@ -626,7 +649,8 @@ impl Ns<'_, '_> {
 
         // Heads that will be shown: an inode that shows one of them is not to be had for another of equal content.
         let shown = seen.as_ref().filter(|v| !v.is_dir).and_then(|v| v.shown);
-        let clocks: Vec<VClock> = shown.into_iter().chain(wanted.iter().copied()).map(|h| h.vclock.clone()).collect();
+        let clocks: Vec<VClock> =
+            shown.into_iter().chain(seen.iter().flat_map(|v| &v.siblings).map(|s| s.head)).map(|h| h.vclock.clone()).collect();
 
         let mut now_ino = 0;
         let mut attr_of: Option<(&Version, u32, (i64, u32))> = None;
@@ -672,7 +696,7 @@ impl Ns<'_, '_> {
 
         // Siblings, with the inodes they had.
         let taken_names: Vec<String> = match &seen {
-            Some(v) if show_siblings => {
+            Some(v) if v.siblings.iter().any(|s| listed(s.head)) => {
                 let t = &*self.t;
                 // Also where only tombstones lie: a sibling's slot has no room for them.
                 let taken = |n: &str| match t.get::<Slot>(Tree::Entry, slot_key(dir, n)) {
@@ -685,9 +709,9 @@ impl Ns<'_, '_> {
             _ => Vec::new(),
         };
         let mut sibs = Vec::new();
-        for (h, n) in wanted.iter().zip(&taken_names) {
-            let ino = self.pick(&mut pool, h, &clocks)?;
-            sibs.push((Sib { name: n.clone(), ino, clock: h.vclock.clone() }, *h));
+        for (s, n) in seen.iter().flat_map(|v| &v.siblings).zip(&taken_names).filter(|(s, _)| listed(s.head)) {
+            let ino = self.pick(&mut pool, s.head, &clocks)?;
+            sibs.push((Sib { name: n.clone(), ino, clock: s.head.vclock.clone() }, s.head));
         }
 
         // Names that went or now lead elsewhere.
@@ -750,6 +774,20 @@ impl Ns<'_, '_> {
         Ok(changed)
     }
 
+    /// Reconciles every name that waited for a writer when the last process ended.
+    pub fn reconcile_waiting(&mut self) -> Result<()> {
+        let mut waiting: Vec<(u64, String)> = Vec::new();
+        self.t.scan(Tree::Meta, Scan::From(WAITS, &super::db::prefix_end(WAITS)), usize::MAX, |_, at| {
+            waiting.push(at);
+            Ok(())
+        })?;
+        for (dir, name) in waiting {
+            self.t.del(Tree::Meta, waits_key(dir, &name))?;
+            self.reconcile(dir, &name)?;
+        }
+        Ok(())
+    }
+
     /// The inode that shows this head already, or one with the same content, or a new one.
     fn pick(&mut self, pool: &mut Vec<(VClock, u64, String)>, h: &Version, others: &[VClock]) -> Result<u64> {
         if let Some(at) = pool.iter().position(|(c, ..)| *c == h.vclock) {
@@ -806,6 +844,13 @@ impl Ns<'_, '_> {
             from = last;
         }
     }
+}
+
+/// Meta keys of names whose reconciling waits for a writer.
+const WAITS: &[u8] = b"waits\0";
+
+fn waits_key(dir: u64, name: &str) -> Vec<u8> {
+    [WAITS, &slot_key(dir, name)].concat()
 }
 
 /// Whether an inode that is not being written has the bytes (or the target) of a head.

@@ -1,9 +1,9 @@
 //! Attributes: what `stat`, `chmod`, `touch`, `setfattr` and `df` see and change.
 
 use super::Vfs;
+use super::node::St;
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::model::Version;
-use super::node::St;
 use crate::model::ops::{self, Accepted, AttrChange, Target};
 use crate::model::view::View;
 use crate::state::rows::*;
@@ -86,7 +86,7 @@ const XATTR_MAX: usize = 64 << 10;
 
 impl Vfs {
     pub(crate) fn attr_of(&self, ino: u64, i: &Inode) -> Attr {
-        let (mut size, mut mtime, mut ctime) = (i.size, i.mtime, i.ctime);
+        let (mut size, mut mtime, mut ctime, mut blocks) = (i.size, i.mtime, i.ctime, i.blocks);
         if i.kind == FileType::File
             && let Some(n) = self.loaded(ino)
         {
@@ -96,6 +96,7 @@ impl Vfs {
             }
             // Always: the row that was read before may have been written since.
             size = st.size;
+            blocks = st.blocks().or(blocks);
             if st.stale_attr {
                 mtime = st.mtime;
                 ctime = ctime.max(mtime);
@@ -111,7 +112,7 @@ impl Vfs {
             gid: i.gid,
             rdev: i.rdev,
             size,
-            blocks: if i.kind == FileType::File { size.div_ceil(512) } else { 0 },
+            blocks: if i.kind == FileType::File { blocks.unwrap_or(size.div_ceil(512)) } else { 0 },
             atime: i.atime,
             mtime,
             ctime,

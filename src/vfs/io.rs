@@ -152,9 +152,11 @@ impl Vfs {
             let m = m.doing(|| "looking at a local file")?;
             use std::os::unix::fs::MetadataExt;
             let mtime = Time { sec: m.mtime(), nsec: m.mtime_nsec() as u32 };
-            if m.len() != st.size || mtime > st.mtime {
+            // Compared with what the local file itself said last: the time shown may have been set by hand since.
+            if m.len() != st.size || mtime != st.seen_mtime {
                 st.size = m.len();
-                st.mtime = st.mtime.max(mtime);
+                st.mtime = mtime;
+                st.seen_mtime = mtime;
                 st.wgen += 1;
                 st.unsynced_boot = self.boot;
                 (st.stale_row, st.stale_attr) = (true, true);

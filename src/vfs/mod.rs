@@ -9,6 +9,7 @@
 //! and `handles`. Two nodes are locked in the order of their numbers. `Node::st` is held while bytes are put into
 //! that node's local file: a chunk that is being filled in and a write to the same range must not pass each other.
 //! No lock is held across `.await`.
+#![doc = include_str!("SEMANTICS.md")]
 
 mod attr;
 mod cache;

@@ -93,9 +93,13 @@ impl Vfs {
         }
         let mut seen = Entry::default();
         if let Some(i) = r.get::<Inode>(Tree::Inode, reg.ino)? {
+            let accept = r.get::<Local>(Tree::Local, reg.ino)?.and_then(|l| l.accept);
             for h in &reg.entry.heads {
-                // `shows` is of one path only; the other names of a hard link go by what the file held at its last seal.
-                if h.is_tombstone() || i.links.len() == 1 && i.shows.ge(&h.vclock) || holds(r, reg.ino, &i, h)? {
+                // What its next seal replaces (it was renamed over that), or what it was. `shows` is of one path only; the
+                // other names of a hard link go by what the file held at its last seal.
+                let accepted = accept.as_ref().is_some_and(|(p, a)| *p == h.path && a.clock.ge(&h.vclock));
+                let was = i.links.len() == 1 && i.shows.ge(&h.vclock);
+                if h.is_tombstone() || accepted || was || holds(r, reg.ino, &i, h)? {
                     seen.merge(h.clone());
                 }
             }
@@ -178,6 +182,9 @@ impl Vfs {
         let name = parse_name(name)?;
         let ino = self.replica.read(|r| {
             let slot: Option<Slot> = r.get(Tree::Entry, slot_key(dir, &name))?;
+            if slot.is_none() && r.get::<Inode>(Tree::Inode, dir)?.ok_or_else(|| stale(dir))?.kind != FileType::Dir {
+                return Err(Error::new(Kind::NotDir, format!("inode {dir} is not a directory")));
+            }
             Ok(slot.map_or(0, |s| s.ino()))
         })?;
         let ino = if ino == 0 { self.alias(dir, &name).ok_or_else(|| not_found(&name))? } else { ino };
@@ -516,7 +523,10 @@ impl Vfs {
     pub fn unlink(&self, dir: u64, name: &[u8]) -> Result<()> {
         let name = self.unalias(dir, &parse_name(name)?)?;
         let before = Instant::now() + ALIAS;
-        let promoted = self.change_settled(&[(dir, &name)], |ns| self.unlink_in(ns, dir, &name))?;
+        let promoted = self.change_settled(&[(dir, &name)], |ns| {
+            self.dir_inode(ns.t, dir)?;
+            self.unlink_in(ns, dir, &name)
+        })?;
         self.aliases.lock().extend(promoted.into_iter().map(|(name, ino)| Alias { dir, name, ino, until: before }));
         self.sealed.notify_one();
         Ok(())
@@ -552,9 +562,9 @@ impl Vfs {
                     let v = v.filter(|v| v.shown.is_some())?;
                     Some(ops::remove(&at.path, &reg.entry, v, Target::Path, &author))
                 })?,
-                Target::Path => self
-                    .with_view(ns.t, &reg, |v, e| v.shown.is_some().then(|| ops::remove_all(&at.path, e, v, &author)))?
-                    .flatten(),
+                Target::Path => {
+                    self.with_view(ns.t, &reg, |v, e| v.shown.is_some().then(|| ops::remove_all(&at.path, e, v, &author)))?.flatten()
+                }
                 t => self.with_view(ns.t, &reg, |v, e| ops::remove(&at.path, e, v, t, &author))?,
             };
             if at.target == Target::Path {
@@ -610,7 +620,10 @@ impl Vfs {
     /// Removes an empty directory.
     pub fn rmdir(&self, dir: u64, name: &[u8]) -> Result<()> {
         let name = parse_name(name)?;
-        self.change_settled(&[(dir, &name)], |ns| self.rmdir_in(ns, dir, &name))?;
+        self.change_settled(&[(dir, &name)], |ns| {
+            self.dir_inode(ns.t, dir)?;
+            self.rmdir_in(ns, dir, &name)
+        })?;
         self.sealed.notify_one();
         Ok(())
     }
@@ -665,6 +678,12 @@ impl Vfs {
             }
             _ => ns.del_slot(dir, name),
         }
+    }
+
+    /// The directory that a directory is in; the root is in itself.
+    pub fn parent(&self, dir: u64) -> Result<u64> {
+        let i: Inode = self.replica.read(|r| r.get(Tree::Inode, dir)?.ok_or_else(|| stale(dir)))?;
+        Ok(i.links.first().map_or(ROOT, |l| l.0))
     }
 
     /// Follows a path of the namespace to its inode, symlinks not followed.

@@ -43,6 +43,8 @@ pub(crate) struct St {
     pub ino: u64,
     pub size: u64,
     pub mtime: Time,
+    /// Time of the local file itself when it was last looked at.
+    pub seen_mtime: Time,
     pub content: Option<FileContent>,
     pub local_only: bool,
     pub have: RangeSet,
@@ -123,6 +125,13 @@ impl St {
     /// Whether every byte of `range` can be read from the local file.
     pub fn is_here(&self, range: std::ops::Range<u64>) -> bool {
         self.content.is_none() || self.have.covers(range)
+    }
+
+    /// Blocks of 512 bytes that the local file takes, if it is open and all of the file is here.
+    pub fn blocks(&self) -> Option<u64> {
+        use std::os::unix::fs::MetadataExt;
+        let file = self.file.as_ref().filter(|_| self.is_whole())?;
+        file.metadata().ok().map(|m| m.blocks())
     }
 
     /// Whether the whole file is here.
@@ -247,6 +256,7 @@ impl Vfs {
                 ino,
                 size,
                 mtime: inode.mtime,
+                seen_mtime: Time::default(),
                 content: inode.content,
                 local_only: inode.local_only,
                 marked: local.dirty.clone(),

@@ -86,6 +86,8 @@ impl Vfs {
         for node in &held {
             self.seal_found(node)?;
         }
+        // Those of the others that were open for writing and had no changes.
+        self.change(&[], |ns| ns.reconcile_waiting())?;
         held.iter().for_each(|n| self.unhold(n));
         // From here on bytes of this boot are written: neither mark may come back after a power cut.
         self.replica.db().write(|t| {

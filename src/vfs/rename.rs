@@ -7,7 +7,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::ops::{self, Accepted, Target};
 use crate::model::{RelPath, Version};
 use crate::state::rows::*;
-use crate::state::tree::has_children;
+use crate::state::tree::{has_children, holds};
 use crate::state::{Change, Ns, Tree};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -196,17 +196,31 @@ impl Vfs {
             let here = ops::At { path: &from.path, entry: &reg.entry };
             let there = ops::At { path: &over.path, entry: &over.reg.entry };
             let done = match from.target {
-                Target::Path => self.with_seen(ns.t, &reg, |v, _| {
-                    v.filter(|v| v.shown.is_some()).map(|v| ops::rename(here, v, there, &accepted, &author))
-                })?,
-                Target::Sibling(n) => {
-                    self.with_view(ns.t, &reg, |v, _| ops::rename_sibling_away(here, v, n, there, &accepted, &author))?
+                Target::Path => {
+                    let was = self.with_seen(ns.t, &reg, |v, _| v.and_then(|v| v.shown.cloned()))?;
+                    let mine = match &was {
+                        Some(h) if self.is_busy(ino) => {
+                            let i = ns.inode(ino)?;
+                            i.links.len() == 1 && i.shows == h.vclock || holds(ns.t, ino, &i, h)?
+                        }
+                        _ => true,
+                    };
+                    self.with_seen(ns.t, &reg, |v, _| {
+                        let v = v.filter(|v| v.shown.is_some())?;
+                        // An unsealed file that was put over another one: that one is gone, this one is sealed over there.
+                        Some(if mine {
+                            ops::rename(here, v, there, &accepted, &author)
+                        } else {
+                            ops::remove(here.path, here.entry, v, Target::Path, &author).map(|t| vec![t])
+                        })
+                    })?
                 }
+                Target::Sibling(n) => self.with_view(ns.t, &reg, |v, _| ops::rename_sibling_away(here, v, n, there, &accepted, &author))?,
             };
             done.transpose()?
         };
-        let sealed_before = made.is_some();
         let mut out = made.unwrap_or_default();
+        let moved = out.iter().find(|v| v.path == over.path && !v.is_tombstone()).cloned();
         let dropped = over.reg.ino;
         over.reg.ino = ino;
         let mut inode = ns.inode(ino)?;
@@ -218,7 +232,7 @@ impl Vfs {
                 ns.merge_into(&mut reg, v)?;
             }
         }
-        if !sealed_before {
+        if moved.is_none() {
             inode.shows = crate::model::VClock::new();
         }
         for l in inode.links.iter_mut().filter(|l| l.0 == from.dir && l.1 == name) {
@@ -238,7 +252,7 @@ impl Vfs {
         } else {
             ns.put_slot(from.dir, &from.name, &Slot::Register(Box::new(reg)))?
         }
-        let next = match out.first() {
+        let next = match &moved {
             Some(v) => (over.path.clone(), accepted.after(v)),
             None => (over.path.clone(), accepted),
         };
@@ -449,7 +463,10 @@ impl Vfs {
             }
         }
         let mut files = Vec::new();
-        for (s, clock) in from_reg.sibs.iter().zip(beside) {
+        let heads = self.with_view(ns.t, &from_reg, |v, _| v.siblings.iter().map(|s| s.head.vclock.clone()).collect::<Vec<_>>())?;
+        for s in &from_reg.sibs {
+            let now = heads.iter().flatten().position(|h| *h == s.clock).and_then(|at| beside.get(at).cloned());
+            let clock = now.unwrap_or_else(|| s.clock.clone());
             files.extend(self.files_of(ns, &versions, s.ino)?);
             let free = crate::model::path::name(format!("{to_name}.{:x}", s.ino).as_bytes()).unwrap_or_else(|_| format!("{:x}", s.ino));
             let mut i = ns.inode(s.ino)?;

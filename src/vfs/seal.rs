@@ -5,9 +5,9 @@
 
 use super::Vfs;
 use super::attr::encode_xattrs;
+use super::names::At;
 use super::node::{Node, St};
 use crate::error::Result;
-use super::names::At;
 use crate::model::entry::merged;
 use crate::model::ops::{self, Accepted, Attrs, Target};
 use crate::model::{FileContent, Hash, Kind, RelPath, Version};
@@ -143,7 +143,7 @@ impl Vfs {
         st.accept = None;
         let sealed = self.change_settled(&[], |ns| {
             let mut i = ns.inode(node.ino)?;
-            (i.size, i.mtime) = (st.size, st.mtime);
+            (i.size, i.mtime, i.blocks) = (st.size, st.mtime, st.blocks());
             i.ctime = i.ctime.max(st.mtime);
             let mut row = Sealed { files: vec![(token, node.ino, st.wgen)], recovered, ..self.sealed_row() };
             let attrs = Attrs { mode: i.mode, mtime: st.mtime.pair(), xattrs: encode_xattrs(&i.xattrs) };

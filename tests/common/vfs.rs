@@ -397,7 +397,10 @@ fn rows_fit(rig: &Rig, arrived: Option<&[Version]>) -> std::result::Result<(), S
             if !i.links.contains(&(*dir, name.clone())) {
                 return err(format!("{here}: inode {ino} has the names {:?}", i.links));
             }
-            if parent.dead {
+            // While a file with the directory's name is open for writing, the directory waits for it.
+            let waits =
+                |l: &(u64, String)| matches!(slots.get(l), Some(Slot::Register(r)) if unsealed.contains(&r.ino) || rig.is_busy(r.ino));
+            if parent.dead && !parent.links.iter().any(waits) {
                 return err(format!("{here}: shown in a directory that is gone"));
             }
             if i.dead {
@@ -513,7 +516,12 @@ fn rows_fit(rig: &Rig, arrived: Option<&[Version]>) -> std::result::Result<(), S
             if let Some(c) = v.file().filter(|_| v.is_uncut())
                 && !row.files.iter().any(|f| f.0 == c.root)
             {
-                return err(format!("outbox row {n}: nothing says where the bytes of {v:?} are"));
+                let same: Vec<_> = outbox
+                    .iter()
+                    .filter(|r| r.1.versions.iter().any(|w| w.file().is_some_and(|f| f.root == c.root)))
+                    .map(|(n, r)| (n, &r.files, r.versions.iter().map(|v| (v.path.to_string(), v.vclock.clone())).collect::<Vec<_>>()))
+                    .collect();
+                return err(format!("outbox row {n}: nothing says where the bytes of {v:?} are; all with this token: {same:#?}"));
             }
             written.entry(v.path.clone()).or_default().merge(v.clone());
         }

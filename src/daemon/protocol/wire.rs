@@ -123,6 +123,7 @@ kinds!(
     Busy,
     Unsupported,
     TooManyLinks,
+    BeyondEnd,
     Unavailable,
     Timeout,
     Interrupted,
