@@ -233,6 +233,18 @@ async fn conflicts_show_the_same_on_both() {
     }
 }
 
+/// CONFLICTS row 6: that both wrote the same is only known once the bytes are cut.
+#[tokio::test]
+async fn the_same_text_on_both_is_no_conflict() {
+    let s = store();
+    let (a, b) = (Device::new("ann", s.clone()), Device::new("bob", s.clone()));
+    a.write("f", "same");
+    b.write("f", "same");
+    a.publish().await.unwrap();
+    b.pull().await;
+    assert_eq!(settle(&[&b, &a]).await, tree(&[("f", "same")]));
+}
+
 /// The moved file's own edit here is not published when the move arrives: its bytes go out under the new name.
 #[tokio::test]
 async fn an_unpublished_edit_follows_a_move_with_its_bytes() {
@@ -760,7 +772,7 @@ async fn enrolling_anew_takes_unpublished_work_along() {
     a.write("new", "n");
     let old = a.id();
     let new = a.fleet.registry().enroll("ann", true, &|_| 1, &*a.clock).await.unwrap();
-    assert_eq!(new.replaced, [old.clone()]);
+    assert_eq!(new.replaced, std::slice::from_ref(&old));
     a.fleet.enroll_as(new.identity).await.unwrap();
     assert_ne!(a.id(), old);
     a = a.crash().await;
@@ -779,7 +791,12 @@ async fn random_fleets_converge() {
         let mut fleet: Vec<Device> = ["ann", "bob", "cyd"].iter().map(|n| Device::new(n, s.clone())).collect();
         let paths = ["a", "b", "d/a", "d/b"];
         let mut n = 0;
-        for _ in 0..40 {
+        for step in 0..40 {
+            if step == 20 && seed % 3 == 0 {
+                // A copy of a machine joins in, with what was pending on it.
+                let twin = fleet[0].clone_machine(seed + 1000);
+                fleet.push(twin);
+            }
             let at = rng.usize(..fleet.len());
             let d = &fleet[at];
             let (p, q) = (paths[rng.usize(..paths.len())], paths[rng.usize(..paths.len())]);
@@ -817,6 +834,31 @@ async fn random_fleets_converge() {
             }
         }
         assert_eq!(*s.broken.lock(), Vec::<String>::new(), "seed {seed}");
-        assert!(fleet.iter().all(|d| d.disk.new_ids.lock().is_empty()), "seed {seed}: somebody took itself for a clone");
+        let took_new = fleet.iter().filter(|d| !d.disk.new_ids.lock().is_empty()).count();
+        assert!(took_new <= fleet.len() - 3, "seed {seed}: somebody took itself for a clone");
+        let ids: std::collections::BTreeSet<String> = fleet.iter().map(Device::id).collect();
+        // As long as neither wrote anything they cannot tell.
+        let quiet = fleet.len() == 4 && fleet[3].disk.new_ids.lock().is_empty() && fleet[0].disk.new_ids.lock().is_empty();
+        assert!(ids.len() == fleet.len() || quiet, "seed {seed}: {ids:?}");
     }
+}
+
+/// A store that can be read but not written is not stormed.
+#[tokio::test]
+async fn failing_puts_are_tried_with_growing_pauses() {
+    let faults = FaultStore::new(MemoryStore::new(), 1);
+    let options = Options { poll_interval: Some(Duration::from_millis(50)), ..Options::default() };
+    let a = Device::with("ann", faults.clone(), 1, options);
+    a.publish().await.unwrap();
+    faults.set(vec![Rule::new(Mode::Status500).only(Op::Put).prefix("default/")]);
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let ra = tokio::spawn(a.fleet.clone().run(stopped));
+    let seq = a.write("f", "x");
+    assert_eq!(a.fleet.wait_published(seq, Duration::from_millis(1500)).await.unwrap_err().kind(), ErrorKind::Timeout);
+    let tries = faults.calls(Op::Put, "default/chunks/");
+    assert!((2..=8).contains(&tries), "{tries} attempts in 1.5 s");
+    faults.clear();
+    a.fleet.wait_published(seq, Duration::from_secs(60)).await.unwrap();
+    stop.send_replace(true);
+    ra.await.unwrap();
 }

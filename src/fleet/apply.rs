@@ -73,6 +73,7 @@ impl Fleet {
 
     async fn try_catch_up(self: &Arc<Self>, known: &mut Discovery, list_logs: bool) -> Result<CaughtUp> {
         self.connect().await?;
+        self.still_ours().await?;
         self.discover(known, list_logs).await?;
         let me = self.me().id.clone();
         let cursors = self.cursors()?;

@@ -293,7 +293,10 @@ fn change_heads(ns: &mut Ns<'_, '_>, path: &RelPath, change: impl Fn(&Version) -
     for (old, new) in pairs {
         r.entry.replace(&old, new);
     }
-    ns.put_slot(dir, path.file_name(), &Slot::Register(r))
+    let several = r.entry.heads.len() > 1;
+    ns.put_slot(dir, path.file_name(), &Slot::Register(r))?;
+    // Now that its root is known, a head may turn out to hold the same as another.
+    if several { ns.reconcile(dir, path.file_name()) } else { Ok(()) }
 }
 
 /// Forgets what never left this device: the heads of a path that was made and removed before anybody heard of it.

@@ -95,7 +95,11 @@ impl Fleet {
         match done {
             Ok(c) => {
                 now.caught_up_at = Some(self.clock.now_ms());
-                now.last_error = None;
+                if now.last_error.take().is_some() {
+                    tracing::info!("the store answers again");
+                    // Whoever waits to try again need not wait any longer; nobody else is to hear of it later.
+                    self.returned.notify_waiters();
+                }
                 now.problems = c.problems;
             }
             Err(e) => {

@@ -47,7 +47,6 @@ impl Fleet {
             link.registered = Some((me.id.clone(), now));
         }
         self.online.store(true, Ordering::SeqCst);
-        self.returned.notify_one();
         Ok(())
     }
 
@@ -79,6 +78,19 @@ impl Fleet {
                 self.replica.db().write(|t| facts::set_store_id(t, &found.id))
             }
         }
+    }
+
+    /// Looks whether a copy of this machine goes on with the log under our id. Cheap: for every catch-up, since a device
+    /// that writes nothing would not notice otherwise, and never reads its own log.
+    pub(super) async fn still_ours(self: &Arc<Self>) -> Result<()> {
+        let me = self.me();
+        let next = self.replica.read(|r| facts::published(r, &me.id))? + 1;
+        if self.store.head(&self.keys.batch(&me.id, next)).await?.is_none() {
+            return Ok(());
+        }
+        // Perhaps it is our own batch on its way out: the lock waits for that.
+        let _log = self.log.lock().await;
+        self.own_log().await
     }
 
     /// Reads the own next log key until nothing is there. What this device fixed and put before a crash is finished;

@@ -452,9 +452,10 @@ impl Device {
     /// Publishes until nothing is left or nothing can be done now.
     pub async fn publish(&self) -> Result<Round> {
         loop {
-            match self.fleet.round().await? {
-                Round::Published { .. } => {}
-                other => return Ok(other),
+            match self.fleet.round().await {
+                Ok(Round::Published { .. }) => {}
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                other => return other,
             }
         }
     }
