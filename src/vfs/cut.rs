@@ -15,8 +15,11 @@ use crate::state::{Change, Ns, Tree};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use tokio::time::Instant;
 
+/// A file that others wait for is sealed although it is open, once it has been dirty for so long.
+const HELD: Duration = Duration::from_secs(30);
 /// From this many inodes on, one sync of the whole disk is cheaper than one of each file.
 const SYNC_ALL_FROM: usize = 6;
 
@@ -159,8 +162,11 @@ impl Files for VfsFiles {
     }
 
     fn wanted(&self, ino: u64) {
-        if let Some(n) = self.0.loaded(ino)
-            && n.writers.load(Ordering::Acquire) == 0
+        // Open for writing (a log that was rotated, say): after a while it is sealed as it lies, so that what was sealed
+        // behind it does not wait for ever.
+        let Some(n) = self.0.loaded(ino) else { return };
+        let long = n.st.lock().dirty_since.is_some_and(|d| d.elapsed() > HELD);
+        if (n.writers.load(Ordering::Acquire) == 0 || long)
             && let Err(e) = self.0.seal_if_needed(&n)
         {
             tracing::warn!(ino, error = %e, "sealing a file that others wait for");
@@ -168,6 +174,8 @@ impl Files for VfsFiles {
     }
 
     fn expand_moves(&self, ns: &mut Ns<'_, '_>) -> Result<()> {
+        // Called before others' batches are applied.
+        self.0.applied.fetch_add(1, Ordering::AcqRel);
         let author = self.0.author();
         crate::fleet::moves::expand_in(ns, &author, self.0.boot)
     }

@@ -119,6 +119,8 @@ pub struct Vfs {
     /// Names of siblings that are no longer listed but still resolve for a minute.
     aliases: Mutex<Vec<names::Alias>>,
     show_siblings: AtomicBool,
+    /// Batches of others that were applied since the start.
+    applied: AtomicU64,
     rt: tokio::runtime::Handle,
 }
 
@@ -171,6 +173,7 @@ impl Vfs {
             cache: Mutex::new(cache::Lru::new(options.cache_max)),
             aliases: Mutex::new(Vec::new()),
             show_siblings: AtomicBool::new(false),
+            applied: AtomicU64::new(0),
             rt: tokio::runtime::Handle::current(),
             options,
         });

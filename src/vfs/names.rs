@@ -304,6 +304,7 @@ impl Vfs {
             st.accept = accept;
             st.overlay = true;
             st.dirty_since = Some(Instant::now());
+            st.applied_before = self.applied.load(Ordering::Acquire);
             node.unsealed.store(!st.local_only, Ordering::Release);
         }
         if open {

@@ -66,6 +66,8 @@ pub(crate) struct St {
     pub chunks: Option<Arc<Chunks>>,
     pub last_write: Instant,
     pub dirty_since: Option<Instant>,
+    /// How many batches of others had been applied when the change began.
+    pub applied_before: u64,
     /// Opens that the kernel serves from the local file itself.
     pub passthrough: u32,
     pub passthrough_writers: u32,
@@ -273,6 +275,7 @@ impl Vfs {
                 chunks: None,
                 last_write: Instant::now(),
                 dirty_since: None,
+                applied_before: 0,
                 passthrough: 0,
                 passthrough_writers: 0,
                 cached: 0,
@@ -402,6 +405,7 @@ impl Vfs {
         }
         if first {
             st.dirty_since = Some(Instant::now());
+            st.applied_before = self.applied.load(Ordering::Acquire);
             node.unsealed.store(true, Ordering::Release);
         }
         st.unsynced_boot = self.boot;

@@ -169,11 +169,19 @@ impl Vfs {
             ns.put_inode(node.ino, &i)?;
             self.persist_in(ns, node, st)?;
             ns.t.del(Tree::Unsealed, node.ino)?;
+            let paths: Vec<RelPath> = row.versions.iter().map(|v| v.path.clone()).collect();
             if !row.versions.is_empty() {
                 self.enqueue(ns, row)?;
             }
             for (dir, name) in busy_elsewhere {
                 ns.reconcile(dir, &name)?;
+            }
+            // Others' batches were applied while it was being written: a move among them is followed now.
+            if recovered || self.applied.load(Ordering::Acquire) != st.applied_before {
+                let author = self.author();
+                for path in &paths {
+                    crate::fleet::healing::after_seal(ns, path, &author, self.boot)?;
+                }
             }
             Ok(())
         });
