@@ -47,7 +47,8 @@ pub fn expand_in(ns: &mut Ns<'_, '_>, author: &Author, boot: u64) -> Result<()> 
     loop {
         let moves: Vec<(u64, DirMove)> = ns.t.scan_int(Tree::Move, 0, u64::MAX, 1)?;
         let Some((id, mv)) = moves.into_iter().next() else { return Ok(()) };
-        while !page(ns, id, &mv, PAGE, author, boot)? {}
+        let mut at = Vec::new();
+        while !page(ns, id, &mv, PAGE, author, boot, &mut at)? {}
     }
 }
 
