@@ -7,7 +7,7 @@ use super::core::{Fleet, blocking};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
 /// Poll interval with a store that tells of changes, and with another.
@@ -31,12 +31,36 @@ pub struct FollowStatus {
 #[derive(Default)]
 pub(super) struct FollowState {
     now: Mutex<FollowStatus>,
+    /// The status changed.
+    noted: Notify,
 }
 
 impl Fleet {
     /// How following goes.
     pub fn follow_status(&self) -> FollowStatus {
         self.following.now.lock().clone()
+    }
+
+    /// Waits until the others' logs were looked at once since the start, with or without success, at most for
+    /// `patience`. Cancel-safe.
+    pub async fn first_look(&self, patience: Duration) {
+        let looked = async {
+            loop {
+                let noted = self.following.noted.notified();
+                tokio::pin!(noted);
+                noted.as_mut().enable();
+                {
+                    let now = self.following.now.lock();
+                    if now.caught_up_at.is_some() || now.last_error.is_some() {
+                        return;
+                    }
+                }
+                noted.await;
+            }
+        };
+        if tokio::time::timeout(patience, looked).await.is_err() {
+            tracing::info!("the store takes long to answer: what the other devices did comes later");
+        }
     }
 
     /// Follows until `stop` says true.
@@ -110,6 +134,8 @@ impl Fleet {
                 now.last_error = Some(text);
             }
         }
+        drop(now);
+        self.following.noted.notify_waiters();
     }
 }
 

@@ -7,6 +7,10 @@ use crate::mount::fuse::{FuseMount, MountOptions, mount};
 use rustix::mount::{UnmountFlags, unmount};
 use std::path::Path;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// How long a mount waits for the changes of other devices; without the store it shows what is here.
+const CATCH_UP: Duration = Duration::from_secs(5);
 
 /// A mount of this process.
 pub(super) struct Mounted {
@@ -50,6 +54,8 @@ impl Core {
             return Err(Error::new(Kind::Unsupported, "the NFS backend is not part of this build").hint("leave --backend out"));
         }
         let options = MountOptions { allow_other: request.allow_other, read_only: request.read_only, no_passthrough: false };
+        // A machine that joins or returns shows the fleet's files at once, if the store answers.
+        self.fleet.first_look(CATCH_UP).await;
         let (vfs, at) = (self.vfs.clone(), request.mountpoint.clone());
         let fuse = blocking(move || mount(vfs, &at, &options)).await?;
         let info = MountInfo {
