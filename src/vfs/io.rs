@@ -96,6 +96,7 @@ impl Vfs {
         if st.cached > 0 || !st.is_whole() {
             return Ok(None);
         }
+        let first = h.write && !st.lent_writing;
         if h.write {
             // From here on the kernel writes without asking: everything may change.
             let size = st.size;
@@ -106,6 +107,11 @@ impl Vfs {
             st.lent_writing = true;
         }
         let file = self.local_file(&h.node, &mut st)?;
+        if first {
+            let m = file.metadata().doing(|| "looking at a local file")?;
+            use std::os::unix::fs::MetadataExt;
+            st.seen_mtime = Time { sec: m.mtime(), nsec: m.mtime_nsec() as u32 };
+        }
         if !st.lent {
             st.lent = true;
             st.stale_row = true;
