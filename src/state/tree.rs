@@ -553,7 +553,10 @@ impl Ns<'_, '_> {
         // Inodes that are shown now, to be kept by the heads that stay.
         let mut pool: Vec<(VClock, u64, String)> = Vec::new();
         if was != 0 && !was_dir {
-            pool.push((self.inode(was)?.shows, was, name.to_owned()));
+            // The clock of a hard link may be that of another name: it is known by what it holds.
+            let i = self.inode(was)?;
+            let clock = if i.links.len() > 1 { VClock::new() } else { i.shows };
+            pool.push((clock, was, name.to_owned()));
         }
         for s in &r.sibs {
             pool.push((s.clock.clone(), s.ino, s.name.clone()));
