@@ -1,5 +1,7 @@
 //! Files whose bytes are elsewhere: stubs, partial hydration, remote versions under open handles, conflicts, eviction.
 
+#![allow(clippy::unwrap_used)]
+
 #[path = "common/vfs.rs"]
 mod common;
 

@@ -463,6 +463,10 @@ impl Ns<'_, '_> {
         i.links.retain(|l| !(l.0 == dir && l.1 == name));
         i.ctime = self.ctx.now;
         let last = i.links.is_empty();
+        if i.links.len() == 1 {
+            // It may have been the clock of the name that went; what is left is known by what it holds.
+            i.shows = VClock::new();
+        }
         self.put_inode(ino, &i)?;
         if last {
             self.t.put(Tree::Orphan, ino, &())?;

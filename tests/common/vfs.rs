@@ -441,13 +441,13 @@ fn rows_fit(rig: &Rig, arrived: Option<&[Version]>) -> std::result::Result<(), S
                 }
                 let implied = r.dir != 0 && rig.replica().read(|t| has_children(t, r.dir)).unwrap();
                 let seen = view(&r.entry, implied, rig.options.conflict_mode, ME);
-                // The names of a hard link may have got different modes elsewhere; the file has the one that came last.
+                // The names of a (former) hard link may have got different modes elsewhere; the file has the one that came last.
                 let fits = match &seen {
                     None => r.ino == 0,
                     Some(v) if v.is_dir => r.ino != 0 && r.ino == r.dir,
                     Some(v) => {
                         shows(shown, locals.get(&r.ino), v.shown.unwrap())
-                            && (shown.unwrap().mode == v.mode & 0o7777 || shown.unwrap().links.len() > 1)
+                            && (shown.unwrap().mode == v.mode & 0o7777 || shown.unwrap().shows != v.shown.unwrap().vclock)
                     }
                 };
                 if !fits {
