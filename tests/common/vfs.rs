@@ -397,9 +397,12 @@ fn rows_fit(rig: &Rig, arrived: Option<&[Version]>) -> std::result::Result<(), S
             if !i.links.contains(&(*dir, name.clone())) {
                 return err(format!("{here}: inode {ino} has the names {:?}", i.links));
             }
-            // While a file with the directory's name is open for writing, the directory waits for it.
-            let waits =
-                |l: &(u64, String)| matches!(slots.get(l), Some(Slot::Register(r)) if unsealed.contains(&r.ino) || rig.is_busy(r.ino));
+            // While a file with the directory's name, or a sibling of it, is open for writing, the directory waits for it.
+            let busy = |i: &u64| unsealed.contains(i) || rig.is_busy(*i);
+            let waits = |l: &(u64, String)| match slots.get(l) {
+                Some(Slot::Register(r)) => busy(&r.ino) || r.sibs.iter().any(|s| busy(&s.ino)),
+                _ => false,
+            };
             if parent.dead && !parent.links.iter().any(waits) {
                 return err(format!("{here}: shown in a directory that is gone"));
             }
@@ -435,7 +438,6 @@ fn rows_fit(rig: &Rig, arrived: Option<&[Version]>) -> std::result::Result<(), S
                         return err(format!("{here}: at {p:?} lies a version of {:?}", h.path));
                     }
                 }
-                let busy = |i: &u64| unsealed.contains(i) || rig.is_busy(*i);
                 if local || busy(&r.ino) || r.sibs.iter().any(|s| busy(&s.ino)) {
                     continue;
                 }
