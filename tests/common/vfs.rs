@@ -387,6 +387,7 @@ fn rows_fit(rig: &Rig, arrived: Option<&[Version]>) -> std::result::Result<(), S
         })
         .unwrap();
     let err = |text: String| Err(text);
+    let busy = |i: &u64| unsealed.contains(i) || rig.is_busy(*i);
     let mut subdirs: BTreeMap<u64, u32> = BTreeMap::new();
     for ((dir, name), slot) in &slots {
         let here = format!("{name:?} in {dir}");
@@ -398,7 +399,6 @@ fn rows_fit(rig: &Rig, arrived: Option<&[Version]>) -> std::result::Result<(), S
                 return err(format!("{here}: inode {ino} has the names {:?}", i.links));
             }
             // While a file with the directory's name, or a sibling of it, is open for writing, the directory waits for it.
-            let busy = |i: &u64| unsealed.contains(i) || rig.is_busy(*i);
             let waits = |l: &(u64, String)| match slots.get(l) {
                 Some(Slot::Register(r)) => busy(&r.ino) || r.sibs.iter().any(|s| busy(&s.ino)),
                 _ => false,
