@@ -1,4 +1,20 @@
-//! tcfs: one drive for a fleet of machines.
+//! tcfs: one drive for a fleet of machines. This page is the map of the code.
+//!
+//! | layer | what it is | may use |
+//! |---|---|---|
+//! | [`cli`] | the command line, one file a command | `daemon::protocol` and its client, `model` |
+//! | [`daemon`] | the process: configuration, socket, life, and (`daemon::core`) everything put together | all below |
+//! | [`mount`] | front ends of the drive (FUSE): they convert and decide nothing | `vfs`, `model` |
+//! | [`vfs`] | the drive by inode: names, attributes, bytes, sealing, hydration | `fleet`, `content`, `state`, `model` |
+//! | [`fleet`] | the outbox into this device's log, everybody else's logs into the tree; who the devices are | `content`, `state`, `store`, `model` |
+//! | [`content`] | files as chunks: cutting, encoding, upload, fetching | `store`, `model` |
+//! | [`state`] | the local database behind an append journal, and the replica of the namespace in it | `model` |
+//! | [`store`] | five calls over keys and bytes: a directory, S3, and what tests need | `model` |
+//! | [`model`] | the rules, pure: clocks, versions, merging, views, formats | nothing |
+//!
+//! An arrow may only point down. `error` and `clock` are used everywhere. Where to begin: how versions merge and what
+//! lies in the store is told in [`model`], what a program on the mount can rely on in [`vfs`], the order of writes in
+//! [`fleet`].
 
 pub mod cli;
 pub mod clock;
