@@ -499,7 +499,7 @@ fn rows_fit(rig: &Rig, arrived: Option<&[Version]>) -> std::result::Result<(), S
             return err(format!("directory {ino} {:?}: {} subdirectories counted, {:?} there", i.links, i.subdirs, subdirs.get(ino)));
         }
         let clean = i.kind == FileType::File && !i.local_only && !i.links.is_empty() && !unsealed.contains(ino) && !rig.is_busy(*ino);
-        if clean && locals.get(ino).is_none_or(|l| l.token.is_none()) && i.content.is_none() {
+        if clean && i.size > 0 && locals.get(ino).is_none_or(|l| l.token.is_none()) && i.content.is_none() {
             return err(format!("inode {ino} {:?}: neither content nor a seal", i.links));
         }
     }
@@ -557,6 +557,8 @@ fn rows_fit(rig: &Rig, arrived: Option<&[Version]>) -> std::result::Result<(), S
 fn shows(i: Option<&Inode>, local: Option<&Local>, h: &Version) -> bool {
     let Some(i) = i else { return false };
     match &h.kind {
+        // An empty file that hid beside a full one and is shown again has a new inode; there are no bytes to lose.
+        Kind::File(c) if h.is_uncut() && c.size == 0 => i.kind == FileType::File && i.size == 0,
         Kind::File(c) if h.is_uncut() => {
             i.kind == FileType::File && local.is_some_and(|l| l.token.is_some_and(|t| t.0 == c.root)) && i.size == c.size
         }
