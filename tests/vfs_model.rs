@@ -261,7 +261,7 @@ impl World {
                 if let Ok(n) = self.model.find(&p)
                     && let Node::File(bytes) = &mut self.model.nodes[n]
                 {
-                    let truncate = self.random.random() % 2 == 0;
+                    let truncate = self.random.random().is_multiple_of(2);
                     if truncate {
                         bytes.clear();
                     }
@@ -275,7 +275,7 @@ impl World {
                 let (off, len, byte) = (self.pick(20), self.pick(9) as usize, self.pick(26) as u8 + b'a');
                 let o = &self.open[at];
                 let Node::File(bytes) = &mut self.model.nodes[o.node] else { panic!("an open file") };
-                if self.random.random() % 4 == 0 {
+                if self.random.random().is_multiple_of(4) {
                     self.log.push(format!("truncate node {} to {off}", o.node));
                     bytes.resize(off as usize, 0);
                     self.rig.truncate(self.inos[&o.node], off).unwrap();

@@ -260,7 +260,7 @@ impl Rig {
     pub async fn upload(&self, p: &str, bytes: &[u8]) -> FileContent {
         let store: StoreRef = self.store.clone();
         let up = Uploader::new(store.clone(), self.keys.clone(), self.clock.clone(), UploadOptions::default());
-        let all = [0..bytes.len() as u64].into_iter().collect();
+        let all = std::iter::once(0..bytes.len() as u64).collect();
         let cut = up.publish(Box::new(bytes::Bytes::copy_from_slice(bytes)), None, &all, bytes.len() as u64).await.unwrap();
         let about = About {
             vclock: Default::default(),
