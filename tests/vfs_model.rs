@@ -464,15 +464,15 @@ async fn random_remote_versions_keep_the_rows_together() {
                 let r = &mut others[(w.random.random() % 2) as usize];
                 let p = {
                     let depth = 1 + w.random.random() % 3;
-                    (0..depth).map(|_| if w.random.random() % 2 == 0 { "a" } else { "b" }).collect::<Vec<_>>().join("/")
+                    (0..depth).map(|_| if w.random.random().is_multiple_of(2) { "a" } else { "b" }).collect::<Vec<_>>().join("/")
                 };
                 // It hears of this device now and then.
-                if w.random.random() % 2 == 0 {
+                if w.random.random().is_multiple_of(2) {
                     r.seen.insert(p.clone(), w.rig.entry(&p));
                 }
                 let mut seen = r.seen.get(&p).cloned().unwrap_or_else(Entry::default);
                 let live_files = seen.is_live() && seen.live().all(|v| !v.is_dir());
-                let v = if live_files && w.random.random() % 3 == 0 {
+                let v = if live_files && w.random.random().is_multiple_of(3) {
                     w.rig.tombstone_of(r.name, &p, &seen)
                 } else {
                     let text = format!("{}{}", r.name, w.random.random() % 3);
