@@ -145,7 +145,7 @@ impl Walk<'_> {
                 let name = slot_name(&key);
                 let below = if r.epoch >= id {
                     // Gone through before, a directory perhaps not to its end.
-                    let o = if r.dir != 0 && r.ino == r.dir { child_dir(ns, old, name)? } else { 0 };
+                    let o = if lives(ns, &r)? { child_dir(ns, old, name)? } else { 0 };
                     if o == 0 { None } else { Some((r.dir, o, child_dir(ns, under, name)?)) }
                 } else if self.left == 0 {
                     self.at.resize(level + 1, Vec::new());
@@ -191,6 +191,12 @@ impl Walk<'_> {
         ns.t.del(Tree::Inode, under)?;
         Ok(true)
     }
+}
+
+/// Whether there is a directory to go through: one that is shown, or has something to show and waits for a writer of
+/// a file of its name.
+fn lives(ns: &Ns<'_, '_>, r: &Register) -> Result<bool> {
+    Ok(r.dir != 0 && (r.ino == r.dir || has_children(ns.t, r.dir)?))
 }
 
 /// A gone directory goes on under another one.
@@ -275,7 +281,7 @@ fn entry(
         files(ns, s.ino, &made, row)?;
     }
     let mut below = None;
-    if r.dir != 0 && r.ino == r.dir {
+    if r.dir != 0 && (implied || r.ino == r.dir) {
         left.dir = ns.next_id();
         let mut gone = Inode::new(FileType::Dir, 0o755, ns.ctx.uid, ns.ctx.gid, ns.ctx.now);
         gone.links.push((old, name.to_owned()));

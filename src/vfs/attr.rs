@@ -212,7 +212,7 @@ impl Vfs {
             for s in at.reg.sibs.iter_mut().filter(|s| s.ino == ino) {
                 s.clock = v.vclock.clone();
             }
-            if !at.reg.sibs.is_empty() {
+            if at.reg.entry.heads.len() > 1 || !at.reg.sibs.is_empty() {
                 conflicts.push((at.dir, at.name.clone()));
             }
             ns.put_slot(at.dir, &at.name, &Slot::Register(Box::new(at.reg)))?;
@@ -225,7 +225,7 @@ impl Vfs {
             let files = self.files_of(ns, &out, ino)?;
             self.enqueue(ns, Sealed { versions: out, files, ..self.sealed_row() })?;
         }
-        // Siblings stand in the order of their versions.
+        // Siblings stand in the order of their versions, and a head that was outdated may not be any more.
         for (dir, name) in conflicts {
             ns.reconcile(dir, &name)?;
         }
