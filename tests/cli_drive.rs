@@ -132,8 +132,9 @@ fn a_tree_goes_through_with_links_modes_and_empty_directories_and_what_cannot_is
     assert_eq!((r["files"].as_u64(), r["others"].as_u64(), r["queued"].as_bool()), (Some(3), Some(4), Some(false)), "{r}");
     let skipped: Vec<&str> = r["skipped"].as_array().unwrap().iter().map(|s| s["path"].as_str().unwrap()).collect();
     assert_eq!(skipped, ["tree/.DS_Store", "tree/pipe"]);
-    let out = w.dir().join("out");
-    let r = answer(&b.cli_long(&["--json", "pull", "tree", s(&out)]).ok());
+    let into = w.dir().join("out/");
+    let out = into.join("tree");
+    let r = answer(&b.cli_long(&["--json", "pull", "tree", s(&into)]).ok());
     assert_eq!(r["files"].as_u64(), Some(3), "{r}");
     assert!(std::fs::read(out.join("big")).unwrap() == big);
     assert!(out.join("sub/empty").is_dir() && out.join("zero").metadata().unwrap().len() == 0);
@@ -141,14 +142,14 @@ fn a_tree_goes_through_with_links_modes_and_empty_directories_and_what_cannot_is
     assert_eq!(std::fs::read_link(out.join("link")).unwrap(), Path::new("sub/run"));
     // A second time: what is the same is left, what differs is named and left, --force overwrites it.
     std::fs::write(out.join("sub/run"), "mine").unwrap();
-    let r = answer(&b.cli(&["--json", "pull", "tree", s(&out)]).exit(3));
+    let r = answer(&b.cli(&["--json", "pull", "tree", s(&into)]).exit(3));
     assert_eq!(
         (r["files"].as_u64(), r["same"].as_u64(), r["skipped"][0]["path"].as_str()),
         (Some(0), Some(2), Some("tree/sub/run")),
         "{r}"
     );
     assert_eq!(text(out.join("sub/run")), "mine");
-    b.cli(&["pull", "--force", "tree", s(&out)]).ok();
+    b.cli(&["pull", "--force", "tree", s(&into)]).ok();
     assert_eq!(text(out.join("sub/run")), "#!/bin/sh\n");
 }
 
@@ -214,8 +215,9 @@ fn no_name_and_no_link_of_the_drive_leads_out_of_where_it_is_pulled_to() {
     std::fs::create_dir_all(&tree).unwrap();
     std::os::unix::fs::symlink(&outside, tree.join("d")).unwrap();
     a.cli(&["push", s(&tree)]).ok();
-    let out = w.dir().join("out");
-    b.cli(&["pull", "t", s(&out)]).ok();
+    let into = w.dir().join("out/");
+    let out = into.join("t");
+    b.cli(&["pull", "t", s(&into)]).ok();
     assert!(out.join("d").is_symlink());
     // The link becomes a directory with a file: the local link is in the way and not followed.
     a.mount();
@@ -223,10 +225,10 @@ fn no_name_and_no_link_of_the_drive_leads_out_of_where_it_is_pulled_to() {
     std::fs::create_dir(a.path("t/d")).unwrap();
     std::fs::write(a.path("t/d/evil"), "x").unwrap();
     a.cli(&["wait"]).ok();
-    let r = answer(&b.cli(&["--json", "pull", "t", s(&out)]).exit(3));
+    let r = answer(&b.cli(&["--json", "pull", "t", s(&into)]).exit(3));
     assert_eq!(r["skipped"][0]["path"].as_str(), Some("t/d"), "{r}");
     assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
-    b.cli(&["pull", "--force", "t", s(&out)]).ok();
+    b.cli(&["pull", "--force", "t", s(&into)]).ok();
     assert_eq!((text(out.join("d/evil")).as_str(), std::fs::read_dir(&outside).unwrap().count()), ("x", 0));
 }
 

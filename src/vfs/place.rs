@@ -72,12 +72,11 @@ pub struct Placed {
 }
 
 impl Vfs {
-    /// Whether something of that name in `dir` would never leave this machine.
-    pub fn stays_here(&self, dir: u64, name: &str, is_dir: bool) -> Result<bool> {
-        self.replica.read(|r| {
-            let parent = self.dir_inode(r, dir)?;
-            Ok(parent.local_only || self.rules.is_local(|| crate::state::tree::path_of_dir(r, dir), name, is_dir)?)
-        })
+    /// Whether something at `path` would never leave this machine. `dir`: its directory, if that is there.
+    pub fn stays_here(&self, dir: Option<u64>, path: &RelPath, is_dir: bool) -> Result<bool> {
+        let inside = |dir| self.replica.read(|r| Ok(self.dir_inode(r, dir)?.local_only));
+        Ok(dir.map(inside).transpose()?.unwrap_or(false)
+            || self.rules.is_local(|| Ok(path.parent().unwrap_or_default()), path.file_name(), is_dir)?)
     }
 
     /// Copies the bytes of an open local file in, by reflink where the disk can. Blocking. None if the file changed

@@ -132,10 +132,7 @@ impl Work {
         let meta = source.symlink_metadata().doing(|| format!("looking at {}", source.display()))?;
         let parent = top.parent().unwrap_or_default();
         let dir = self.make_parents(&parent)?;
-        let name = top.file_name().to_owned();
-        if let Some(dir) = dir
-            && self.vfs.stays_here(dir, &name, meta.is_dir())?
-        {
+        if self.vfs.stays_here(dir, top, meta.is_dir())? {
             let e = Error::new(Kind::NotPermitted, format!("{top} would be local-only: it would never leave this machine"));
             return Err(e.hint("exclude_patterns and the built-in list of junk decide that; push it under another name"));
         }
@@ -185,9 +182,7 @@ impl Work {
 
     fn one(&mut self, from: &Path, to: &RelPath, dir: Option<u64>, todo: &mut Vec<(PathBuf, RelPath, Option<u64>)>) -> Result<()> {
         let meta = from.symlink_metadata().doing(|| format!("looking at {}", from.display()))?;
-        if let Some(dir) = dir
-            && self.vfs.stays_here(dir, to.file_name(), meta.is_dir())?
-        {
+        if self.vfs.stays_here(dir, to, meta.is_dir())? {
             self.skip(to, "local-only: it would never leave this machine");
             return Ok(());
         }
