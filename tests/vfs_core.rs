@@ -1,5 +1,7 @@
 //! The drive by inode, in the process: what every front end relies on. No kernel, no mount.
 
+#![allow(clippy::unwrap_used)]
+
 #[path = "common/vfs.rs"]
 mod common;
 

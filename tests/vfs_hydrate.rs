@@ -1,5 +1,7 @@
 //! Files whose bytes are elsewhere: stubs, partial hydration, remote versions under open handles, conflicts, eviction.
 
+#![allow(clippy::unwrap_used)]
+
 #[path = "common/vfs.rs"]
 mod common;
 
@@ -330,6 +332,9 @@ stub_tests! {
                 all.push(rig.text(&n).await);
             }
             assert!(all.contains(&"two".to_owned()), "{op}: {all:?}");
+            if op == "mv" {
+                assert_eq!(rig.text("elsewhere").await, "one");
+            }
         }
     }
 
@@ -418,6 +423,19 @@ stub_tests! {
         rig.mv("d", "e").unwrap();
         check_rows(&rig, None);
         assert_eq!((rig.ls("e"), rig.text("e/f").await), (vec!["f".to_owned()], "theirs".into()));
+    }
+
+    /// While a sibling is open for writing, a rename of the path takes along what the path shows, not what arrived.
+    regression_a_rename_beside_an_open_sibling_moves_what_is_shown(rig) {
+        rig.remote("bob", "f", b"one").await;
+        rig.remote_blind("cat", "f", b"two").await;
+        let fh = rig.open_rw("f.conflict-cat");
+        let seen = rig.version_of("bob", "f", &rig.entry("f"), b"three").await;
+        rig.arrive(&seen);
+        rig.mv("f", "g").unwrap();
+        rig.release(fh).unwrap();
+        check_rows(&rig, None);
+        assert_eq!((rig.text("g").await, rig.text("f").await), ("one".into(), "three".into()));
     }
 
     /// A file of the fleet takes the name of a local-only file, which goes on under another one; a delete does not.

@@ -4,6 +4,8 @@
 //! `VFS_MODEL_SEEDS=a..b` runs other seeds, `VFS_MODEL_STEPS=n` longer sequences. What a seed finds becomes a named
 //! test in `vfs_core`.
 
+#![allow(clippy::unwrap_used)]
+
 #[path = "common/vfs.rs"]
 mod common;
 

@@ -100,9 +100,10 @@ impl Ctx {
     /// Does one request.
     pub async fn call(&self, drive: &Drive, request: Request, item: impl FnMut(Item)) -> Result<Response> {
         let stopped = async {
-            match (drive.in_process, run::signal()) {
-                // A daemon notices by itself that we are gone; a drive in this process must be closed.
-                (true, Ok(signal)) => signal.await,
+            // A daemon notices by itself that we are gone; a drive in this process must be closed. Listening for signals
+            // takes their usual effect away, so only then.
+            match drive.in_process.then(run::signal) {
+                Some(Ok(signal)) => signal.await,
                 _ => std::future::pending().await,
             }
         };

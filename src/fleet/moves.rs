@@ -292,7 +292,7 @@ fn entry(
     if !left.entry.is_empty() || left.dir != 0 {
         ns.put_slot(old, name, &Slot::Register(Box::new(left)))?;
     }
-    let conflict = !r.sibs.is_empty();
+    let conflict = made.len() > 2;
     if r.entry.is_empty() && r.ino == 0 && r.dir == 0 {
         ns.del_slot(dir, name)?;
     } else {

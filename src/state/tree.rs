@@ -517,6 +517,10 @@ impl Ns<'_, '_> {
         i.links.retain(|l| !(l.0 == dir && l.1 == name));
         i.ctime = self.ctx.now;
         let last = i.links.is_empty();
+        if i.links.len() == 1 {
+            // It may have been the clock of the name that went; what is left is known by what it holds.
+            i.shows = VClock::new();
+        }
         self.put_inode(ino, &i)?;
         if last {
             self.t.put(Tree::Orphan, ino, &())?;
@@ -641,7 +645,10 @@ impl Ns<'_, '_> {
         // Inodes that are shown now, to be kept by the heads that stay.
         let mut pool: Vec<(VClock, u64, String)> = Vec::new();
         if was != 0 && !was_dir {
-            pool.push((self.inode(was)?.shows, was, name.to_owned()));
+            // The clock of a hard link may be that of another name: it is known by what it holds.
+            let i = self.inode(was)?;
+            let clock = if i.links.len() > 1 { VClock::new() } else { i.shows };
+            pool.push((clock, was, name.to_owned()));
         }
         for s in &r.sibs {
             pool.push((s.clock.clone(), s.ino, s.name.clone()));

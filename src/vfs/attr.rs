@@ -189,6 +189,7 @@ impl Vfs {
     fn write_attrs(&self, ns: &mut Ns<'_, '_>, ino: u64, i: &Inode, change: &AttrChange, mut st: Option<&mut St>) -> Result<()> {
         let author = self.author();
         let mut out: Vec<Version> = Vec::new();
+        let mut conflicts = Vec::new();
         for (dir, name) in &i.links {
             let Some(mut at) = self.at(ns.t, *dir, name)? else { continue };
             let entry = at.reg.entry.clone();
@@ -211,6 +212,9 @@ impl Vfs {
             for s in at.reg.sibs.iter_mut().filter(|s| s.ino == ino) {
                 s.clock = v.vclock.clone();
             }
+            if !at.reg.sibs.is_empty() {
+                conflicts.push((at.dir, at.name.clone()));
+            }
             ns.put_slot(at.dir, &at.name, &Slot::Register(Box::new(at.reg)))?;
             out.push(v);
         }
@@ -220,6 +224,10 @@ impl Vfs {
             ns.put_inode(ino, &i)?;
             let files = self.files_of(ns, &out, ino)?;
             self.enqueue(ns, Sealed { versions: out, files, ..self.sealed_row() })?;
+        }
+        // Siblings stand in the order of their versions.
+        for (dir, name) in conflicts {
+            ns.reconcile(dir, &name)?;
         }
         Ok(())
     }

@@ -87,13 +87,14 @@ impl Vfs {
     /// it kept its place. `body` gets the view and the entry that is of.
     pub(crate) fn with_seen<T>(&self, r: &Read<'_>, reg: &Register, body: impl FnOnce(Option<&View<'_>>, &Entry) -> T) -> Result<T> {
         let me = self.device().0;
-        if reg.ino == 0 || reg.ino == reg.dir || !self.is_busy(reg.ino) {
+        if reg.ino == 0 || reg.ino == reg.dir || !self.waits(reg) {
             let implied = reg.dir != 0 && has_children(r, reg.dir)?;
             return Ok(body(view(&reg.entry, implied, self.options.conflict_mode, &me).as_ref(), &reg.entry));
         }
         let mut seen = Entry::default();
         if let Some(i) = r.get::<Inode>(Tree::Inode, reg.ino)? {
-            let accept = r.get::<Local>(Tree::Local, reg.ino)?.and_then(|l| l.accept);
+            let unsealed = self.loaded(reg.ino).is_some_and(|n| n.unsealed.load(Ordering::Acquire));
+            let accept = r.get::<Local>(Tree::Local, reg.ino)?.and_then(|l| l.accept).filter(|_| unsealed);
             for h in &reg.entry.heads {
                 // What its next seal replaces (it was renamed over that), or what it was. `shows` is of one path only; the
                 // other names of a hard link go by what the file held at its last seal.
@@ -105,6 +106,11 @@ impl Vfs {
             }
         }
         Ok(body(view(&seen, false, self.options.conflict_mode, &me).as_ref(), &seen))
+    }
+
+    /// Whether somebody writes a file of this register, so that what it shows may be behind its view.
+    pub(crate) fn waits(&self, reg: &Register) -> bool {
+        self.is_busy(reg.ino) || reg.sibs.iter().any(|s| self.is_busy(s.ino))
     }
 
     /// The register that a name belongs to, with that register's own name; none for local-only names.
@@ -649,6 +655,7 @@ impl Vfs {
             return ns.reconcile_up(dir);
         }
         let Slot::Register(mut reg) = slot else { return Err(not_found(name)) };
+        self.still_a_dir(ns, &reg, name)?;
         let path = ns.path_of_dir(dir)?.join(name);
         let author = self.author();
         let tomb = self.with_view(ns.t, &reg, |v, e| ops::remove(&path, e, v, Target::Path, &author))?;
@@ -666,6 +673,15 @@ impl Vfs {
         }
         if !out.is_empty() {
             self.enqueue(ns, Sealed { versions: out, ..self.sealed_row() })?;
+        }
+        Ok(())
+    }
+
+    /// `Busy` for a directory that another machine removed and that is only still shown because a file beside it is open
+    /// for writing: what is under the name then is not the directory.
+    pub(crate) fn still_a_dir(&self, ns: &Ns<'_, '_>, reg: &Register, name: &str) -> Result<()> {
+        if self.waits(reg) && self.with_view(ns.t, reg, |v, _| !v.is_dir)?.unwrap_or(true) {
+            return Err(Error::new(Kind::Busy, format!("{name:?} was removed elsewhere, and a file beside it is being written")));
         }
         Ok(())
     }

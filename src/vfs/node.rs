@@ -226,8 +226,8 @@ impl Vfs {
     }
 
     fn load_node(&self, ino: u64) -> Result<Node> {
-        let (inode, local): (Option<Inode>, Option<Local>) =
-            self.replica.read(|r| Ok((r.get(Tree::Inode, ino)?, r.get(Tree::Local, ino)?)))?;
+        let (inode, local, unsealed): (Option<Inode>, Option<Local>, Option<()>) =
+            self.replica.read(|r| Ok((r.get(Tree::Inode, ino)?, r.get(Tree::Local, ino)?, r.get(Tree::Unsealed, ino)?)))?;
         let inode = inode.ok_or_else(|| stale(ino))?;
         if inode.kind != FileType::File {
             return Err(crate::error::Error::new(crate::error::Kind::Invalid, format!("inode {ino} is not a regular file")));
@@ -265,7 +265,8 @@ impl Vfs {
                 have: local.have,
                 dirty: local.dirty,
                 wgen: local.wgen,
-                accept: local.accept,
+                // That of a handle which made no change means nothing after its close.
+                accept: local.accept.filter(|_| unsealed.is_some()),
                 token: local.token,
                 overlay: local.overlay,
                 unsynced_boot: local.unsynced_boot,

@@ -5,7 +5,7 @@ use super::node::{Node, St};
 use super::{Vfs, not_found};
 use crate::error::{Error, Kind, Result};
 use crate::model::ops::{self, Accepted, Target};
-use crate::model::{RelPath, Version};
+use crate::model::{self, FileContent, Hash, RelPath, Version};
 use crate::state::rows::*;
 use crate::state::tree::{has_children, holds};
 use crate::state::{Change, Ns, Tree};
@@ -199,7 +199,7 @@ impl Vfs {
                 Target::Path => {
                     let was = self.with_seen(ns.t, &reg, |v, _| v.and_then(|v| v.shown.cloned()))?;
                     let mine = match &was {
-                        Some(h) if self.is_busy(ino) => {
+                        Some(h) if self.waits(&reg) => {
                             let i = ns.inode(ino)?;
                             i.links.len() == 1 && i.shows == h.vclock || holds(ns.t, ino, &i, h)?
                         }
@@ -220,6 +220,22 @@ impl Vfs {
             done.transpose()?
         };
         let mut out = made.unwrap_or_default();
+        let unsealed = self.loaded(ino).is_some_and(|n| n.unsealed.load(Ordering::Acquire));
+        if !unsealed && out.iter().all(Version::is_tombstone) {
+            // A newer version waits for a writer here: what is shown goes, that one stays.
+            let i = ns.inode(ino)?;
+            let attrs = ops::Attrs { mode: i.mode, mtime: i.mtime.pair(), xattrs: super::attr::encode_xattrs(&i.xattrs) };
+            let kind = match (i.kind, ns.t.get::<Local>(Tree::Local, ino)?.and_then(|l| l.token), i.content) {
+                (FileType::Symlink, ..) => Some(model::Kind::Symlink { target: i.target }),
+                (_, Some((root, _)), _) => {
+                    Some(model::Kind::File(FileContent { manifest: Hash::ZERO, size: i.size, root, chunks: None, hash: None }))
+                }
+                (_, None, content) => content.map(model::Kind::File),
+            };
+            if let Some(kind) = kind {
+                out.insert(0, ops::write(&over.path, &over.reg.entry, &accepted, kind, attrs, &author)?);
+            }
+        }
         let moved = out.iter().find(|v| v.path == over.path && !v.is_tombstone()).cloned();
         let dropped = over.reg.ino;
         over.reg.ino = ino;
@@ -418,6 +434,7 @@ impl Vfs {
         let ino = slot.ino();
         let Slot::Register(from_reg) = slot else { return Err(not_found(name)) };
         path_for(ns.t, to, to_name)?;
+        self.still_a_dir(ns, &from_reg, name)?;
         let (from, path) = (ns.path_of_dir(dir)?.join(name), ns.path_of_dir(to)?.join(to_name));
         let mut over = ns.register(to, to_name)?;
         let under = over.dir;

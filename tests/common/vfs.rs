@@ -387,6 +387,7 @@ fn rows_fit(rig: &Rig, arrived: Option<&[Version]>) -> std::result::Result<(), S
         })
         .unwrap();
     let err = |text: String| Err(text);
+    let busy = |i: &u64| unsealed.contains(i) || rig.is_busy(*i);
     let mut subdirs: BTreeMap<u64, u32> = BTreeMap::new();
     for ((dir, name), slot) in &slots {
         let here = format!("{name:?} in {dir}");
@@ -397,9 +398,11 @@ fn rows_fit(rig: &Rig, arrived: Option<&[Version]>) -> std::result::Result<(), S
             if !i.links.contains(&(*dir, name.clone())) {
                 return err(format!("{here}: inode {ino} has the names {:?}", i.links));
             }
-            // While a file with the directory's name is open for writing, the directory waits for it.
-            let waits =
-                |l: &(u64, String)| matches!(slots.get(l), Some(Slot::Register(r)) if unsealed.contains(&r.ino) || rig.is_busy(r.ino));
+            // While a file with the directory's name, or a sibling of it, is open for writing, the directory waits for it.
+            let waits = |l: &(u64, String)| match slots.get(l) {
+                Some(Slot::Register(r)) => busy(&r.ino) || r.sibs.iter().any(|s| busy(&s.ino)),
+                _ => false,
+            };
             if parent.dead && !parent.links.iter().any(waits) {
                 return err(format!("{here}: shown in a directory that is gone"));
             }
@@ -435,16 +438,19 @@ fn rows_fit(rig: &Rig, arrived: Option<&[Version]>) -> std::result::Result<(), S
                         return err(format!("{here}: at {p:?} lies a version of {:?}", h.path));
                     }
                 }
-                let busy = |i: &u64| unsealed.contains(i) || rig.is_busy(*i);
                 if local || busy(&r.ino) || r.sibs.iter().any(|s| busy(&s.ino)) {
                     continue;
                 }
                 let implied = r.dir != 0 && rig.replica().read(|t| has_children(t, r.dir)).unwrap();
                 let seen = view(&r.entry, implied, rig.options.conflict_mode, ME);
+                // The names of a (former) hard link may have got different modes elsewhere; the file has the one that came last.
                 let fits = match &seen {
                     None => r.ino == 0,
                     Some(v) if v.is_dir => r.ino != 0 && r.ino == r.dir,
-                    Some(v) => shows(shown, locals.get(&r.ino), v.shown.unwrap()) && shown.unwrap().mode == v.mode & 0o7777,
+                    Some(v) => {
+                        shows(shown, locals.get(&r.ino), v.shown.unwrap())
+                            && (shown.unwrap().mode == v.mode & 0o7777 || shown.unwrap().shows != v.shown.unwrap().vclock)
+                    }
                 };
                 if !fits {
                     return err(format!("{here}: shows {} {shown:?} {:?}, the view is {seen:?}", r.ino, locals.get(&r.ino)));
