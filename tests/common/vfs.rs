@@ -11,6 +11,7 @@ use tcfs::clock::{Clock, ManualClock};
 use tcfs::content::fetch::{FetchOptions, Fetcher};
 use tcfs::content::upload::{UploadOptions, Uploader};
 use tcfs::error::Result;
+use tcfs::fleet::{Identity, Me};
 use tcfs::model::manifest::{About, SyncManifest};
 use tcfs::model::ops::{self, Accepted, Attrs, Author, Target};
 use tcfs::model::version::INLINE_CHUNKS;
@@ -67,6 +68,7 @@ impl Rig {
             gid: 1000,
             exclude_patterns: vec!["*.swp".into()],
             sync_git_dirs: false,
+            boot: 1,
         };
         set(&mut options);
         let mut rig = Rig { dir, store, keys: Keys::new("default"), clock, options, vfs: None };
@@ -78,8 +80,9 @@ impl Rig {
         let replica = Arc::new(Replica::open(&self.options.state_dir).unwrap());
         let store: StoreRef = self.store.clone();
         let fetcher = Fetcher::new(store.clone(), self.keys.clone(), self.clock.clone(), FetchOptions::default());
-        let device = (ME.to_owned(), "ann".to_owned());
-        let vfs = Vfs::open(replica, store, self.keys.clone(), fetcher, self.clock.clone(), device, self.options.clone());
+        let mut me = Identity::create("ann", &*self.clock).unwrap();
+        ME.clone_into(&mut me.id);
+        let vfs = Vfs::open(replica, store, self.keys.clone(), fetcher, self.clock.clone(), Me::new(me), self.options.clone());
         self.vfs = Some(vfs.unwrap());
     }
 
