@@ -2,6 +2,7 @@
 //! opened for one command), and with one that has the drive mounted.
 //!
 //! Not here: usage errors and configuration (`cli`), the mount as a file system (`fuse`).
+#![allow(clippy::unwrap_used)] // a failed call is a failed test
 
 mod common;
 

@@ -261,7 +261,7 @@ impl World {
                 if let Ok(n) = self.model.find(&p)
                     && let Node::File(bytes) = &mut self.model.nodes[n]
                 {
-                    let truncate = self.random.random() % 2 == 0;
+                    let truncate = self.random.random().is_multiple_of(2);
                     if truncate {
                         bytes.clear();
                     }
@@ -275,7 +275,7 @@ impl World {
                 let (off, len, byte) = (self.pick(20), self.pick(9) as usize, self.pick(26) as u8 + b'a');
                 let o = &self.open[at];
                 let Node::File(bytes) = &mut self.model.nodes[o.node] else { panic!("an open file") };
-                if self.random.random() % 4 == 0 {
+                if self.random.random().is_multiple_of(4) {
                     self.log.push(format!("truncate node {} to {off}", o.node));
                     bytes.resize(off as usize, 0);
                     self.rig.truncate(self.inos[&o.node], off).unwrap();
@@ -464,15 +464,15 @@ async fn random_remote_versions_keep_the_rows_together() {
                 let r = &mut others[(w.random.random() % 2) as usize];
                 let p = {
                     let depth = 1 + w.random.random() % 3;
-                    (0..depth).map(|_| if w.random.random() % 2 == 0 { "a" } else { "b" }).collect::<Vec<_>>().join("/")
+                    (0..depth).map(|_| if w.random.random().is_multiple_of(2) { "a" } else { "b" }).collect::<Vec<_>>().join("/")
                 };
                 // It hears of this device now and then.
-                if w.random.random() % 2 == 0 {
+                if w.random.random().is_multiple_of(2) {
                     r.seen.insert(p.clone(), w.rig.entry(&p));
                 }
                 let mut seen = r.seen.get(&p).cloned().unwrap_or_else(Entry::default);
                 let live_files = seen.is_live() && seen.live().all(|v| !v.is_dir());
-                let v = if live_files && w.random.random() % 3 == 0 {
+                let v = if live_files && w.random.random().is_multiple_of(3) {
                     w.rig.tombstone_of(r.name, &p, &seen)
                 } else {
                     let text = format!("{}{}", r.name, w.random.random() % 3);

@@ -11,7 +11,6 @@ use tcfs::clock::{Clock, ManualClock};
 use tcfs::content::fetch::{FetchOptions, Fetcher};
 use tcfs::content::upload::{UploadOptions, Uploader};
 use tcfs::error::Result;
-use tcfs::fleet::{Identity, Me};
 use tcfs::model::manifest::{About, SyncManifest};
 use tcfs::model::ops::{self, Accepted, Attrs, Author, Target};
 use tcfs::model::version::INLINE_CHUNKS;
@@ -80,9 +79,9 @@ impl Rig {
         let replica = Arc::new(Replica::open(&self.options.state_dir).unwrap());
         let store: StoreRef = self.store.clone();
         let fetcher = Fetcher::new(store.clone(), self.keys.clone(), self.clock.clone(), FetchOptions::default());
-        let mut me = Identity::create("ann", &*self.clock).unwrap();
-        ME.clone_into(&mut me.id);
-        let vfs = Vfs::open(replica, store, self.keys.clone(), fetcher, self.clock.clone(), Me::new(me), self.options.clone());
+        let text = format!(r#"{{"format":1,"id":"{ME}","name":"ann","secret_key":"{}=","enrolled_at":0}}"#, "A".repeat(43));
+        let device = tcfs::fleet::Me::new(tcfs::fleet::Identity::from_json(&text, "the tests' identity").unwrap());
+        let vfs = Vfs::open(replica, store, self.keys.clone(), fetcher, self.clock.clone(), device, self.options.clone());
         self.vfs = Some(vfs.unwrap());
     }
 
@@ -263,7 +262,7 @@ impl Rig {
     pub async fn upload(&self, p: &str, bytes: &[u8]) -> FileContent {
         let store: StoreRef = self.store.clone();
         let up = Uploader::new(store.clone(), self.keys.clone(), self.clock.clone(), UploadOptions::default());
-        let all = [0..bytes.len() as u64].into_iter().collect();
+        let all = tcfs::content::RangeSet::of(0..bytes.len() as u64);
         let cut = up.publish(Box::new(bytes::Bytes::copy_from_slice(bytes)), None, &all, bytes.len() as u64).await.unwrap();
         let about = About {
             vclock: Default::default(),
