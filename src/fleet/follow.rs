@@ -41,8 +41,8 @@ impl Fleet {
         self.following.now.lock().clone()
     }
 
-    /// Waits until the others' logs were looked at once since the start, with or without success, at most for
-    /// `patience`. Cancel-safe.
+    /// Waits until the others' logs were looked at once since the start, with or without success; for `patience`, and
+    /// as often again (up to six times) while batches come in. Cancel-safe.
     pub async fn first_look(&self, patience: Duration) {
         let looked = async {
             loop {
@@ -58,9 +58,19 @@ impl Fleet {
                 noted.await;
             }
         };
-        if tokio::time::timeout(patience, looked).await.is_err() {
-            tracing::info!("the store takes long to answer: what the other devices did comes later");
+        tokio::pin!(looked);
+        let mut before = self.cursors().unwrap_or_default();
+        for _ in 0..6 {
+            if tokio::time::timeout(patience, &mut looked).await.is_ok() {
+                return;
+            }
+            let now = self.cursors().unwrap_or_default();
+            if now == before {
+                break;
+            }
+            before = now;
         }
+        tracing::info!("the store takes long to answer: what the other devices did comes later");
     }
 
     /// Follows until `stop` says true.

@@ -5,6 +5,7 @@
 //! Not here: what the objects mean (`model`, `content`, `fleet`).
 
 pub mod count;
+pub mod deadline;
 pub mod dir;
 pub mod fault;
 pub mod identity;

@@ -5,6 +5,7 @@
 
 use super::StoreRef;
 use super::count::{CountedStore, Counts};
+use super::deadline::DeadlineStore;
 use super::dir::DirStore;
 use super::fault::FaultStore;
 use super::keys::{self, Keys};
@@ -85,7 +86,7 @@ pub fn open_counted(url: &str, s3: &S3Options) -> Result<(StoreRef, Keys, Arc<Co
         Some(file) if !file.is_empty() => FaultStore::from_file(store, SystemClock.random(), file.into()) as StoreRef,
         _ => store,
     };
-    let (store, counts) = CountedStore::new(store);
+    let (store, counts) = CountedStore::new(DeadlineStore::new(store));
     Ok((store, keys, counts))
 }
 

@@ -37,10 +37,20 @@ impl Lru {
         self.total += bytes;
     }
 
+    /// Notes that so many bytes of a file are here at least, now used.
+    pub fn at_least(&mut self, ino: u64, total: u64) {
+        let had = self.order.peek(&ino).copied().unwrap_or(0);
+        self.add(ino, total.saturating_sub(had));
+    }
+
     pub fn remove(&mut self, ino: u64) {
         if let Some(b) = self.order.pop(&ino) {
             self.total -= b;
         }
+    }
+
+    fn bytes_of(&self, ino: u64) -> u64 {
+        self.order.peek(&ino).copied().unwrap_or(0)
     }
 
     fn oldest(&self, n: usize) -> Vec<u64> {
@@ -224,10 +234,12 @@ impl Vfs {
             if self.replica.read(|r| self.is_pinned(r, ino))? {
                 return Ok(Dropped::Kept("pinned"));
             }
-            if st.have.is_empty() {
+            // After a power cut there may be bytes that are not trusted yet.
+            let doubted = if st.have.is_empty() { self.cache.lock().bytes_of(ino) } else { 0 };
+            if st.have.is_empty() && doubted == 0 {
                 return Ok(Dropped::WasStub);
             }
-            let freed = st.cached_bytes();
+            let freed = st.cached_bytes().max(doubted);
             let row = Local { overlay: st.overlay, ..Local::default() };
             // Rows first: bytes without a row are only waste, a row without bytes would be zeros.
             self.replica.db().write(|t| {

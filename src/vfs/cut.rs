@@ -282,6 +282,19 @@ impl Vfs {
         Ok(())
     }
 
+    /// Makes the bytes of what waits to be published durable, as a kernel does after a while with what nobody synced:
+    /// without the store that can be hours, and a power cut takes back what is not on the disk. Blocking.
+    pub fn sync_waiting(&self) -> Result<()> {
+        let rows: Vec<(u64, crate::state::rows::Sealed)> =
+            self.replica.read(|r| r.scan_int(Tree::Outbox, self.synced_rows.load(Ordering::Acquire), u64::MAX, 10_000))?;
+        let Some(last) = rows.last().map(|(n, _)| *n) else { return Ok(()) };
+        let inos: Vec<u64> = rows.iter().flat_map(|(_, s)| &s.files).map(|f| f.1).collect();
+        self.sync_data(&inos)?;
+        self.sync()?;
+        self.synced_rows.store(last + 1, Ordering::Release);
+        Ok(())
+    }
+
     /// Makes the bytes of these files durable, and notes it.
     fn sync_data(&self, inos: &[u64]) -> Result<()> {
         let mut rows: Vec<(u64, u64)> = Vec::new();

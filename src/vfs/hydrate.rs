@@ -177,7 +177,7 @@ impl Vfs {
         st.unsynced_boot = self.boot;
         st.stale_row = true;
         let untouched = !st.dirty.intersects(off..end);
-        let added: u64 = gaps.iter().map(|g| g.end - g.start).sum();
+        let total = st.have.total();
         let (overlay, whole) = (st.overlay, st.is_whole());
         if untouched {
             self.replica.db().write(|t| t.put(Tree::Chunk, chunk_key(&c.0, node.ino, off), &()))?;
@@ -187,7 +187,7 @@ impl Vfs {
         }
         drop(st);
         if !overlay {
-            self.cache.lock().add(node.ino, added);
+            self.cache.lock().at_least(node.ino, total);
             self.evict_if_full();
         }
         Ok(())

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// An open file.
 pub struct Handle {
@@ -25,6 +25,9 @@ pub struct Handle {
     pub write: bool,
     /// The kernel reads and writes the local file itself.
     pub passthrough: bool,
+    /// Counted as a writer that the kernel serves directly: from the moment the file was lent, before the open is
+    /// answered.
+    lent: AtomicBool,
     pub(crate) ahead: Mutex<ReadAhead>,
 }
 
@@ -62,7 +65,7 @@ impl Vfs {
             self.hydrate_in_background(&node);
         }
         let fh = self.next_handle.fetch_add(1, Ordering::Relaxed);
-        let handle = Handle { node, write, passthrough: false, ahead: Mutex::new(ReadAhead::default()) };
+        let handle = Handle { node, write, passthrough: false, lent: AtomicBool::new(false), ahead: Mutex::new(ReadAhead::default()) };
         self.handles.insert(fh, Arc::new(handle));
         Ok(Opened { fh, whole, size })
     }
@@ -107,6 +110,10 @@ impl Vfs {
             st.lent_writing = true;
         }
         let file = self.local_file(&h.node, &mut st)?;
+        if h.write && !h.lent.swap(true, Ordering::AcqRel) {
+            // At once: a seal of the open before this one must not come between, it would take the file for quiet.
+            st.passthrough_writers += 1;
+        }
         if first {
             let m = file.metadata().doing(|| "looking at a local file")?;
             use std::os::unix::fs::MetadataExt;
@@ -125,16 +132,17 @@ impl Vfs {
         let mut st = h.node.st.lock();
         if passthrough {
             st.passthrough += 1;
-            if h.write {
-                st.passthrough_writers += 1;
-            }
         } else {
             st.cached += 1;
+            if h.lent.swap(false, Ordering::AcqRel) {
+                st.passthrough_writers -= 1;
+            }
         }
         drop(st);
         if passthrough {
             self.handles.alter(&fh, |_, h| {
-                Arc::new(Handle { node: h.node.clone(), write: h.write, passthrough: true, ahead: Mutex::new(ReadAhead::default()) })
+                let lent = AtomicBool::new(h.lent.load(Ordering::Acquire));
+                Arc::new(Handle { node: h.node.clone(), write: h.write, passthrough: true, lent, ahead: Mutex::new(ReadAhead::default()) })
             });
         }
         Ok(())
@@ -438,11 +446,11 @@ impl Vfs {
         {
             let mut st = node.st.lock();
             self.absorb(&mut st)?;
+            if h.lent.load(Ordering::Acquire) {
+                st.passthrough_writers -= 1;
+            }
             if h.passthrough {
                 st.passthrough -= 1;
-                if h.write {
-                    st.passthrough_writers -= 1;
-                }
             } else {
                 st.cached = st.cached.saturating_sub(1);
             }

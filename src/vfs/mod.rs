@@ -79,6 +79,8 @@ pub struct Options {
     pub exclude_patterns: Vec<String>,
     /// Whether git repositories are carried; otherwise `.git` stays here.
     pub sync_git_dirs: bool,
+    /// This boot of the machine ([`boot_id`]): bytes of another one that were not synced are not trusted.
+    pub boot: u64,
 }
 
 /// Caches above the drive (a kernel's, an NFS client's) that must hear of changes which did not come through them.
@@ -103,6 +105,8 @@ pub struct Vfs {
     rules: Rules,
     me: Arc<Me>,
     nodes: DashMap<u64, Arc<Node>>,
+    /// Rows of the outbox below this are on the disk with their bytes.
+    synced_rows: AtomicU64,
     /// Inodes without a name whose bytes go once the database is durable beyond the loss of the name.
     orphans: Mutex<Vec<u64>>,
     /// Taken while an inode is loaded; outermost of all locks.
@@ -163,10 +167,11 @@ impl Vfs {
             me,
             nodes: DashMap::new(),
             orphans: Mutex::default(),
+            synced_rows: AtomicU64::new(0),
             loading: (0..node::LOADING).map(|_| Mutex::new(())).collect(),
             handles: DashMap::new(),
             next_handle: AtomicU64::new(1),
-            boot: boot_id(),
+            boot: options.boot,
             watchers: RwLock::new(Vec::new()),
             sealed: Arc::new(Notify::new()),
             moves_pending: AtomicBool::new(true),

@@ -56,10 +56,8 @@ impl Vfs {
             let rows: Vec<(u64, Local)> = self.replica.read(|r| r.scan_int(Tree::Local, from, u64::MAX, 1000))?;
             let Some(last) = rows.last().map(|(i, _)| *i) else { break };
             for (ino, local) in rows {
-                if ended == Ended::WithTheMachine && local.unsynced_boot != 0 && local.unsynced_boot != self.boot {
-                    if !self.can_keep(ino, &local)? {
-                        back.push(ino);
-                    }
+                if ended == Ended::WithTheMachine && !self.can_keep(ino, &local)? {
+                    back.push(ino);
                 } else if !local.overlay {
                     self.cache.lock().add(ino, local.have.total());
                 }
@@ -139,25 +137,29 @@ impl Vfs {
         Ok(())
     }
 
-    /// Bytes of another boot that were not synced. What is only a copy is dropped, what holds synced bytes is marked to
-    /// be sealed as it lies; false if the file has to go back to what was published.
+    /// After a power cut: whether the bytes of a file can stay what they are. What is only a copy is doubted: each chunk
+    /// is verified before it is used again, since it may have been written over and the disk forgot to say so. What
+    /// holds synced bytes and is not as it was sealed is marked to be sealed as it lies. False if the file has to go
+    /// back to what was published.
     fn can_keep(&self, ino: u64, local: &Local) -> Result<bool> {
         let (inode, unsealed) =
             self.replica.read(|r| Ok((r.get::<Inode>(Tree::Inode, ino)?, r.get::<()>(Tree::Unsealed, ino)?.is_some())))?;
         let Some(inode) = inode.filter(|i| !i.local_only) else { return Ok(true) };
-        let here = std::fs::metadata(self.local_path(ino, local.overlay)).ok().map(|m| m.len());
+        let path = self.local_path(ino, local.overlay);
+        let here = std::fs::metadata(&path).ok().map(|m| m.len());
+        let synced = local.unsynced_boot == 0 || local.unsynced_boot == self.boot;
         if inode.content.is_some() && local.dirty.is_empty() && local.token.is_none() && !unsealed {
-            // Only a copy.
-            self.replica.db().write(|t| t.del(Tree::Local, ino))?;
-            let _ = std::fs::remove_file(self.local_path(ino, local.overlay));
+            let doubted = Local { have: RangeSet::default(), ..local.clone() };
+            self.replica.db().write(|t| t.put(Tree::Local, ino, &doubted))?;
             return Ok(true);
         }
-        if !unsealed && inode.size == 0 && here.unwrap_or(0) == 0 {
-            // Nothing that could be missing.
+        if unsealed {
+            return Ok(synced || local.promised && here.is_some());
+        }
+        if here.unwrap_or(0) == inode.size && (synced || inode.size == 0) {
             return Ok(true);
         }
         if local.promised && here.is_some() {
-            // What was synced is there, and perhaps more: it is sealed anew as it lies.
             self.replica.db().write(|t| t.put(Tree::Unsealed, ino, &()))?;
             return Ok(true);
         }

@@ -104,6 +104,9 @@ impl Vfs {
         if !st.lent_writing {
             return Ok(false);
         }
+        if st.passthrough_writers > 0 {
+            return Ok(true);
+        }
         // Our own descriptor can write, too.
         st.file = None;
         let path = self.local_path(st.ino, st.overlay);
@@ -121,7 +124,7 @@ impl Vfs {
         }
         let e = std::io::Error::last_os_error();
         // On a disk without leases only the opens that we know of can be counted.
-        Ok(matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EBUSY)) || st.passthrough_writers > 0)
+        Ok(matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EBUSY)))
     }
 
     pub(crate) fn seal_locked(&self, node: &Arc<Node>, st: &mut St, recovered: bool) -> Result<()> {

@@ -67,6 +67,7 @@ impl Rig {
             gid: 1000,
             exclude_patterns: vec!["*.swp".into()],
             sync_git_dirs: false,
+            boot: 1,
         };
         set(&mut options);
         let mut rig = Rig { dir, store, keys: Keys::new("default"), clock, options, vfs: None };

@@ -141,6 +141,7 @@ impl Core {
             gid: rustix::process::getgid().as_raw(),
             exclude_patterns: config.exclude_patterns.clone(),
             sync_git_dirs: config.sync_git_dirs,
+            boot: crate::vfs::boot_id(),
         };
         let fetcher = Fetcher::new(store.clone(), keys.clone(), clock.clone(), FetchOptions::default());
         let (r, s, k, c, m) = (replica.clone(), store.clone(), keys.clone(), clock.clone(), me.clone());
@@ -221,6 +222,7 @@ impl Core {
                     let done = blocking(move || {
                         v.seal_quiet()?;
                         v.free_orphans()?;
+                        v.sync_waiting()?;
                         v.evict_if_full();
                         v.evict_if_disk_full();
                         r.db().checkpoint()
