@@ -470,6 +470,10 @@ impl Inner {
         if !self.in_txn {
             return Ok(());
         }
+        if self.conn.is_autocommit() {
+            // The mark would be written on its own, and what it speaks for never replayed.
+            return Err(Error::new(Kind::Io, "the local database: committing: SQLite had given the transaction up"));
+        }
         let lsn = self.journal.last();
         put_row(&self.conn, Tree::Meta, &Key::from(LSN), Some(&encode(&lsn)?))?;
         self.conn.execute_batch("COMMIT").map_err(|e| sql("committing", e))?;

@@ -79,7 +79,8 @@ impl Rig {
         let replica = Arc::new(Replica::open(&self.options.state_dir).unwrap());
         let store: StoreRef = self.store.clone();
         let fetcher = Fetcher::new(store.clone(), self.keys.clone(), self.clock.clone(), FetchOptions::default());
-        let device = (ME.to_owned(), "ann".to_owned());
+        let text = format!(r#"{{"format":1,"id":"{ME}","name":"ann","secret_key":"{}=","enrolled_at":0}}"#, "A".repeat(43));
+        let device = tcfs::fleet::Me::new(tcfs::fleet::Identity::from_json(&text, "the tests' identity").unwrap());
         let vfs = Vfs::open(replica, store, self.keys.clone(), fetcher, self.clock.clone(), device, self.options.clone());
         self.vfs = Some(vfs.unwrap());
     }
