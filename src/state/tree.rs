@@ -446,14 +446,20 @@ impl Ns<'_, '_> {
         Ok(dir)
     }
 
+    /// A new directory number for `name` in `dir`, gone for the present: a place for the registers of children.
+    pub fn gone_dir(&mut self, dir: u64, name: &str) -> Result<u64> {
+        let number = self.next_id();
+        let mut i = Inode::new(FileType::Dir, 0o755, self.ctx.uid, self.ctx.gid, self.ctx.now);
+        i.links.push((dir, name.to_owned()));
+        i.dead = true;
+        self.put_inode(number, &i)?;
+        Ok(number)
+    }
+
     fn ensure_child_dir(&mut self, dir: u64, name: &str) -> Result<u64> {
         let mut r = self.register(dir, name)?;
         if r.dir == 0 {
-            r.dir = self.next_id();
-            let mut i = Inode::new(FileType::Dir, 0o755, self.ctx.uid, self.ctx.gid, self.ctx.now);
-            i.links.push((dir, name.to_owned()));
-            i.dead = true;
-            self.put_inode(r.dir, &i)?;
+            r.dir = self.gone_dir(dir, name)?;
             let number = r.dir;
             self.put_slot(dir, name, &Slot::Register(Box::new(r)))?;
             return Ok(number);
@@ -665,11 +671,7 @@ impl Ns<'_, '_> {
             None => {}
             Some(v) if v.is_dir => {
                 if r.dir == 0 {
-                    r.dir = self.next_id();
-                    let mut i = Inode::new(FileType::Dir, 0o755, self.ctx.uid, self.ctx.gid, self.ctx.now);
-                    i.links.push((dir, name.to_owned()));
-                    i.dead = true;
-                    self.put_inode(r.dir, &i)?;
+                    r.dir = self.gone_dir(dir, name)?;
                 }
                 now_ino = r.dir;
                 let mut i = self.inode(r.dir)?;
