@@ -282,11 +282,7 @@ fn entry(
     }
     let mut below = None;
     if r.dir != 0 && (implied || r.ino == r.dir) {
-        left.dir = ns.next_id();
-        let mut gone = Inode::new(FileType::Dir, 0o755, ns.ctx.uid, ns.ctx.gid, ns.ctx.now);
-        gone.links.push((old, name.to_owned()));
-        gone.dead = true;
-        ns.put_inode(left.dir, &gone)?;
+        left.dir = ns.gone_dir(old, name)?;
         below = Some((r.dir, left.dir, deeper));
     } else {
         // A directory that is gone stays at the old path with its tombstones; that of the new path counts here.
