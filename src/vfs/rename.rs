@@ -454,13 +454,14 @@ impl Vfs {
         inode.ctime = ns.ctx.now;
 
         let author = self.author();
-        let versions = self
+        let mut versions = self
             .with_view(ns.t, &from_reg, |v, e| {
                 let here = ops::At { path: &from, entry: e };
                 ops::move_entry(here, v, ops::At { path: &path, entry: &over.entry }, &author)
             })?
             .transpose()?
             .unwrap_or_default();
+        crate::fleet::moves::keep_time(&mut versions, &path, &inode);
         ns.leave_conflict(dir, name)?;
         let mut left = Register { ino: 0, dir: old, epoch: 0, entry: from_reg.entry.clone(), sibs: Vec::new() };
         over.dir = ino;
