@@ -71,6 +71,9 @@ pub enum Change {
     },
     /// Attributes of an inode changed.
     Attr(u64),
+    /// What a listing of this directory shows changed, and so its attributes. Its time need not have: a cache that goes by
+    /// that keeps an old listing.
+    Listing(u64),
     /// An inode lost its last name; its data can go when nobody has it open.
     Orphan(u64),
 }
@@ -581,7 +584,7 @@ impl Ns<'_, '_> {
             d.ctime = self.ctx.now;
             d.subdirs = d.subdirs.saturating_add_signed(subdirs);
             self.put_inode(dir, &d)?;
-            self.changes.push(Change::Attr(dir));
+            self.changes.push(Change::Listing(dir));
         }
         Ok(())
     }
