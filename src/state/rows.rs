@@ -24,6 +24,10 @@ impl Time {
     pub fn from_ns(ns: i64) -> Time {
         Time { sec: ns.div_euclid(1_000_000_000), nsec: ns.rem_euclid(1_000_000_000) as u32 }
     }
+    /// From milliseconds since 1970.
+    pub fn from_ms(ms: i64) -> Time {
+        Time { sec: ms.div_euclid(1000), nsec: ms.rem_euclid(1000) as u32 * 1_000_000 }
+    }
     /// As a version carries it.
     pub fn pair(self) -> (i64, u32) {
         (self.sec, self.nsec)

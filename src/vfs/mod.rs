@@ -49,6 +49,7 @@ use crate::state::rows::{Inode, ROOT, Sealed};
 use crate::state::{Change, Ctx, Ns, Replica, Tree};
 use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock};
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -89,7 +90,7 @@ pub trait Invalidate: Send + Sync {
     fn name(&self, dir: u64, name: &str);
     /// Attributes of `ino` changed.
     fn attr(&self, ino: u64);
-    /// Bytes of `ino` changed.
+    /// Bytes of `ino`, or what a listing of it shows, changed.
     fn data(&self, ino: u64);
 }
 
@@ -275,18 +276,21 @@ impl Vfs {
             }
         }
         let watchers = self.watchers.read().clone();
+        let mut listed = HashSet::new();
         for w in &watchers {
+            listed.clear();
             for c in changes {
                 match c {
                     Change::Name { dir, name, .. } if own.contains(&(*dir, name.as_str())) => {}
                     Change::Name { dir, name, .. } => w.name(*dir, name),
-                    Change::Attr(ino) => {
-                        // The directories of the caller's own names: its kernel knows that they changed.
-                        if !own.iter().any(|(d, _)| d == ino) {
-                            w.attr(*ino);
+                    // The directories of the caller's own names: its kernel knows that they changed.
+                    Change::Attr(ino) | Change::Listing(ino) if own.iter().any(|(d, _)| d == ino) => {}
+                    Change::Attr(ino) | Change::Orphan(ino) => w.attr(*ino),
+                    Change::Listing(ino) => {
+                        if listed.insert(*ino) {
+                            w.data(*ino);
                         }
                     }
-                    Change::Orphan(ino) => w.attr(*ino),
                 }
             }
         }
