@@ -148,6 +148,9 @@ fn a_busy_unmount_names_the_processes_and_force_does_it_all_the_same() {
     let error = answer(&m.cli(&["--json", "unmount"]).exit(1))["error"].clone();
     refused(&busy, 1, &["is in use", &w, &h, "tcfs unmount --force"]);
     assert_eq!(error["kind"], "busy");
+    // Whoever asks from inside is not one of them.
+    let inside = cli::run(m.tcfs(&["unmount"]).current_dir(m.path("d")), Duration::from_secs(60));
+    assert!(!inside.exit(1).stderr.contains("tcfs (process"));
     // It goes on as it was.
     assert_eq!(fs::read_to_string(m.path("d/f")).unwrap(), "text");
     m.cli(&["unmount", "--force", s(m.root())]).ok();

@@ -364,7 +364,7 @@ impl Config {
         if let (Some(e), StoreUrl::S3 { .. }) = (&self.s3.endpoint, &self.store)
             && let Err(e) = crate::store::s3::check_endpoint(e, self.s3.allow_http)
         {
-            out.push(format!("s3.endpoint: {e}"));
+            out.push(e.to_string());
         }
         out
     }
