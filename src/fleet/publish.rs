@@ -65,6 +65,8 @@ pub struct PublishStatus {
     pub pending: u64,
     /// Bytes of files among them that are not cut.
     pub bytes: u64,
+    /// Files whose bytes are being put into the store.
+    pub active: u64,
     /// A path that is being published.
     pub current: Option<String>,
     /// Why the last attempt failed; none while it works.
@@ -571,6 +573,7 @@ impl Fleet {
     /// The outbox as it is now. Blocking; reads up to 50,000 rows.
     pub fn publish_status(&self) -> Result<PublishStatus> {
         let mut status = self.publishing.now.lock().clone();
+        status.active = self.cuts.running();
         let mut from = 0;
         while (status.pending as usize) < STATUS_ROWS {
             let page: Vec<(u64, Sealed)> = self.replica.read(|r| r.scan_int(Tree::Outbox, from, u64::MAX, PAGE))?;
