@@ -323,7 +323,7 @@ pub fn keep_time(made: &mut [Version], to: &RelPath, dir: &Inode) {
 }
 
 /// Notes where the bytes of moved, uncut versions come from.
-fn files(ns: &Ns<'_, '_>, ino: u64, made: &[Version], row: &mut Sealed) -> Result<()> {
+pub(super) fn files(ns: &Ns<'_, '_>, ino: u64, made: &[Version], row: &mut Sealed) -> Result<()> {
     let uncut: Vec<Hash> = made.iter().filter(|v| v.is_uncut()).filter_map(|v| v.file().map(|c| c.root)).collect();
     if uncut.is_empty() {
         return Ok(());

@@ -11,8 +11,7 @@
 //! Not here: what an operation does (`vfs`).
 
 use crate::error::{Error, Kind, Result};
-use crate::state::rows::{FileType as Type, Time};
-use crate::vfs::{Attr, Invalidate, ReadNow, SetAttr, Vfs};
+use crate::vfs::{Attr, FileType as Type, Invalidate, ReadNow, SetAttr, Time, Vfs};
 use dashmap::DashMap;
 use fuser::{
     BackgroundSession, BackingId, Config, CopyFileRangeFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,

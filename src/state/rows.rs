@@ -221,6 +221,13 @@ pub struct Sealed {
     pub recovered: bool,
 }
 
+impl Sealed {
+    /// Whether it has a version of `path`, or of something below it.
+    pub fn concerns(&self, path: &RelPath) -> bool {
+        self.versions.iter().any(|v| v.path == *path || v.path.is_below(path))
+    }
+}
+
 /// A log batch whose bytes are fixed: only these are ever put under its number.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Batch {

@@ -544,11 +544,13 @@ impl Ns<'_, '_> {
 
     /// Whether an inode shows a head that is still one and whose bytes are nowhere but in this inode's local file.
     fn holds_only_bytes(&self, entry: &Entry, ino: u64) -> Result<bool> {
-        if !entry.heads.iter().any(Version::is_uncut) {
+        // An empty file has none, and is published without its inode.
+        let uncut = |h: &&Version| h.is_uncut() && h.file().is_none_or(|c| c.size > 0);
+        if !entry.live().any(|h| uncut(&h)) {
             return Ok(false);
         }
         let shows = self.inode(ino)?.shows;
-        Ok(entry.live().any(|h| h.is_uncut() && h.vclock == shows))
+        Ok(entry.live().filter(uncut).any(|h| h.vclock == shows))
     }
 
     /// Takes a name off an inode that nobody is to see for now. Its bytes stay until they are published, also if it

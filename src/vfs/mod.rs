@@ -26,6 +26,7 @@ mod resolve;
 mod rules;
 mod seal;
 
+pub use crate::state::rows::{FileType, Time};
 pub use attr::{Attr, SetAttr, StatFs};
 pub use cache::{CacheUse, Dropped};
 pub use cut::VfsFiles;
@@ -44,10 +45,8 @@ use crate::error::{Error, Kind, Result};
 use crate::fleet::Me;
 use crate::model::ops::Author;
 use crate::model::view::ConflictMode;
-use crate::state::rows::{Sealed, Time};
+use crate::state::rows::Sealed;
 use crate::state::{Change, Ctx, Ns, Replica, Tree};
-use crate::store::StoreRef;
-use crate::store::keys::Keys;
 use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashSet;
@@ -98,8 +97,6 @@ pub trait Invalidate: Send + Sync {
 /// The drive.
 pub struct Vfs {
     replica: Arc<Replica>,
-    store: StoreRef,
-    keys: Keys,
     fetcher: Fetcher,
     clock: Arc<dyn Clock>,
     options: Options,
@@ -142,15 +139,7 @@ pub fn boot_id() -> u64 {
 impl Vfs {
     /// Opens the drive over an open replica and seals what a crash left open. To be called within a runtime, which
     /// then carries what goes on in the background.
-    pub fn open(
-        replica: Arc<Replica>,
-        store: StoreRef,
-        keys: Keys,
-        fetcher: Fetcher,
-        clock: Arc<dyn Clock>,
-        me: Arc<Me>,
-        options: Options,
-    ) -> Result<Arc<Vfs>> {
+    pub fn open(replica: Arc<Replica>, fetcher: Fetcher, clock: Arc<dyn Clock>, me: Arc<Me>, options: Options) -> Result<Arc<Vfs>> {
         for dir in [options.state_dir.join("overlay"), options.cache_dir.join("data")] {
             for i in 0..=255u8 {
                 let d = dir.join(format!("{i:02x}"));
@@ -160,8 +149,6 @@ impl Vfs {
         let rules = Rules::new(&options.exclude_patterns, options.sync_git_dirs)?;
         let vfs = Arc::new(Vfs {
             replica,
-            store,
-            keys,
             fetcher,
             clock,
             rules,
@@ -191,11 +178,6 @@ impl Vfs {
     /// The replica below.
     pub fn replica(&self) -> &Arc<Replica> {
         &self.replica
-    }
-
-    /// The store.
-    pub fn store(&self) -> (&StoreRef, &Keys) {
-        (&self.store, &self.keys)
     }
 
     /// The options.
