@@ -7,7 +7,6 @@ use crate::daemon::lifecycle;
 use crate::daemon::protocol::{self, Backend, Mounted, Response};
 use crate::daemon::run::{self, RunOptions};
 use crate::error::{Error, Kind, Result};
-use crate::state::lock;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
@@ -79,7 +78,7 @@ impl Mount {
     }
 
     async fn stay(&self, ctx: &Ctx, request: protocol::Mount) -> Result<u8> {
-        if let Some(pid) = lock::owner(&ctx.config.dirs.lock())
+        if let Some(pid) = lifecycle::owner(&ctx.config)
             && Client::connect(&ctx.config.socket()).await.is_ok()
         {
             return Err(Error::new(Kind::Locked, format!("the daemon is running already (process {pid})"))
@@ -99,9 +98,12 @@ impl Mount {
     }
 }
 
-/// What a person is told once the drive is mounted. The last line says how `tcfs` gets onto the PATH.
+/// What a person is told once the drive is mounted. Warnings of the configuration go before it, on stderr. The last line says how `tcfs` gets onto the PATH.
 fn print(ctx: &Ctx, m: &Mounted, foreground: bool) {
     ctx.out.object(&Response::Mounted(m.clone()));
+    for w in ctx.config.warnings() {
+        ctx.out.note(format!("warning: {w}"));
+    }
     let at = m.mount.mountpoint.to_string_lossy();
     if m.enrolled_now
         && let Some(d) = &m.device

@@ -486,20 +486,22 @@ impl Fleet {
         Ok((draft, chunks))
     }
 
-    /// Waits until every row up to `upto` is in this device's log.
+    /// Waits until every row up to `upto` is in this device's log; with `only`, every row of that path and of what is
+    /// below it.
     ///
     /// Errors: `Timeout` after `patience`, with the last error of publishing as its reason. Cancel-safe.
-    pub async fn wait_published(self: &Arc<Self>, upto: u64, patience: Duration) -> Result<()> {
+    pub async fn wait_published_at(self: &Arc<Self>, upto: u64, only: Option<&RelPath>, patience: Duration) -> Result<()> {
         let wait = async {
+            let mut from = 0;
             loop {
                 let gone = self.gone_out.notified();
                 tokio::pin!(gone);
                 gone.as_mut().enable();
-                let this = self.clone();
-                let left =
-                    blocking(move || this.replica.read(|r| r.scan_int::<Sealed>(Tree::Outbox, 0, upto.saturating_add(1), 1))).await?;
-                if left.is_empty() {
-                    return Ok(());
+                let (this, only) = (self.clone(), only.cloned());
+                match blocking(move || this.first_pending(from, upto, only.as_ref())).await? {
+                    None => return Ok(()),
+                    // Rows up to `upto` only go: what lies before needs no second look.
+                    Some(first) => from = first,
                 }
                 gone.await;
             }
@@ -514,6 +516,26 @@ impl Fleet {
                 ))
             }
         }
+    }
+
+    /// The first row from `from` to `upto` that has a version of `only`, or of what is below it. Blocking.
+    fn first_pending(&self, mut from: u64, upto: u64, only: Option<&RelPath>) -> Result<Option<u64>> {
+        let page = if only.is_some() { PAGE } else { 1 };
+        loop {
+            let rows: Vec<(u64, Sealed)> = self.replica.read(|r| r.scan_int(Tree::Outbox, from, upto.saturating_add(1), page))?;
+            let Some((last, _)) = rows.last() else { return Ok(None) };
+            if let Some((seq, _)) = rows.iter().find(|(_, s)| only.is_none_or(|p| s.concerns(p))) {
+                return Ok(Some(*seq));
+            }
+            from = last + 1;
+        }
+    }
+
+    /// Waits until every row up to `upto` is in this device's log.
+    ///
+    /// Errors: `Timeout` after `patience`, with the last error of publishing as its reason. Cancel-safe.
+    pub async fn wait_published(self: &Arc<Self>, upto: u64, patience: Duration) -> Result<()> {
+        self.wait_published_at(upto, None, patience).await
     }
 
     /// The outbox as it is now. Blocking; reads up to 50,000 rows.
