@@ -51,10 +51,12 @@ mod tests {
         }
         assert!(burst.pass(&saves).now_or_never().is_some());
         saves.fetch_add(BURST, Ordering::Relaxed);
-        let pass = burst.pass(&saves);
-        tokio::pin!(pass);
-        assert!(pass.as_mut().now_or_never().is_none(), "a burst was not waited for");
-        pass.await;
+        {
+            let pass = burst.pass(&saves);
+            tokio::pin!(pass);
+            assert!(pass.as_mut().now_or_never().is_none(), "a burst was not waited for");
+            pass.await;
+        }
         assert!(burst.pass(&saves).now_or_never().is_some());
     }
 
