@@ -33,6 +33,9 @@ pub struct Mount {
     /// Refuse all writes through this mount
     #[arg(long)]
     read_only: bool,
+    /// Serve large files through the daemon too, also where the kernel could read and write them itself
+    #[arg(long)]
+    no_passthrough: bool,
     /// How the kernel is served
     #[arg(long, value_enum, default_value_t = Way::Auto)]
     backend: Way,
@@ -59,7 +62,13 @@ impl Mount {
             Way::Fuse => Backend::Fuse,
             Way::Nfs => Backend::Nfs,
         };
-        let request = protocol::Mount { mountpoint, allow_other: self.allow_other, read_only: self.read_only, backend };
+        let request = protocol::Mount {
+            mountpoint,
+            allow_other: self.allow_other,
+            read_only: self.read_only,
+            no_passthrough: self.no_passthrough,
+            backend,
+        };
         if self.foreground {
             return self.stay(ctx, request).await;
         }

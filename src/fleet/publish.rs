@@ -1,12 +1,15 @@
 //! The outbox goes into the store: rounds of plan, cut, fix, put, finish.
 //!
 //! Must: rows go out in sealed order. One exception: a single file on which nothing depends may be passed over while it
-//! is large or slow (the bulk lane), or while its sealed bytes are gone because it is being written again.
+//! is large or slow (the bulk lane), or while its sealed bytes are gone because it is being written again; and what fails
+//! for a reason of its own (its bytes cannot be read here) holds up only what names its paths.
 //! Must: an error never ends publishing; it backs off, says so, and goes on.
-//! No timer stands between a sealed row and its batch: a round begins when a row is added and ends with what is ready.
+//! No timer stands between a single save and its batch: a round begins when a row is added and ends with what is ready.
+//! Only a burst of saves is let pass first (`burst`).
 //! Not here: what belongs together (`plan`), uploads (`cuts`), the log (`batch`).
 
 use super::batch::{ChunkLists, Draft};
+use super::burst::Burst;
 use super::core::{Fleet, blocking, id_changed};
 use super::cuts::Progress;
 use super::plan::{Group, Plan, Row, content_mut, token};
@@ -111,7 +114,12 @@ impl Fleet {
     /// Publishes until `stop` says true.
     pub(super) async fn publish_loop(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         let mut failures = 0u32;
+        let mut burst = Burst::default();
         while !*stop.borrow() {
+            tokio::select! {
+                () = burst.pass(&self.woken) => {}
+                _ = stop.wait_for(|s| *s) => break,
+            }
             let wake = self.wake.notified();
             let progress = self.cuts.progress.notified();
             tokio::pin!(progress);
@@ -350,8 +358,15 @@ impl Fleet {
         let mut ready = Vec::new();
         let mut wait: Option<Duration> = None;
         let mut failed = None;
+        // Paths of what cannot go out for a reason of its own, and of all that depends on it.
+        let mut stuck: HashSet<&RelPath> = HashSet::new();
         for (i, g) in plan.groups.iter().enumerate() {
-            let mut held = false;
+            let paths = || g.versions.iter().flat_map(|v| std::iter::once(&v.path).chain(&v.moved_to));
+            let mut held = paths().any(|p| stuck.contains(p));
+            if held {
+                stuck.extend(paths());
+                continue;
+            }
             for v in &g.versions {
                 let Some(t) = token(v) else { continue };
                 match self.cuts.see(&t, |p| See::of(p, self.options.bulk_after)) {
@@ -372,9 +387,11 @@ impl Fleet {
                         }
                         return Verdict::Go(ready, failed);
                     }
-                    See::Failed(e) if g.passable && !e.kind().is_transient() => {
+                    See::Failed(e) if !e.kind().is_transient() => {
+                        // Its bytes are damaged here, say: that may not heal, and the others must not wait for it.
                         failed = Some(e);
                         held = true;
+                        stuck.extend(paths());
                     }
                     See::Failed(e) => return Verdict::Go(ready, Some(e)),
                 }

@@ -13,9 +13,11 @@
 
 mod attr;
 mod cache;
+mod copies;
 mod cut;
 mod hydrate;
 mod io;
+mod lent;
 mod look;
 mod names;
 mod node;
@@ -118,6 +120,8 @@ pub struct Vfs {
     pub sealed: Arc<Notify>,
     moves_pending: AtomicBool,
     cache: Mutex<cache::Lru>,
+    /// The cache is being brought under its cap.
+    evicting: AtomicBool,
     /// Names of siblings that are no longer listed but still resolve for a minute.
     aliases: Mutex<Vec<names::Alias>>,
     show_siblings: AtomicBool,
@@ -164,6 +168,7 @@ impl Vfs {
             sealed: Arc::new(Notify::new()),
             moves_pending: AtomicBool::new(true),
             cache: Mutex::new(cache::Lru::new(options.cache_max)),
+            evicting: AtomicBool::new(false),
             aliases: Mutex::new(Vec::new()),
             show_siblings: AtomicBool::new(false),
             applied: AtomicU64::new(0),

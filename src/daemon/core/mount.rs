@@ -53,7 +53,8 @@ impl Core {
         if request.backend == Backend::Nfs {
             return Err(Error::new(Kind::Unsupported, "the NFS backend is not part of this build").hint("leave --backend out"));
         }
-        let options = MountOptions { allow_other: request.allow_other, read_only: request.read_only, no_passthrough: false };
+        let options =
+            MountOptions { allow_other: request.allow_other, read_only: request.read_only, no_passthrough: request.no_passthrough };
         // A machine that joins or returns shows the fleet's files at once, if the store answers.
         self.fleet.first_look(CATCH_UP).await;
         let notes = self.store_notes()?;
