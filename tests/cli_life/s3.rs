@@ -35,6 +35,9 @@ fn a_server_that_is_not_as_it_should_be_is_told_with_what_to_do() {
     assert_eq!(fs::read_to_string(w.dir().join("out")).unwrap(), "text");
     let doctor = b.cli(&["doctor"]).ok();
     assert!(doctor.stdout.contains("canary written, read and deleted"), "{}", doctor.stdout);
+    // What the registry says now is what is listed later, when it cannot be asked.
+    let list = answer(&b.cli(&["--json", "device", "list"]).ok());
+    assert_eq!((list["offline"].as_bool(), list["devices"].as_u64()), (Some(false), Some(2)), "{list}");
 
     // A mistyped prefix, and a mistyped bucket: there is no store of ours.
     for url in ["s3://tcfs/defualt", "s3://tfcs/default"] {
