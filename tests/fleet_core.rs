@@ -547,6 +547,27 @@ async fn a_file_written_again_lets_others_pass_and_comes_later() {
     assert_eq!(settle(&[&a, &b]).await, tree(&[("log.1", "sealed at last"), ("other", "other"), ("third", "3")]));
 }
 
+/// One file that cannot be read here, renamed, kept everything sealed after it from ever going out.
+#[tokio::test]
+async fn regression_bytes_that_cannot_be_read_hold_up_only_what_names_their_paths() {
+    let s = store();
+    let (a, b) = (Device::new("ann", s.clone()), Device::new("bob", s.clone()));
+    a.write("f", "broken");
+    let ino = a.ino("f");
+    a.disk.broken.lock().push(ino);
+    a.mv("f", "g");
+    a.chmod("g", 0o600);
+    a.write("other", "other");
+    a.mv("other", "another");
+    assert_eq!(a.publish().await.unwrap_err().kind(), ErrorKind::Corrupt);
+    b.pull().await;
+    assert_eq!(b.ls().await, tree(&[("another", "other")]));
+    assert!(a.outbox().iter().flat_map(|(_, r)| &r.versions).any(|v| v.path.as_str() == "g"), "it is not forgotten");
+    a.write("g", "whole");
+    a.disk.broken.lock().clear();
+    assert_eq!(settle(&[&a, &b]).await, tree(&[("another", "other"), ("g", "whole")]));
+}
+
 /// Backlog beyond one window: the later seal is looked for, and all between goes out in one object.
 #[tokio::test]
 async fn a_later_seal_beyond_the_window_is_found() {

@@ -10,6 +10,7 @@ mod common;
 use common::Rig;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use tcfs::fleet::Files;
 
 /// A start after a power cut.
 fn power_cut(rig: &mut Rig) {
@@ -237,4 +238,347 @@ async fn local_file_in_the_wrong_place_is_found_and_a_missing_one_never_reads_as
     rig.crash();
     assert_eq!(rig.text("mine").await, "unpublished");
     assert_eq!(rig.text("f").await, "published");
+}
+
+/// Bytes that the publisher would cut for the last seal of a path.
+fn cut(rig: &Rig, p: &str) -> Option<Vec<u8>> {
+    let files = tcfs::vfs::VfsFiles(std::sync::Arc::clone(rig));
+    let row = rig.outbox().into_iter().rfind(|r| r.versions.iter().any(|v| v.path.as_str() == p && v.is_uncut()))?;
+    let (_, ino, wgen) = row.files[0];
+    let source = files.cut_source(ino, wgen).unwrap()?;
+    let mut bytes = vec![0; source.size as usize];
+    source.reader.read_exact_at(0, &mut bytes).ok()?;
+    files.unchanged(ino, wgen).then_some(bytes)
+}
+
+/// Written, synced and closed; not published.
+fn put_synced(rig: &Rig, p: &str, bytes: &[u8]) {
+    let (_, fh) = rig.create_open(p).unwrap();
+    rig.write(fh, 0, bytes, false).unwrap();
+    rig.fsync(fh).unwrap();
+    rig.flush(fh).unwrap();
+    rig.release(fh).unwrap();
+}
+
+/// The synced bytes were freed when the file was renamed over, and the new ones were given up as never synced.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_save_by_rename_without_a_sync_never_loses_both_in_a_power_cut() {
+    let mut rig = Rig::new();
+    put_synced(&rig, "f", b"old, synced");
+    rig.put("t", b"new");
+    rig.mv("t", "f").unwrap();
+    rig.free_orphans().unwrap();
+    power_cut(&mut rig);
+    assert_eq!(rig.text("f").await, "new");
+    assert_eq!(waiting(&rig, "f").last(), Some(&3));
+    // The promise goes along, however often.
+    for n in 0..3 {
+        rig.put("t", format!("newer {n}").as_bytes());
+        rig.mv("t", "f").unwrap();
+        rig.free_orphans().unwrap();
+    }
+    power_cut(&mut rig);
+    assert_eq!(rig.text("f").await, "newer 2");
+    assert!(!rig.has("t"));
+}
+
+/// What had been renamed over was put back without its bytes: the path gave an error, and its row waited for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_saves_by_rename_that_were_never_synced_go_back_together() {
+    let mut rig = Rig::new();
+    rig.remote("bob", "f", b"published").await;
+    rig.put("new", b"first");
+    for p in ["f", "new"] {
+        for n in 0..3 {
+            rig.put("t", format!("save {n}").as_bytes());
+            rig.mv("t", p).unwrap();
+        }
+    }
+    power_cut(&mut rig);
+    assert_eq!(rig.text("f").await, "published");
+    assert_eq!(rig.ls(""), ["f"]);
+    let left: Vec<_> = rig.outbox().into_iter().flat_map(|r| r.versions).filter(|v| v.is_uncut()).collect();
+    assert!(left.is_empty(), "{left:?}");
+    common::check_rows(&rig, None);
+}
+
+/// `fsync` found the bytes on the disk already and forgot that it had promised them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_sync_of_bytes_that_are_on_the_disk_already_is_a_promise_too() {
+    let mut rig = Rig::new();
+    rig.put("f", b"synced ");
+    rig.sync_waiting().unwrap();
+    let fh = rig.open_rw("f");
+    rig.fsync(fh).unwrap();
+    rig.write(fh, 0, b"and more", true).unwrap();
+    rig.release(fh).unwrap();
+    power_cut(&mut rig);
+    assert_eq!(rig.text("f").await, "synced and more");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_open_for_writing_by_the_kernel_that_writes_nothing_makes_no_version() {
+    let mut rig = Rig::new();
+    rig.put("own", b"12345");
+    rig.remote("bob", "f", b"published").await;
+    assert_eq!(rig.text("f").await, "published");
+    let before = rig.outbox().len();
+    let open = |rig: &Rig, p: &str| {
+        let (fh, file) = open_lent(rig, rig.ino(p), false);
+        rig.count_open(fh, true).unwrap();
+        drop(file);
+        fh
+    };
+    for p in ["own", "f"] {
+        let fh = open(&rig, p);
+        // What was sealed before can be cut meanwhile.
+        assert_eq!(cut(&rig, "own").as_deref(), Some(&b"12345"[..]));
+        rig.flush(fh).unwrap();
+        rig.release(fh).unwrap();
+        assert_eq!((rig.unsealed_files().closed, rig.unsealed_files().open), (0, 0));
+    }
+    assert_eq!(rig.outbox().len(), before);
+    assert!(local(&rig, false, rig.ino("f")).exists(), "published bytes are in the cache again");
+    // Nor does it keep away what arrives meanwhile.
+    let fh = open(&rig, "f");
+    rig.remote("bob", "f", b"from bob").await;
+    assert_eq!(rig.resolve("f").unwrap().size, 9);
+    rig.release(fh).unwrap();
+    assert_eq!(rig.text("f").await, "from bob");
+    // Nor after a kill.
+    open(&rig, "f");
+    open(&rig, "own");
+    rig.crash();
+    assert_eq!(rig.outbox().len(), before);
+    assert_eq!((rig.text("f").await, rig.text("own").await), ("from bob".to_owned(), "12345".to_owned()));
+    assert_eq!(cut(&rig, "own").as_deref(), Some(&b"12345"[..]));
+    common::check_rows(&rig, None);
+    // One byte is a version, be it of the same length.
+    let (fh, file) = open_lent(&rig, rig.ino("f"), false);
+    rig.count_open(fh, true).unwrap();
+    file.write_all_at(b"F", 0).unwrap();
+    drop(file);
+    rig.release(fh).unwrap();
+    assert_eq!(rig.outbox().len(), before + 1);
+    assert_eq!(rig.text("f").await, "From bob");
+}
+
+/// RELEASE follows `close`, at some time: `tcfs wait` covers what `close` answered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_close_answered_is_sealed_before_its_release() {
+    let rig = Rig::new();
+    let (_, fh) = rig.create_open("f").unwrap();
+    rig.write(fh, 0, b"one", false).unwrap();
+    rig.seal_closed().unwrap();
+    assert_eq!(waiting(&rig, "f"), [] as [u64; 0], "it is open");
+    rig.flush(fh).unwrap();
+    rig.seal_closed().unwrap();
+    assert_eq!(waiting(&rig, "f"), [3]);
+    // Another descriptor of the same open goes on: it is open again.
+    rig.write(fh, 3, b" two", false).unwrap();
+    rig.seal_closed().unwrap();
+    assert_eq!(waiting(&rig, "f"), [3]);
+    rig.flush(fh).unwrap();
+    rig.flush(fh).unwrap();
+    rig.seal_closed().unwrap();
+    assert_eq!(waiting(&rig, "f"), [3, 7]);
+    rig.release(fh).unwrap();
+    assert_eq!(waiting(&rig, "f"), [3, 7]);
+    // With a second writer that has not closed it is not closed.
+    let (a, b) = (rig.open_rw("f"), rig.open_rw("f"));
+    rig.write(a, 0, b"ONE", false).unwrap();
+    rig.flush(a).unwrap();
+    rig.seal_closed().unwrap();
+    assert_eq!(waiting(&rig, "f").len(), 2);
+    rig.release(a).unwrap();
+    rig.release(b).unwrap();
+    assert_eq!(waiting(&rig, "f").len(), 3);
+}
+
+/// The same where the kernel writes by itself and holds its descriptor until the release.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_close_answered_is_sealed_from_a_copy_while_the_kernel_holds_the_file() {
+    let mut rig = Rig::new();
+    rig.put("f", b"12345");
+    let ino = rig.ino("f");
+    let (fh, file) = open_lent(&rig, ino, false);
+    rig.count_open(fh, true).unwrap();
+    drop(file);
+    let kernel = std::fs::File::options().write(true).open(local(&rig, true, ino)).unwrap();
+    kernel.write_all_at(b"abcdefg", 0).unwrap();
+    rig.flush(fh).unwrap();
+    rig.seal_closed().unwrap();
+    assert_eq!(waiting(&rig, "f"), [5, 7]);
+    assert_eq!(cut(&rig, "f").as_deref(), Some(&b"abcdefg"[..]));
+    // It goes on changing; what was sealed does not.
+    kernel.write_all_at(b"ABC", 0).unwrap();
+    assert_eq!(cut(&rig, "f").as_deref(), Some(&b"abcdefg"[..]));
+    assert_eq!(rig.text("f").await, "ABCdefg");
+    // A power cut now leaves what `close` had answered and `wait` had sealed.
+    drop(kernel);
+    power_cut(&mut rig);
+    assert_eq!(rig.text("f").await, "abcdefg");
+    assert_eq!(cut(&rig, "f").as_deref(), Some(&b"abcdefg"[..]));
+    common::check_rows(&rig, None);
+}
+
+/// A mapping can live for days: what it holds goes out all the same, and again when it has changed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn file_that_stays_mapped_is_sealed_as_it_lies() {
+    let mut rig = Rig::new();
+    rig.put("f", b"12345");
+    let ino = rig.ino("f");
+    let (fh, file) = open_lent(&rig, ino, false);
+    rig.count_open(fh, true).unwrap();
+    drop(file);
+    let mapped = std::fs::File::options().write(true).open(local(&rig, true, ino)).unwrap();
+    mapped.write_all_at(b"abcde", 0).unwrap();
+    rig.release(fh).unwrap();
+    rig.seal_closed().unwrap();
+    assert_eq!(waiting(&rig, "f"), [5, 5]);
+    assert_eq!(cut(&rig, "f").as_deref(), Some(&b"abcde"[..]));
+    assert_eq!(rig.unsealed_files().closed, 1);
+    // Nothing new, nothing to seal.
+    rig.seal_closed().unwrap();
+    assert_eq!(waiting(&rig, "f").len(), 2);
+    mapped.write_all_at(b"x", 5).unwrap();
+    rig.seal_closed().unwrap();
+    assert_eq!(waiting(&rig, "f"), [5, 5, 6]);
+    drop(mapped);
+    rig.seal_quiet().unwrap();
+    assert_eq!((waiting(&rig, "f").len(), rig.unsealed_files().closed), (3, 0));
+    assert_eq!(cut(&rig, "f").as_deref(), Some(&b"abcdex"[..]));
+    // Copies that nothing speaks of any more go at the next start.
+    let copies = rig.options.state_dir.join("copies");
+    std::fs::write(copies.join("77.1"), "stray").unwrap();
+    rig.crash();
+    assert!(!copies.join("77.1").exists());
+    assert_eq!(cut(&rig, "f").as_deref(), Some(&b"abcdex"[..]));
+}
+
+/// A log that is written all the time was sealed, written over before it was cut, sealed again, for ever; whatever was
+/// sealed after its rename waited for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn file_that_is_written_all_the_time_is_published_from_a_copy() {
+    let rig = Rig::new();
+    let (attr, fh) = rig.create_open("log").unwrap();
+    rig.write(fh, 0, b"one ", true).unwrap();
+    let node = rig.handle(fh).unwrap().node.clone();
+    rig.seal_open(&node).unwrap();
+    rig.write(fh, 0, b"two ", true).unwrap();
+    assert_eq!(cut(&rig, "log").as_deref(), Some(&b"one "[..]));
+    rig.mv("log", "log.1").unwrap();
+    rig.write(fh, 0, b"three", true).unwrap();
+    assert_eq!(cut(&rig, "log.1").as_deref(), Some(&b"one "[..]));
+    rig.release(fh).unwrap();
+    assert_eq!(cut(&rig, "log.1").as_deref(), Some(&b"one two three"[..]));
+    assert_eq!(rig.ino("log.1"), attr.ino);
+    common::check_rows(&rig, None);
+}
+
+/// One file with trouble of its own kept every other one from being sealed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_file_that_cannot_be_sealed_keeps_no_other_from_it() {
+    let rig = Rig::new();
+    for p in ["a", "b", "c"] {
+        rig.put(p, b"12345");
+    }
+    let (fh, file) = open_lent(&rig, rig.ino("b"), true);
+    rig.count_open(fh, true).unwrap();
+    file.write_all_at(b"lost", 0).unwrap();
+    drop(file);
+    rig.flush(fh).unwrap();
+    std::fs::remove_file(local(&rig, true, rig.ino("b"))).unwrap();
+    for p in ["a", "c"] {
+        let fh = rig.open_rw(p);
+        rig.write(fh, 5, b"6", false).unwrap();
+        rig.flush(fh).unwrap();
+    }
+    rig.seal_closed().unwrap_err();
+    assert_eq!((waiting(&rig, "a").last(), waiting(&rig, "c").last()), (Some(&6), Some(&6)));
+}
+
+/// The cache lets go only of what the store was just asked for: an object that a store lost may be here alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_what_the_store_still_has_is_evicted() {
+    use tcfs::store::Store;
+    let mut rig = Rig::new();
+    let bytes = |i: u8| vec![i; 300_000];
+    for i in 0..3 {
+        rig.remote("bob", &format!("f{i}"), &bytes(i)).await;
+        assert!(rig.cat(&format!("f{i}")).await == bytes(i));
+    }
+    rig.restart();
+    rig.crash_with(|o| o.cache_max = 1);
+    let lost = rig.keys.chunk(&common::hash(&bytes(1)));
+    rig.store.delete(&lost).await.unwrap();
+    rig.store.set(vec![tcfs::store::fault::Rule::new(tcfs::store::fault::Mode::Down)]);
+    rig.evict().await;
+    assert_eq!(rig.cache_use().files, 3, "without the store nothing can come back");
+    rig.store.clear();
+    rig.evict().await;
+    assert_eq!(rig.cache_use().files, 1);
+    rig.store.set(vec![tcfs::store::fault::Rule::new(tcfs::store::fault::Mode::Down)]);
+    assert!(rig.cat("f1").await == bytes(1));
+}
+
+/// A write that fails in its middle has changed bytes all the same: they belong to the next version, and what was
+/// sealed before is no longer to be had.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_write_that_fails_in_its_middle_counts_as_far_as_it_came() {
+    const LIMIT: usize = 4 << 20;
+    let rig = Rig::new();
+    let old = vec![b'o'; LIMIT];
+    rig.put("f", &old);
+    // SAFETY: plain calls; this process runs this test only. Beyond the limit a write gives EFBIG.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+        libc::setrlimit(libc::RLIMIT_FSIZE, &libc::rlimit { rlim_cur: LIMIT as u64, rlim_max: LIMIT as u64 });
+    }
+    let fh = rig.open_rw("f");
+    assert_eq!(rig.write(fh, LIMIT as u64 - 4, b"newer...", false).unwrap(), 4);
+    assert_eq!(rig.write(fh, LIMIT as u64, b"...", false).unwrap_err().errno(), libc::EFBIG);
+    rig.flush(fh).unwrap();
+    rig.release(fh).unwrap();
+    let want = [&old[4..], b"newe"].concat();
+    assert!(rig.cat("f").await == want);
+    assert!(cut(&rig, "f").unwrap() == want);
+    let rows = rig.outbox();
+    let (_, ino, first) = rows[0].files[0];
+    assert!(tcfs::vfs::VfsFiles(std::sync::Arc::clone(&rig)).cut_source(ino, first).unwrap().is_none());
+}
+
+/// A file that `tcfs push` puts over one that was synced.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn file_that_is_pushed_over_synced_bytes_is_synced_first() {
+    use tcfs::model::ops::Attrs;
+    let mut rig = Rig::new();
+    put_synced(&rig, "f", b"old, synced");
+    let outside = rig.dir.path().join("outside");
+    std::fs::write(&outside, "pushed").unwrap();
+    let bytes = rig.copy_in(&std::fs::File::open(&outside).unwrap()).unwrap().unwrap();
+    let attrs = Attrs { mode: 0o644, mtime: (1, 0), ..Attrs::default() };
+    rig.place(1, "f", &mut tcfs::vfs::New::File(bytes), &attrs, &[], true).unwrap();
+    rig.free_orphans().unwrap();
+    power_cut(&mut rig);
+    assert_eq!(rig.text("f").await, "pushed");
+}
+
+/// A file that was half written when what waits was synced counted as synced, and was sealed half written.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_file_being_written_is_not_kept_half_after_a_power_cut() {
+    let mut rig = Rig::new();
+    rig.put("f", b"one");
+    rig.put("g", b"one");
+    for p in ["f", "g"] {
+        let fh = rig.open_file(rig.ino(p), true, true).unwrap().fh;
+        rig.write(fh, 0, b"half", false).unwrap();
+        if p == "g" {
+            rig.fsync(fh).unwrap();
+        }
+    }
+    rig.sync_waiting().unwrap();
+    power_cut(&mut rig);
+    assert!(!rig.has("f"));
+    assert_eq!(rig.text("g").await, "half", "its program asked for it");
 }

@@ -521,6 +521,7 @@ stub_tests! {
         }
         rig.crash();
         assert!(rig.cat("f3").await == noise(23, 3 << 20));
+        rig.evict().await;
         assert!(rig.cache_use().bytes <= 7 << 20, "{:?}", rig.cache_use());
         assert!(local(&rig, rig.ino("f3")).is_some());
     }

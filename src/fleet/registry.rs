@@ -5,7 +5,7 @@
 //! Must: `devices.json` is a view that anybody may rebuild at any time; nothing here trusts it.
 //! Not here: this machine's own key and id (`identity`).
 
-use super::identity::{Identity, numbered};
+use super::identity::{Identity, check_name, numbered};
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::store::keys::Keys;
@@ -117,7 +117,7 @@ impl Registry {
             };
             let name = key.strip_prefix(&prefix).unwrap_or(&key);
             if let Some(id) = name.strip_suffix(".json") {
-                match parse::<Record>(&body).and_then(|r| if r.id == id { Ok(r) } else { Err("it names another device".into()) }) {
+                match parse::<Record>(&body).and_then(|r| checked(r, id)) {
                     Ok(r) => drop(records.insert(id.to_owned(), r)),
                     Err(why) => listing.damaged.push(format!("the registry object {key}: {why}")),
                 }
@@ -163,7 +163,7 @@ impl Registry {
     ///
     /// Errors: `Usage` for a bad name; of the store.
     pub async fn enroll(&self, name: &str, replace: bool, last: &(dyn Fn(&str) -> u64 + Sync), clock: &dyn Clock) -> Result<Enrolled> {
-        super::identity::check_name(name)?;
+        check_name(name)?;
         let devices = self.list().await?.devices;
         let active = || devices.iter().filter(|d| d.revoked.is_none());
         let mut replaced = Vec::new();
@@ -309,6 +309,15 @@ impl Registry {
     async fn put<T: Serialize>(&self, key: &str, object: &T) -> Result<()> {
         self.store.put(key, json(object)?, PutMode::Overwrite).await.map(|_| ())
     }
+}
+
+/// Anybody may have written it: its name is shown on terminals and becomes part of others' file names.
+fn checked(r: Record, id: &str) -> std::result::Result<Record, String> {
+    if r.id != id {
+        return Err("it names another device".into());
+    }
+    check_name(&r.name).map_err(|e| e.to_string())?;
+    Ok(r)
 }
 
 fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> std::result::Result<T, String> {

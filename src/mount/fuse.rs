@@ -611,7 +611,9 @@ impl Filesystem for Fuse {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let n = ok!(reply, self.vfs.write(fh.0, offset, data, false));
+        let mapped = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        let written = if mapped { self.vfs.write_back(fh.0, offset, data) } else { self.vfs.write(fh.0, offset, data, false) };
+        let n = ok!(reply, written);
         if write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
             let _ = self.vfs.setattr(ino.0, &SetAttr { kill_suid: true, ..SetAttr::default() });
         }

@@ -1,11 +1,12 @@
 //! The chunk cache as a whole: how much of it there is, and what goes first when it is full.
 //!
-//! Must: only what is published, clean, not open and not pinned is ever dropped.
+//! Must: only what is published, clean, not open and not pinned is ever dropped, and by itself only what the store was
+//! just asked for.
 //! Must: a file is dropped by unlinking its local file, never by changing it: a kernel may still have it open.
 
 use super::Vfs;
 use crate::content::Priority;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::model::Hash;
 use crate::state::rows::*;
 use crate::state::tree::{path_of_dir, stale};
@@ -17,6 +18,15 @@ use tokio::time::Instant;
 
 /// Free bytes on the disk of the cache (or a tenth of it) below which cached files go before the cap is reached.
 const FREE_AT_LEAST: u64 = 256 << 20;
+
+/// Ends the one eviction that goes on in the background, also if it panics.
+struct Evicting<'a>(&'a Vfs);
+
+impl Drop for Evicting<'_> {
+    fn drop(&mut self) {
+        self.0.evicting.store(false, Ordering::Release);
+    }
+}
 
 /// Cached files, least recently used first, with their bytes.
 pub(crate) struct Lru {
@@ -53,8 +63,8 @@ impl Lru {
         self.order.peek(&ino).copied().unwrap_or(0)
     }
 
-    fn oldest(&self, n: usize) -> Vec<u64> {
-        self.order.iter().rev().take(n).map(|(i, _)| *i).collect()
+    fn oldest(&self) -> Option<u64> {
+        self.order.peek_lru().map(|(i, _)| *i)
     }
 }
 
@@ -92,25 +102,63 @@ impl Vfs {
         self.cache.lock().order.promote(&ino);
     }
 
-    /// Drops least recently used files until the cache is under its cap again.
-    pub(crate) fn evict_if_full(&self) {
-        let (over, candidates) = {
-            let c = self.cache.lock();
-            (c.total > c.max, if c.total > c.max { c.oldest(64) } else { Vec::new() })
-        };
-        if !over {
-            return;
+    /// Sees to it that the cache comes under its cap again, if it is above it: in the background, since the store is
+    /// asked for what is to go.
+    pub(crate) fn evict_if_full(self: &Arc<Self>) {
+        self.evict_in_background(Vfs::is_cache_full);
+    }
+
+    /// The same, also while the disk of the cache is nearly full.
+    pub fn evict_if_disk_full(self: &Arc<Self>) {
+        self.evict_in_background(|v| v.is_cache_full() || v.is_disk_full());
+    }
+
+    fn evict_in_background(self: &Arc<Self>, short: fn(&Vfs) -> bool) {
+        if short(self) && !self.evicting.swap(true, Ordering::AcqRel) {
+            let this = self.clone();
+            self.rt.spawn(async move {
+                let _over = Evicting(&this);
+                this.evict_while(short).await;
+            });
         }
-        for ino in candidates {
-            match self.drop_bytes(ino) {
+    }
+
+    /// Drops least recently used files until the cache is under its cap, or none is left that can go.
+    pub async fn evict(self: &Arc<Self>) {
+        self.evict_while(Vfs::is_cache_full).await;
+    }
+
+    fn is_cache_full(&self) -> bool {
+        let c = self.cache.lock();
+        c.total > c.max
+    }
+
+    fn is_disk_full(&self) -> bool {
+        let disk = rustix::fs::statvfs(&self.options.cache_dir).ok();
+        disk.is_some_and(|d| {
+            let (all, free) = (d.f_blocks.saturating_mul(d.f_frsize), d.f_bavail.saturating_mul(d.f_frsize));
+            self.replica.db().is_low() || free < FREE_AT_LEAST.min(all / 10)
+        })
+    }
+
+    async fn evict_while(self: &Arc<Self>, short: fn(&Vfs) -> bool) {
+        // Each is looked at once: what cannot go is the youngest then.
+        let mut left = self.cache.lock().order.len();
+        while left > 0 && short(self) {
+            let Some(ino) = self.cache.lock().oldest() else { return };
+            left -= 1;
+            match self.drop_verified(ino, Priority::Background).await {
                 Ok(Dropped::Freed(_)) => {}
-                // Looked at again when everything else is older.
                 Ok(_) => self.used(ino),
-                Err(e) => tracing::warn!(ino, error = %e, "evicting"),
-            }
-            let c = self.cache.lock();
-            if c.total <= c.max {
-                return;
+                Err(e) => match e.kind() {
+                    Kind::Stale => self.cache.lock().remove(ino),
+                    Kind::NotFound | Kind::Corrupt => {
+                        tracing::warn!(ino, error = %e, "a cached file is kept: the store may not have it");
+                        self.used(ino);
+                    }
+                    // Without the store nothing can go: it could not come back either.
+                    _ => return tracing::debug!(error = %e, "nothing can be evicted now"),
+                },
             }
         }
     }
@@ -118,37 +166,10 @@ impl Vfs {
     /// Refuses what only adds while the disk is so full that the reserve of the state is in use.
     pub(crate) fn room(&self) -> Result<()> {
         if self.replica.db().is_low() {
-            return Err(crate::error::Error::new(crate::error::Kind::NoSpace, "the disk of the local state is full")
+            return Err(Error::new(Kind::NoSpace, "the disk of the local state is full")
                 .hint("remove files, or free space on the disk; what is published makes room by itself"));
         }
         Ok(())
-    }
-
-    /// Drops least recently used files while the disk of the cache is nearly full.
-    pub fn evict_if_disk_full(&self) {
-        let short = |v: &Vfs| {
-            let dir = &v.options.cache_dir;
-            let disk = rustix::fs::statvfs(dir).ok();
-            disk.is_some_and(|d| {
-                let (all, free) = (d.f_blocks.saturating_mul(d.f_frsize), d.f_bavail.saturating_mul(d.f_frsize));
-                v.replica.db().is_low() || free < FREE_AT_LEAST.min(all / 10)
-            })
-        };
-        let mut tried = 0;
-        while tried < 4096 && short(self) {
-            let oldest = self.cache.lock().oldest(16);
-            if oldest.is_empty() {
-                return;
-            }
-            for ino in oldest {
-                tried += 1;
-                match self.drop_bytes(ino) {
-                    Ok(Dropped::Freed(_)) => {}
-                    Ok(_) => self.used(ino),
-                    Err(e) => tracing::warn!(ino, error = %e, "evicting on a full disk"),
-                }
-            }
-        }
     }
 
     /// Whether a path or a directory above it is pinned.
@@ -202,6 +223,24 @@ impl Vfs {
         Ok(Some((content.manifest, list.list.iter().map(|c| c.0).collect())))
     }
 
+    /// [`Vfs::drop_bytes`] if the store has everything of it, asked now. Waits for the store.
+    pub async fn drop_verified(self: &Arc<Self>, ino: u64, priority: Priority) -> Result<Dropped> {
+        if let Some(n) = self.loaded(ino)
+            && (n.is_busy() || n.opens.load(Ordering::Acquire) > 0)
+        {
+            return Ok(Dropped::Kept(if n.is_busy() { "not published yet" } else { "open" }));
+        }
+        let Some((manifest, chunks)) = self.where_stored(ino, priority).await? else {
+            return Ok(Dropped::Kept("not published yet"));
+        };
+        if !self.fetcher.store_has(&manifest, &chunks).await? {
+            return Ok(Dropped::Kept("part of it is missing in the store: this may be the only copy"));
+        }
+        let this = self.clone();
+        let dropped = tokio::task::spawn_blocking(move || this.drop_bytes_of(ino, &manifest)).await;
+        dropped.map_err(|e| Error::new(Kind::Internal, "dropping cached bytes").source(e))?
+    }
+
     /// [`Vfs::drop_bytes`] if the file still has the content of `manifest`.
     pub fn drop_bytes_of(&self, ino: u64, manifest: &Hash) -> Result<Dropped> {
         self.drop_if(ino, Some(manifest))
@@ -252,7 +291,7 @@ impl Vfs {
             st.promised = false;
             match std::fs::remove_file(&path) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(crate::error::Error::io(format!("removing {}", path.display()), e));
+                    return Err(Error::io(format!("removing {}", path.display()), e));
                 }
                 _ => {}
             }

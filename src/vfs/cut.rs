@@ -3,6 +3,7 @@
 //! Must: bytes that are cut are those of the seal: every read is checked against the count of changes afterwards.
 
 use super::Vfs;
+use super::copies::Copied;
 use super::node::{Chunks, Node};
 use crate::content::{Priority, ReadAt};
 use crate::error::{Error, IoContext, Kind, Result};
@@ -99,6 +100,10 @@ impl Files for VfsFiles {
 
     fn cut_source(&self, ino: u64, wgen: u64) -> Result<Option<CutSource>> {
         let vfs = &self.0;
+        if let Some(copy) = vfs.sealed_copy(ino, wgen)? {
+            let size = copy.metadata().doing(|| "looking at a copy")?.len();
+            return Ok(Some(CutSource { reader: Box::new(Copied(copy)), size, base: None, dirty: RangeSet::of(0..size) }));
+        }
         let node = match vfs.hold(ino) {
             Ok(n) => n,
             Err(e) if e.kind() == Kind::Stale => return Ok(None),
@@ -131,6 +136,9 @@ impl Files for VfsFiles {
     }
 
     fn unchanged(&self, ino: u64, wgen: u64) -> bool {
+        if self.0.copy_path(ino, wgen).exists() {
+            return true;
+        }
         if let Some(n) = self.0.loaded(ino) {
             let mut st = n.st.lock();
             return self.0.absorb(&mut st).is_ok() && st.wgen == wgen;
@@ -145,6 +153,7 @@ impl Files for VfsFiles {
                 Outcome::Cut { content, chunks } => self.0.published(r, content, chunks)?,
                 Outcome::Dropped { base } => self.0.rebase_accepted(r.ino, r.token, *base)?,
             }
+            self.0.forget_copy(r.ino, r.wgen);
         }
         Ok(())
     }
@@ -166,11 +175,15 @@ impl Files for VfsFiles {
         // behind it does not wait for ever.
         let Some(n) = self.0.loaded(ino) else { return };
         let long = n.st.lock().dirty_since.is_some_and(|d| d.elapsed() > HELD);
-        if (n.writers.load(Ordering::Acquire) == 0 || long)
-            && let Err(e) = self.0.seal_if_needed(&n)
-        {
-            tracing::warn!(ino, error = %e, "sealing a file that others wait for");
+        if n.writers.load(Ordering::Acquire) > 0 && !long {
+            return;
         }
+        let vfs = self.0.clone();
+        vfs.rt.clone().spawn_blocking(move || {
+            if let Err(e) = vfs.seal_open(&n) {
+                tracing::warn!(ino, error = %e, "sealing a file that others wait for");
+            }
+        });
     }
 
     fn expand_moves(&self, ns: &mut Ns<'_, '_>) -> Result<()> {
@@ -191,8 +204,25 @@ impl Files for VfsFiles {
 }
 
 impl Vfs {
+    /// Seals a file that others wait for, if need be from a copy: whoever has it open would write over the sealed bytes
+    /// again before they are cut.
+    pub fn seal_open(&self, node: &Arc<Node>) -> Result<()> {
+        if node.writers.load(Ordering::Acquire) == 0 {
+            self.seal_if_needed(node)?;
+        }
+        let (whole, sealed) = {
+            let st = node.st.lock();
+            (st.is_whole(), st.is_sealed())
+        };
+        match node.unsealed.load(Ordering::Acquire) {
+            true if whole && !sealed => self.seal_copy(node).map(drop),
+            true if !whole => self.seal_if_needed(node),
+            _ => Ok(()),
+        }
+    }
+
     /// Bytes of a seal are published: the file is clean, unless it was changed again.
-    fn published(&self, r: &Resolved, content: &FileContent, chunks: &[ChunkRef]) -> Result<()> {
+    fn published(self: &Arc<Self>, r: &Resolved, content: &FileContent, chunks: &[ChunkRef]) -> Result<()> {
         let node = match self.hold(r.ino) {
             Ok(n) => n,
             Err(e) if e.kind() == Kind::Stale => return Ok(()),
@@ -206,7 +236,7 @@ impl Vfs {
         done
     }
 
-    fn published_node(&self, node: &Arc<Node>, r: &Resolved, content: &FileContent, chunks: &[ChunkRef]) -> Result<()> {
+    fn published_node(self: &Arc<Self>, node: &Arc<Node>, r: &Resolved, content: &FileContent, chunks: &[ChunkRef]) -> Result<()> {
         let mut st = node.st.lock();
         if let Some((_, a)) = &mut st.accept
             && a.base == Some(r.token)
@@ -230,15 +260,8 @@ impl Vfs {
         st.marked.clear();
         st.promised = false;
         let quiet = !node.unsealed.load(Ordering::Acquire) && st.passthrough_writers == 0;
-        // Into the cache, which may be emptied. A descriptor that somebody has open goes along.
         if quiet && st.overlay && st.size > 0 {
-            let (from, to) = (self.local_path(node.ino, true), self.local_path(node.ino, false));
-            match std::fs::rename(&from, &to) {
-                Ok(()) => st.overlay = false,
-                // The cache lies on another disk: the bytes stay where they are and count as cached.
-                Err(e) if e.raw_os_error() == Some(libc::EXDEV) => {}
-                Err(e) => return Err(Error::io(format!("moving {} to {}", from.display(), to.display()), e)),
-            }
+            self.to_cache(node, &mut st)?;
         }
         let row = st.row(self.clock.now_ms() / 1000);
         let here = st.have.total();
@@ -329,7 +352,8 @@ impl Vfs {
         for (ino, wgen) in &rows {
             if let Some(n) = self.loaded(*ino) {
                 let mut st = n.st.lock();
-                if st.wgen == *wgen {
+                // What is being written is no state that anybody closed.
+                if st.wgen == *wgen && !n.unsealed.load(Ordering::Acquire) {
                     st.unsynced_boot = 0;
                 }
             }
@@ -338,6 +362,7 @@ impl Vfs {
             for (ino, wgen) in &rows {
                 if let Some(mut l) = t.get::<Local>(Tree::Local, *ino)?
                     && l.wgen == *wgen
+                    && t.get::<()>(Tree::Unsealed, *ino)?.is_none()
                 {
                     l.unsynced_boot = 0;
                     t.put(Tree::Local, *ino, &l)?;

@@ -154,7 +154,7 @@ impl Vfs {
     }
 
     /// Puts a checked chunk into the local file where nothing newer is.
-    fn fill(&self, node: &Node, content: &FileContent, off: u64, c: ChunkRef, bytes: &[u8]) -> Result<()> {
+    fn fill(self: &Arc<Self>, node: &Node, content: &FileContent, off: u64, c: ChunkRef, bytes: &[u8]) -> Result<()> {
         let mut st = node.st.lock();
         if st.content.as_ref().is_none_or(|now| now.root != content.root) {
             return Ok(());

@@ -4,6 +4,7 @@
 //! Must: a write is in the local file when it returns.
 
 use super::Vfs;
+use super::lent;
 use super::node::{Node, St};
 use crate::content::Priority;
 use crate::content::readahead::ReadAhead;
@@ -28,6 +29,8 @@ pub struct Handle {
     /// Counted as a writer that the kernel serves directly: from the moment the file was lent, before the open is
     /// answered.
     lent: AtomicBool,
+    /// A `close` was answered and nothing was written through it since: its release is on the way.
+    closing: AtomicBool,
     pub(crate) ahead: Mutex<ReadAhead>,
 }
 
@@ -49,8 +52,46 @@ pub struct ReadNow {
     pub len: usize,
 }
 
+/// Time of change of a local file, as it says itself.
+pub(super) fn mtime_of(file: &File) -> Result<Time> {
+    use std::os::unix::fs::MetadataExt;
+    let m = file.metadata().doing(|| "looking at a local file")?;
+    Ok(Time { sec: m.mtime(), nsec: m.mtime_nsec() as u32 })
+}
+
+/// Writes as much as can be written: how many bytes, and what stopped it.
+fn write_some(file: &File, data: &[u8], off: u64) -> (usize, Option<std::io::Error>) {
+    let mut done = 0;
+    while done < data.len() {
+        match file.write_at(&data[done..], off + done as u64) {
+            Ok(0) => return (done, Some(std::io::ErrorKind::WriteZero.into())),
+            Ok(n) => done += n,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return (done, Some(e)),
+        }
+    }
+    (done, None)
+}
+
+/// Whether a file has bytes that are not published.
+fn only_here(node: &Node, st: &St) -> bool {
+    node.unsealed.load(Ordering::Acquire) || st.token.is_some()
+}
+
 /// Largest file: what a signed offset holds.
 const SIZE_MAX: u64 = i64::MAX as u64;
+
+impl Handle {
+    /// It is used again after a `close` of one of its descriptors: another one is open.
+    fn goes_on(&self) {
+        if self.closing.load(Ordering::Acquire) {
+            let mut st = self.node.st.lock();
+            if self.closing.swap(false, Ordering::AcqRel) {
+                st.closing -= 1;
+            }
+        }
+    }
+}
 
 impl Vfs {
     /// Opens a regular file. `truncate` empties it. Not for the network to answer: a stub opens at once.
@@ -65,7 +106,14 @@ impl Vfs {
             self.hydrate_in_background(&node);
         }
         let fh = self.next_handle.fetch_add(1, Ordering::Relaxed);
-        let handle = Handle { node, write, passthrough: false, lent: AtomicBool::new(false), ahead: Mutex::new(ReadAhead::default()) };
+        let handle = Handle {
+            node,
+            write,
+            passthrough: false,
+            lent: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            ahead: Mutex::new(ReadAhead::default()),
+        };
         self.handles.insert(fh, Arc::new(handle));
         Ok(Opened { fh, whole, size })
     }
@@ -100,28 +148,36 @@ impl Vfs {
             return Ok(None);
         }
         let first = h.write && !st.lent_writing;
+        let sealed = !h.node.unsealed.load(Ordering::Acquire) && !st.local_only;
+        let unsynced_boot = st.unsynced_boot;
+        // In the row before the first byte: after a kill it says that there are no marks to go by.
+        let known = std::mem::replace(&mut st.lent, true);
+        st.stale_row |= !known;
         if h.write {
             // From here on the kernel writes without asking: everything may change.
             let size = st.size;
             self.before_change(&h.node, &mut st, 0..size.max(1))?;
-            st.dirty = RangeSet::of(0..size);
-            st.wgen += 1;
-            st.stale_row = true;
-            st.lent_writing = true;
         }
         let file = self.local_file(&h.node, &mut st)?;
+        if first && sealed && lent::watch(&file)? {
+            // Until the file itself says otherwise it is what was sealed or published.
+            (st.sealed_wgen, st.unsynced_boot) = (Some(st.wgen), unsynced_boot);
+        } else if h.write && !st.is_sealed() {
+            st.dirty = RangeSet::of(0..st.size);
+            st.wgen += 1;
+            st.stale_row = true;
+        }
+        st.lent_writing |= h.write;
         if h.write && !h.lent.swap(true, Ordering::AcqRel) {
             // At once: a seal of the open before this one must not come between, it would take the file for quiet.
             st.passthrough_writers += 1;
         }
         if first {
-            let m = file.metadata().doing(|| "looking at a local file")?;
-            use std::os::unix::fs::MetadataExt;
-            st.seen_mtime = Time { sec: m.mtime(), nsec: m.mtime_nsec() as u32 };
+            st.seen_mtime = mtime_of(&file)?;
         }
-        if !st.lent {
-            st.lent = true;
-            st.stale_row = true;
+        // (A file that was never cut is taken as it lies in any case.)
+        if h.write && !known && !sealed && st.content.is_some() {
+            self.persist(&h.node, &mut st)?;
         }
         Ok(Some(file))
     }
@@ -142,7 +198,8 @@ impl Vfs {
         if passthrough {
             self.handles.alter(&fh, |_, h| {
                 let lent = AtomicBool::new(h.lent.load(Ordering::Acquire));
-                Arc::new(Handle { node: h.node.clone(), write: h.write, passthrough: true, lent, ahead: Mutex::new(ReadAhead::default()) })
+                let (closing, ahead) = (AtomicBool::new(false), Mutex::new(ReadAhead::default()));
+                Arc::new(Handle { node: h.node.clone(), write: h.write, passthrough: true, lent, closing, ahead })
             });
         }
         Ok(())
@@ -175,9 +232,12 @@ impl Vfs {
                 st.unsynced_boot = self.boot;
                 (st.stale_row, st.stale_attr) = (true, true);
                 st.last_write = std::time::Instant::now();
+                st.dirty_since.get_or_insert(st.last_write);
             }
             st.have = RangeSet::of(0..st.size);
-            st.dirty = RangeSet::of(0..st.size);
+            if !st.is_sealed() {
+                st.dirty = RangeSet::of(0..st.size);
+            }
         }
         Ok(())
     }
@@ -222,7 +282,13 @@ impl Vfs {
     /// Writes `data` at `off`, or at the end if `append`. Returns the bytes written.
     pub fn write(&self, fh: u64, off: u64, data: &[u8], append: bool) -> Result<usize> {
         let h = self.handle(fh)?;
+        h.goes_on();
         self.write_node(&h.node, off, data, append)
+    }
+
+    /// The same for pages of a mapping that the kernel writes back: that can be long after the `close` of the handle.
+    pub fn write_back(&self, fh: u64, off: u64, data: &[u8]) -> Result<usize> {
+        self.write_node(&self.handle(fh)?.node, off, data, false)
     }
 
     pub(crate) fn write_node(&self, node: &Node, off: u64, data: &[u8], append: bool) -> Result<usize> {
@@ -234,10 +300,16 @@ impl Vfs {
         self.before_change(node, &mut st, off..end)?;
         let file = self.local_file(node, &mut st)?;
         let was = st.size;
-        file.write_all_at(data, off).doing(|| format!("writing the local bytes of inode {}", node.ino))?;
-        // A gap before it reads as zeros, which the published version may not have there.
-        self.after_change(node, &mut st, off.min(was)..end)?;
-        Ok(data.len())
+        let (written, failed) = write_some(&file, data, off);
+        if written > 0 || failed.is_none() {
+            // A gap before it reads as zeros, which the published version may not have there.
+            self.after_change(node, &mut st, off.min(was)..off + written as u64)?;
+        }
+        match failed {
+            // What was written counts, as on any disk; the next write meets the error.
+            Some(e) if written == 0 => Err(e).doing(|| format!("writing the local bytes of inode {}", node.ino)),
+            _ => Ok(written),
+        }
     }
 
     /// Sets the size of a file.
@@ -283,6 +355,7 @@ impl Vfs {
     /// `fallocate`. `mode` as in Linux; what the local disk cannot do is refused.
     pub fn fallocate(&self, fh: u64, off: u64, len: u64, mode: i32) -> Result<()> {
         let h = self.handle(fh)?;
+        h.goes_on();
         let end = off.checked_add(len).filter(|e| *e <= SIZE_MAX && len > 0);
         let end = end.ok_or_else(|| Error::new(Kind::TooBig, "allocating beyond the largest offset"))?;
         let keep = mode & libc::FALLOC_FL_KEEP_SIZE != 0;
@@ -369,6 +442,7 @@ impl Vfs {
             }
         }
         self.room()?;
+        dst.goes_on();
         let mut st = dst.node.st.lock();
         let end = off_out.checked_add(len).filter(|e| *e <= SIZE_MAX);
         let end = end.ok_or_else(|| Error::new(Kind::TooBig, "copying beyond the largest offset"))?;
@@ -378,10 +452,12 @@ impl Vfs {
         let (mut a, mut b) = (off_in, off_out);
         while b < end {
             let want = (end - b).min(1 << 30) as usize;
-            let n = rustix::fs::copy_file_range(&*source, Some(&mut a), &*file, Some(&mut b), want)
-                .map_err(|e| Error::io("copying local bytes", e.into()))?;
-            if n == 0 {
-                break;
+            match rustix::fs::copy_file_range(&*source, Some(&mut a), &*file, Some(&mut b), want) {
+                Ok(0) => break,
+                Ok(_) => {}
+                // What was copied counts; the next call meets the error.
+                Err(_) if b > off_out => break,
+                Err(e) => return Err(Error::io("copying local bytes", e.into())),
             }
         }
         if b > off_out {
@@ -399,6 +475,9 @@ impl Vfs {
         }
         let mut st = h.node.st.lock();
         self.absorb(&mut st)?;
+        if !h.closing.swap(true, Ordering::AcqRel) {
+            st.closing += 1;
+        }
         // A file that was never cut is its local file: nothing to put down that a crash could lose.
         if st.content.is_some() { self.persist(&h.node, &mut st) } else { Ok(()) }
     }
@@ -414,6 +493,11 @@ impl Vfs {
             let mut st = node.st.lock();
             self.absorb(&mut st)?;
             if st.unsynced_boot == 0 && !st.stale_row && !st.stale_attr && !st.lent_writing {
+                // On the disk already, but not because a program was told so: from now on it is.
+                if only_here(node, &st) && !std::mem::replace(&mut st.promised, true) {
+                    st.stale_row = true;
+                    self.persist(node, &mut st)?;
+                }
                 drop(st);
                 return self.sync();
             }
@@ -431,7 +515,7 @@ impl Vfs {
             if st.wgen == wgen {
                 st.unsynced_boot = 0;
             }
-            st.promised |= node.unsealed.load(Ordering::Acquire) || st.token.is_some();
+            st.promised |= only_here(node, &st);
             st.stale_row = true;
             self.persist(node, &mut st)?;
         }
@@ -443,9 +527,10 @@ impl Vfs {
         let Some((_, h)) = self.handles.remove(&fh) else { return Ok(()) };
         let node = h.node.clone();
         let mut last_writer = false;
+        let absorbed;
         {
             let mut st = node.st.lock();
-            self.absorb(&mut st)?;
+            absorbed = self.absorb(&mut st);
             if h.lent.load(Ordering::Acquire) {
                 st.passthrough_writers -= 1;
             }
@@ -455,12 +540,15 @@ impl Vfs {
                 st.cached = st.cached.saturating_sub(1);
             }
             if h.write {
+                if h.closing.load(Ordering::Acquire) {
+                    st.closing -= 1;
+                }
                 last_writer = node.writers.fetch_sub(1, Ordering::AcqRel) == 1;
             }
         }
         let sealed = if last_writer { self.after_last_writer(&node) } else { Ok(()) };
         self.unhold(&node);
-        sealed
+        absorbed.and(sealed)
     }
 
     /// Removes the bytes and rows of an inode without names, unless it is open.

@@ -13,9 +13,11 @@
 
 mod attr;
 mod cache;
+mod copies;
 mod cut;
 mod hydrate;
 mod io;
+mod lent;
 mod look;
 mod names;
 mod node;
@@ -45,7 +47,7 @@ use crate::error::{Error, Kind, Result};
 use crate::fleet::Me;
 use crate::model::ops::Author;
 use crate::model::view::ConflictMode;
-use crate::state::rows::Sealed;
+use crate::state::rows::{Inode, ROOT, Sealed};
 use crate::state::{Change, Ctx, Ns, Replica, Tree};
 use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock};
@@ -118,6 +120,8 @@ pub struct Vfs {
     pub sealed: Arc<Notify>,
     moves_pending: AtomicBool,
     cache: Mutex<cache::Lru>,
+    /// The cache is being brought under its cap.
+    evicting: AtomicBool,
     /// Names of siblings that are no longer listed but still resolve for a minute.
     aliases: Mutex<Vec<names::Alias>>,
     show_siblings: AtomicBool,
@@ -164,15 +168,35 @@ impl Vfs {
             sealed: Arc::new(Notify::new()),
             moves_pending: AtomicBool::new(true),
             cache: Mutex::new(cache::Lru::new(options.cache_max)),
+            evicting: AtomicBool::new(false),
             aliases: Mutex::new(Vec::new()),
             show_siblings: AtomicBool::new(false),
             applied: AtomicU64::new(0),
             rt: tokio::runtime::Handle::current(),
             options,
         });
+        vfs.own_root()?;
         vfs.recover()?;
         vfs.drain_moves()?;
         Ok(vfs)
+    }
+
+    /// Gives a root that was just made to the user who mounts, as everything else that nobody here made.
+    fn own_root(&self) -> Result<()> {
+        let root: Option<Inode> = self.replica.read(|r| r.get(Tree::Inode, ROOT))?;
+        if root.is_some_and(|i| i.btime != Time::default()) {
+            return Ok(());
+        }
+        self.change(&[], |ns| {
+            let mut i = ns.inode(ROOT)?;
+            (i.uid, i.gid) = (ns.ctx.uid, ns.ctx.gid);
+            for t in [&mut i.atime, &mut i.mtime, &mut i.ctime, &mut i.btime] {
+                if *t == Time::default() {
+                    *t = ns.ctx.now;
+                }
+            }
+            ns.put_inode(ROOT, &i)
+        })
     }
 
     /// The replica below.

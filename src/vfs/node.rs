@@ -79,6 +79,13 @@ pub(crate) struct St {
     pub lent_writing: bool,
     /// See `Local::promised`.
     pub promised: bool,
+    /// Write handles of which a `close` was answered and whose release is on the way.
+    pub closing: u32,
+    /// The count of changes at which all of it was sealed, of a file that may change without a word (`lent`) or goes
+    /// on being written: while it stands there, there is nothing to seal.
+    pub sealed_wgen: Option<u64>,
+    /// While a copy is made to seal from: what changed since it was begun.
+    pub copying: Option<RangeSet>,
 }
 
 /// A chunk list with the offset at which each chunk starts.
@@ -127,6 +134,11 @@ impl St {
     /// Whether every byte of `range` can be read from the local file.
     pub fn is_here(&self, range: std::ops::Range<u64>) -> bool {
         self.content.is_none() || self.have.covers(range)
+    }
+
+    /// Whether a file that may change without a word is still what was sealed.
+    pub fn is_sealed(&self) -> bool {
+        self.sealed_wgen == Some(self.wgen)
     }
 
     /// Whether the whole file is here.
@@ -289,6 +301,9 @@ impl Vfs {
                 lent: local.lent,
                 lent_writing: false,
                 promised: local.promised,
+                closing: 0,
+                sealed_wgen: None,
+                copying: None,
             }),
         })
     }
@@ -364,6 +379,19 @@ impl Vfs {
         Ok(())
     }
 
+    /// Moves the local file of published bytes into the cache, which may be emptied. A descriptor that somebody has open
+    /// goes along.
+    pub(super) fn to_cache(&self, node: &Node, st: &mut St) -> Result<()> {
+        let (from, to) = (self.local_path(node.ino, true), self.local_path(node.ino, false));
+        match std::fs::rename(&from, &to) {
+            Ok(()) => st.overlay = false,
+            // The cache lies on another disk: the bytes stay where they are and count as cached.
+            Err(e) if e.raw_os_error() == Some(libc::EXDEV) => {}
+            Err(e) => return Err(Error::io(format!("moving {} to {}", from.display(), to.display()), e)),
+        }
+        Ok(())
+    }
+
     /// Writes the rows of a node if they are behind.
     pub(crate) fn persist(&self, node: &Node, st: &mut St) -> Result<()> {
         if !st.stale_row && !st.stale_attr {
@@ -435,11 +463,15 @@ impl Vfs {
         if range.start < range.end {
             st.have.insert(range.clone());
             st.dirty.insert(range.clone());
+            if let Some(c) = &mut st.copying {
+                c.insert(range.clone());
+            }
         }
         st.size = st.size.max(range.end);
         st.wgen += 1;
         st.mtime = self.now();
         st.last_write = Instant::now();
+        st.dirty_since.get_or_insert(st.last_write);
         (st.stale_row, st.stale_attr) = (true, true);
         // Bytes where none were before: only now may the row say that they are here.
         let touched = st.published_part(range);

@@ -205,6 +205,17 @@ impl Vfs {
                 (What::File(content), Some(token))
             }
         };
+        // As for a rename over a file: after a power cut there must be one of the two.
+        let over = self.ino_at(dir, name)?;
+        let promised = over != 0 && self.is_promised(over)?;
+        if let New::File(b) = new
+            && promised
+        {
+            let path = self.local_path(b.ino, true);
+            let synced = File::open(&path).and_then(|f| f.sync_all());
+            synced.doing(|| format!("syncing {}", path.display()))?;
+            path.parent().map(crate::state::journal::sync_dir).transpose()?;
+        }
         let placed = self.change_settled(&[], |ns| {
             let parent = self.dir_inode(ns.t, dir)?;
             if let Some(Slot::Sibling { of, .. }) = ns.slot(dir, name)? {
@@ -239,7 +250,8 @@ impl Vfs {
                     dirty: all,
                     wgen: 1,
                     token: Some((token, 1)),
-                    unsynced_boot: self.boot,
+                    unsynced_boot: if promised { 0 } else { self.boot },
+                    promised,
                     used: self.clock.now_ms() / 1000,
                     ..Local::default()
                 };
@@ -309,7 +321,7 @@ fn accept(view: &View<'_>, entry: &Entry, had: &dyn Fn(&Version) -> bool) -> Acc
 }
 
 /// Copies what is no hole.
-fn copy_data(from: &File, to: &File, size: u64) -> std::io::Result<()> {
+pub(super) fn copy_data(from: &File, to: &File, size: u64) -> std::io::Result<()> {
     let mut at = 0;
     while at < size {
         let data = match rustix::fs::seek(from, rustix::fs::SeekFrom::Data(at)) {

@@ -16,6 +16,7 @@ use crate::model::{Hash, RelPath, VClock, Version};
 use crate::state::db::prefix_end;
 use crate::state::rows::*;
 use crate::state::{Ns, Scan, Tree};
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -35,6 +36,10 @@ enum Ended {
     WithTheMachine,
 }
 
+fn has_token(v: &Version, tokens: &[Hash]) -> bool {
+    v.file().is_some_and(|c| tokens.contains(&c.root))
+}
+
 impl Vfs {
     pub(crate) fn recover(&self) -> Result<()> {
         let (clean, boot) = self.replica.read(|r| Ok((r.get::<u64>(Tree::Meta, CLEAN)?, r.get::<u64>(Tree::Meta, BOOT)?)))?;
@@ -46,6 +51,7 @@ impl Vfs {
         if ended != Ended::Gracefully {
             self.find_files()?;
         }
+        self.find_copies()?;
         let orphans: Vec<(u64, ())> = self.replica.read(|r| r.scan_int(Tree::Orphan, 0, u64::MAX, usize::MAX))?;
         for (ino, ()) in orphans {
             self.remove_inode(ino, true)?;
@@ -56,7 +62,7 @@ impl Vfs {
             let rows: Vec<(u64, Local)> = self.replica.read(|r| r.scan_int(Tree::Local, from, u64::MAX, 1000))?;
             let Some(last) = rows.last().map(|(i, _)| *i) else { break };
             for (ino, local) in rows {
-                if ended == Ended::WithTheMachine && !self.can_keep(ino, &local)? {
+                if ended == Ended::WithTheMachine && !self.can_keep(ino, &local)? && !self.take_copy(ino, &local)? {
                     back.push(ino);
                 } else if !local.overlay {
                     self.cache.lock().add(ino, local.have.total());
@@ -88,7 +94,10 @@ impl Vfs {
             self.go_back(ino)?;
         }
         for node in &held {
-            self.seal_found(node)?;
+            // It stays unsealed, and is tried again: one such file must not keep the drive from opening.
+            if let Err(e) = self.seal_found(node, ended) {
+                tracing::error!(ino = node.ino, error = %e, "what a crash left open could not be sealed yet");
+            }
         }
         // Those of the others that were open for writing and had no changes.
         self.change(&[], |ns| ns.reconcile_waiting())?;
@@ -166,13 +175,45 @@ impl Vfs {
         Ok(false)
     }
 
+    /// After a power cut: whether what was last sealed of a file lies in a copy, which is on the disk. Then it is the
+    /// file from now on.
+    fn take_copy(&self, ino: u64, local: &Local) -> Result<bool> {
+        let Some((_, wgen)) = local.token else { return Ok(false) };
+        let Some(copy) = self.sealed_copy(ino, wgen)? else { return Ok(false) };
+        let size = copy.metadata().doing(|| "looking at a copy")?.len();
+        let (from, to) = (self.copy_path(ino, wgen), self.local_path(ino, true));
+        std::fs::copy(&from, &to).and_then(|_| File::open(&to)?.sync_all()).doing(|| format!("copying {}", from.display()))?;
+        let all = RangeSet::of(0..size);
+        let row = Local { overlay: true, have: all.clone(), dirty: all, wgen, unsynced_boot: 0, accept: None, ..local.clone() };
+        self.replica.db().write(|t| {
+            if let Some(mut i) = t.get::<Inode>(Tree::Inode, ino)? {
+                i.size = size;
+                t.put(Tree::Inode, ino, &i)?;
+            }
+            t.del(Tree::Unsealed, ino)?;
+            t.put(Tree::Local, ino, &row)
+        })?;
+        Ok(true)
+    }
+
     /// Gives up what a file got since it was published (all of it, if it never was), after a power cut.
     fn go_back(&self, ino: u64) -> Result<()> {
         let inode: Option<Inode> = self.replica.read(|r| r.get(Tree::Inode, ino))?;
         let Some(inode) = inode else { return self.replica.db().write(|t| t.del(Tree::Unsealed, ino)) };
         let rows: Vec<(u64, Sealed)> = self.replica.read(|r| r.scan_int(Tree::Outbox, 0, u64::MAX, usize::MAX))?;
-        let tokens: Vec<Hash> = rows.iter().flat_map(|(_, s)| &s.files).filter(|f| f.1 == ino).map(|f| f.0).collect();
-        let of_it = |v: &Version| v.file().is_some_and(|c| tokens.contains(&c.root));
+        let mut tokens: Vec<Hash> = rows.iter().flat_map(|(_, s)| &s.files).filter(|f| f.1 == ino).map(|f| f.0).collect();
+        // What it had replaced comes back, unless its bytes went when it was: they were never synced either.
+        let paths: Vec<RelPath> =
+            rows.iter().flat_map(|(_, s)| &s.versions).filter(|v| has_token(v, &tokens)).map(|v| v.path.clone()).collect();
+        for (_, row) in &rows {
+            for (token, of, _) in row.files.iter().filter(|f| f.1 != ino) {
+                let replaced = row.versions.iter().any(|v| has_token(v, &[*token]) && paths.contains(&v.path));
+                if replaced && self.replica.read(|r| r.get::<Inode>(Tree::Inode, *of))?.is_none_or(|i| i.links.is_empty()) {
+                    tokens.push(*token);
+                }
+            }
+        }
+        let of_it = |v: &Version| has_token(v, &tokens);
         let name = inode.links.first().map(|(dir, name)| (*dir, name.clone()));
         let path = match &name {
             Some((dir, name)) => Some(self.replica.read(|r| crate::state::tree::path_of_dir(r, *dir))?.join(name)),
@@ -194,7 +235,7 @@ impl Vfs {
                 }
                 let mut left = row.clone();
                 left.versions.retain(|v| !of_it(v));
-                left.files.retain(|f| f.1 != ino);
+                left.files.retain(|f| !tokens.contains(&f.0));
                 waiting.extend(left.versions.iter().cloned());
                 if left.versions.is_empty() { ns.t.del(Tree::Outbox, *seq)? } else { ns.t.put(Tree::Outbox, *seq, &left)? }
             }
@@ -263,12 +304,23 @@ impl Vfs {
     }
 
     /// Seals what a crash left open.
-    fn seal_found(&self, node: &Arc<Node>) -> Result<()> {
+    fn seal_found(&self, node: &Arc<Node>, ended: Ended) -> Result<()> {
         let ino = node.ino;
         let inode: Inode = self.regular(node)?;
         {
             let mut st = node.st.lock();
             let found = std::fs::metadata(self.local_path(ino, st.overlay)).ok();
+            let unwritten = |m: &std::fs::Metadata| super::lent::is_unwritten(m) && m.len() == st.size;
+            if ended == Ended::Killed && st.lent && !st.local_only && found.as_ref().is_some_and(unwritten) {
+                // Lent to a writer that wrote nothing.
+                if st.token.is_none() && st.content.as_ref().is_some_and(|c| !c.manifest.is_zero()) {
+                    st.dirty.clear();
+                }
+                st.lent_writing = true;
+                if !self.may_still_change(&mut st)? {
+                    return self.settle(node, &mut st);
+                }
+            }
             if let Some(m) = found
                 && st.overlay
             {
@@ -294,7 +346,9 @@ impl Vfs {
             st.wgen += 1;
             st.lent_writing = st.lent;
             if !st.local_only && self.may_still_change(&mut st)? {
-                // A program that outlived the daemon has it mapped: it is sealed when the kernel lets go of it.
+                // A program that outlived the daemon has it mapped: it is sealed when the kernel lets go of it, or from a
+                // copy.
+                st.dirty_since = Some(std::time::Instant::now());
                 return Ok(());
             }
             st.lent_writing = false;

@@ -31,6 +31,7 @@ impl Vfs {
         let own = [(dir, spelled(name)), (to, spelled(to_name))];
         let name = self.unalias(dir, &parse_name(name)?)?;
         let to_name = parse_name(to_name)?;
+        self.pass_promise_on(self.ino_at(dir, &name)?, self.ino_at(to, &to_name)?)?;
         // The file that moves is locked, so that it is not sealed under its old name in between.
         let ino = self.ino_at(dir, &name)?;
         let node = self.loaded(ino);
@@ -55,7 +56,31 @@ impl Vfs {
         }
     }
 
-    fn ino_at(&self, dir: u64, name: &str) -> Result<u64> {
+    /// Before a file replaces one whose bytes a program synced and that are nowhere but here: after a power cut there must
+    /// be one of the two, so the new bytes are synced before the old ones may go. Programs that sync what they save, or
+    /// never do, do not wait for it.
+    fn pass_promise_on(&self, moved: u64, over: u64) -> Result<()> {
+        if over == 0 || over == moved || !self.is_promised(over)? {
+            return Ok(());
+        }
+        if self.replica.read(|r| r.get::<Inode>(Tree::Inode, moved))?.is_none_or(|i| i.kind != FileType::File) {
+            return Ok(());
+        }
+        let node = self.hold(moved)?;
+        let synced = self.fsync_node(&node);
+        self.unhold(&node);
+        synced
+    }
+
+    /// Whether a program synced bytes of a file that are nowhere but here.
+    pub(super) fn is_promised(&self, ino: u64) -> Result<bool> {
+        match self.loaded(ino) {
+            Some(n) => Ok(n.st.lock().promised),
+            None => Ok(self.replica.read(|r| r.get::<Local>(Tree::Local, ino))?.is_some_and(|l| l.promised)),
+        }
+    }
+
+    pub(super) fn ino_at(&self, dir: u64, name: &str) -> Result<u64> {
         self.replica.read(|r| Ok(r.get::<Slot>(Tree::Entry, slot_key(dir, name))?.map_or(0, |s| s.ino())))
     }
 

@@ -26,6 +26,21 @@ const HELD_LONG: Duration = Duration::from_secs(300);
 /// How long the kernel is waited for after a last close: it lets its own descriptor go a moment after it said so.
 const LET_GO: [Duration; 4] = [Duration::from_micros(200), Duration::from_millis(1), Duration::from_millis(2), Duration::ZERO];
 
+/// How long a release is waited for that follows a `close`, before the file is sealed from a copy.
+const RELEASED: Duration = Duration::from_millis(500);
+
+/// What is sealed, and how.
+pub(super) struct Sealing {
+    /// Found after a crash.
+    pub(super) recovered: bool,
+    /// Bytes.
+    pub(super) size: u64,
+    /// Count of changes by which the publisher finds them.
+    pub(super) wgen: u64,
+    /// They lie in a copy: the file itself stays open and unsealed.
+    pub(super) goes_on: bool,
+}
+
 /// Files with unsealed bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unsealed {
@@ -94,7 +109,41 @@ impl Vfs {
         if self.may_still_change(&mut st)? {
             return Ok(());
         }
+        if st.is_sealed() {
+            return self.settle(node, &mut st);
+        }
         self.seal_locked(node, &mut st, false)
+    }
+
+    /// A file that could have been written and was not is again what it was: sealed, or published.
+    pub(super) fn settle(&self, node: &Arc<Node>, st: &mut St) -> Result<()> {
+        let rested = !st.local_only && st.token.is_none() && st.dirty.is_empty() && st.overlay && st.size > 0;
+        if rested && st.content.as_ref().is_some_and(|c| !c.manifest.is_zero()) {
+            self.to_cache(node, st)?;
+        }
+        let row = st.row(self.clock.now_ms() / 1000);
+        let names = self.regular(node)?.links;
+        (st.lent_writing, st.sealed_wgen, st.accept, st.dirty_since) = (false, None, None, None);
+        node.unsealed.store(false, Ordering::Release);
+        // Remote changes waited for this writer; while another one has it open they go on waiting.
+        let done = self.change(&[], |ns| {
+            ns.t.put(Tree::Local, node.ino, &Local { accept: None, ..row })?;
+            ns.t.del(Tree::Unsealed, node.ino)?;
+            for (dir, name) in &names {
+                self.reconcile_name(ns, *dir, name)?;
+            }
+            Ok(())
+        });
+        if done.is_err() {
+            node.unsealed.store(true, Ordering::Release);
+        }
+        done?;
+        st.stale_row = false;
+        st.marked = st.dirty.clone();
+        if !st.overlay {
+            self.cache.lock().at_least(node.ino, st.have.total());
+        }
+        Ok(())
     }
 
     /// Whether the kernel may still write the local file by itself: it was lent for writing, and a descriptor or a
@@ -128,26 +177,33 @@ impl Vfs {
     }
 
     pub(crate) fn seal_locked(&self, node: &Arc<Node>, st: &mut St, recovered: bool) -> Result<()> {
+        let what = Sealing { recovered, size: st.size, wgen: st.wgen, goes_on: false };
+        self.seal_as(node, st, &what)
+    }
+
+    pub(super) fn seal_as(&self, node: &Arc<Node>, st: &mut St, what: &Sealing) -> Result<()> {
+        let recovered = what.recovered;
         let random = [self.clock.random(), self.clock.random(), self.clock.random(), self.clock.random()];
         let token = uncut_token(random);
-        let content = FileContent { manifest: Hash::ZERO, size: st.size, root: token, chunks: None, hash: None };
+        let content = FileContent { manifest: Hash::ZERO, size: what.size, root: token, chunks: None, hash: None };
         let accept = st.accept.clone();
-        let lent_writing = std::mem::take(&mut st.lent_writing);
+        let lent_writing = st.lent_writing;
+        st.lent_writing &= what.goes_on;
         if lent_writing {
             // What the kernel wrote since the last sync was not counted.
             st.unsynced_boot = self.boot;
         }
         // For the reconciling below the node is no longer changing, unless somebody still writes.
-        node.unsealed.store(false, Ordering::Release);
+        node.unsealed.store(what.goes_on, Ordering::Release);
         let was_token = st.token;
-        st.token = Some((token, st.wgen));
+        st.token = Some((token, what.wgen));
         // What the next seal replaces is another thing.
         st.accept = None;
         let sealed = self.change_settled(&[], |ns| {
             let mut i = ns.inode(node.ino)?;
             (i.size, i.mtime, i.blocks) = (st.size, st.mtime, self.blocks_of(st));
             i.ctime = i.ctime.max(st.mtime);
-            let mut row = Sealed { files: vec![(token, node.ino, st.wgen)], recovered, ..self.sealed_row() };
+            let mut row = Sealed { files: vec![(token, node.ino, what.wgen)], recovered, ..self.sealed_row() };
             let attrs = Attrs { mode: i.mode, mtime: st.mtime.pair(), xattrs: encode_xattrs(&i.xattrs) };
             let mut busy_elsewhere = Vec::new();
             for (n, (dir, name)) in i.links.clone().iter().enumerate() {
@@ -157,6 +213,9 @@ impl Vfs {
                 ns.merge_into(&mut at.reg, &v)?;
                 if n == 0 {
                     i.shows = v.vclock.clone();
+                    if what.goes_on {
+                        st.accept = Some((at.path.clone(), accepted.after(&v)));
+                    }
                 }
                 for s in at.reg.sibs.iter_mut().filter(|s| s.ino == node.ino) {
                     s.clock = v.vclock.clone();
@@ -171,7 +230,9 @@ impl Vfs {
             }
             ns.put_inode(node.ino, &i)?;
             self.persist_in(ns, node, st)?;
-            ns.t.del(Tree::Unsealed, node.ino)?;
+            if !what.goes_on {
+                ns.t.del(Tree::Unsealed, node.ino)?;
+            }
             let paths: Vec<RelPath> = row.versions.iter().map(|v| v.path.clone()).collect();
             if !row.versions.is_empty() {
                 self.enqueue(ns, row)?;
@@ -180,7 +241,7 @@ impl Vfs {
                 ns.reconcile(dir, &name)?;
             }
             // Others' batches were applied while it was being written: a move among them is followed now.
-            if recovered || self.applied.load(Ordering::Acquire) != st.applied_before {
+            if !what.goes_on && (recovered || self.applied.load(Ordering::Acquire) != st.applied_before) {
                 let author = self.author();
                 for path in &paths {
                     crate::fleet::healing::after_seal(ns, path, &author, self.boot)?;
@@ -196,6 +257,9 @@ impl Vfs {
         (st.stale_row, st.stale_attr) = (false, false);
         st.marked = st.dirty.clone();
         st.dirty_since = None;
+        if !what.goes_on {
+            st.sealed_wgen = None;
+        }
         self.sealed.notify_one();
         Ok(())
     }
@@ -234,36 +298,70 @@ impl Vfs {
         Ok(Accepted { clock, base, place: mine.and_then(|h| h.place.clone()) })
     }
 
-    /// Seals everything that has no open writer, and what was held open and quiet for long. Called now and then.
-    pub fn seal_quiet(&self) -> Result<()> {
-        let all: Vec<Arc<Node>> = self.nodes.iter().map(|n| n.clone()).filter(|n| n.unsealed.load(Ordering::Acquire)).collect();
-        for node in all {
-            let held = node.writers.load(Ordering::Acquire) > 0;
-            let due = {
-                let mut st = node.st.lock();
-                self.absorb(&mut st)?;
-                let now = Instant::now();
-                let quiet = now.duration_since(st.last_write) > QUIET;
-                let long = st.dirty_since.is_some_and(|d| now.duration_since(d) > HELD_LONG);
-                !held || quiet && long
-            };
-            if due && node.unsealed.load(Ordering::Acquire) {
-                self.seal_if_needed(&node)?;
-                self.nodes.remove_if(&node.ino, |_, n| n.opens.load(Ordering::Acquire) == 0 && !n.is_busy());
-            }
-        }
-        Ok(())
+    fn unsealed_nodes(&self) -> Vec<Arc<Node>> {
+        self.nodes.iter().map(|n| n.clone()).filter(|n| n.unsealed.load(Ordering::Acquire)).collect()
     }
 
-    /// Seals every file that has no open writer.
-    pub fn seal_closed(&self) -> Result<()> {
-        let all: Vec<Arc<Node>> = self.nodes.iter().map(|n| n.clone()).collect();
-        for node in all {
-            if node.unsealed.load(Ordering::Acquire) && node.writers.load(Ordering::Acquire) == 0 {
-                self.seal_if_needed(&node)?;
+    /// Does something with each unsealed file. One that cannot be sealed keeps no other from it. The first error.
+    fn each_unsealed(&self, mut seal: impl FnMut(&Arc<Node>) -> Result<()>) -> Result<()> {
+        let mut first = Ok(());
+        for node in self.unsealed_nodes() {
+            if let Err(e) = seal(&node) {
+                tracing::warn!(ino = node.ino, error = %e, "a file could not be sealed; it is tried again");
+                first = first.and(Err(e));
             }
         }
-        Ok(())
+        first
+    }
+
+    /// Seals everything that has no open writer, and what was held open, or mapped, and quiet for long. Called now and
+    /// then.
+    pub fn seal_quiet(&self) -> Result<()> {
+        self.each_unsealed(|node| {
+            let (held, quiet, since) = {
+                let mut st = node.st.lock();
+                self.absorb(&mut st)?;
+                (node.writers.load(Ordering::Acquire) > 0, st.last_write.elapsed() > QUIET, st.dirty_since)
+            };
+            let long = since.is_some_and(|d| d.elapsed() > HELD_LONG);
+            if !held || quiet && long {
+                self.seal_if_needed(node)?;
+                // Still mapped, or lent to a writer that keeps it open.
+                if node.unsealed.load(Ordering::Acquire) && since.is_some() && (quiet || long) {
+                    self.seal_copy(node)?;
+                }
+                self.nodes.remove_if(&node.ino, |_, n| n.opens.load(Ordering::Acquire) == 0 && !n.is_busy());
+            }
+            Ok(())
+        })
+    }
+
+    /// Seals every file whose `close` was answered, be it that its release is on the way or that it is still mapped.
+    /// Blocking.
+    pub fn seal_closed(&self) -> Result<()> {
+        self.each_unsealed(|node| {
+            let closed = || {
+                let st = node.st.lock();
+                node.writers.load(Ordering::Acquire) == st.closing
+            };
+            let started = Instant::now();
+            while closed() && node.unsealed.load(Ordering::Acquire) {
+                self.seal_if_needed(node)?;
+                let (lent, sealed) = {
+                    let st = node.st.lock();
+                    (st.passthrough_writers > 0, st.is_sealed())
+                };
+                if sealed || !node.unsealed.load(Ordering::Acquire) {
+                    break;
+                }
+                // False while another copy is being made, which may be of before the close.
+                if started.elapsed() > if lent { RELEASED } else { LET_GO[2] } && self.seal_copy(node)? {
+                    break;
+                }
+                std::thread::sleep(LET_GO[1]);
+            }
+            Ok(())
+        })
     }
 
     /// Files with unsealed bytes, for `status`.
@@ -277,10 +375,13 @@ impl Vfs {
 
     /// For a graceful stop: seals everything as it is.
     pub fn seal_all(&self) -> Result<()> {
-        let all: Vec<Arc<Node>> = self.nodes.iter().map(|n| n.clone()).collect();
-        for node in all {
-            self.seal_if_needed(&node)?;
-        }
-        Ok(())
+        self.each_unsealed(|node| {
+            self.seal_if_needed(node)?;
+            if node.unsealed.load(Ordering::Acquire) && !node.st.lock().is_sealed() {
+                // Mapped by a program that will outlive this process.
+                self.seal_copy(node)?;
+            }
+            Ok(())
+        })
     }
 }

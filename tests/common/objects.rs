@@ -100,10 +100,15 @@ pub struct Author {
 }
 
 impl Author {
-    /// A device that has published nothing yet. The store must have been made by a mount before.
+    /// A device that is enrolled and has published nothing yet. The store must have been made by a mount before.
     pub fn new(store: &Path, name: &str) -> Author {
         let id = format!("{name}-00c0ffee");
-        Author { store: store.to_owned(), id, name: name.to_owned(), seq: 0 }
+        let author = Author { store: store.to_owned(), id, name: name.to_owned(), seq: 0 };
+        // Enrolled, as every device is before it has a log: others look for new ones there.
+        let public_key = format!("{}=", "A".repeat(43));
+        let device = json!({ "id": author.id, "name": name, "public_key": public_key, "enrolled_at": 1_771_800_000 });
+        author.put(&format!("tcfs-meta/devices/{}.json", author.id), device.to_string().as_bytes());
+        author
     }
 
     /// Where an object lies: a name of 64 digits has a directory of its first two.

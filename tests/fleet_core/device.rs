@@ -138,6 +138,8 @@ pub struct Disk {
     pub new_ids: Mutex<Vec<(String, String)>>,
     pub interactive: AtomicBool,
     pub writing: Mutex<Vec<u64>>,
+    /// Inodes whose bytes cannot be read.
+    pub broken: Mutex<Vec<u64>>,
 }
 
 impl Files for Disk {
@@ -147,6 +149,9 @@ impl Files for Disk {
     }
     fn cut_source(&self, ino: u64, wgen: u64) -> Result<Option<CutSource>> {
         self.opened.fetch_add(1, Ordering::SeqCst);
+        if self.broken.lock().contains(&ino) {
+            return Err(Error::new(ErrorKind::Corrupt, "a bad sector"));
+        }
         let files = self.files.lock();
         let (bytes, _) = match files.get(&ino) {
             Some(f) if f.1 == wgen => f,

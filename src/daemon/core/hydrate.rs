@@ -11,8 +11,6 @@ use crate::daemon::service::Progress;
 use crate::error::{Error, Kind, Result};
 use crate::model::RelPath;
 use crate::state::rows::FileType;
-use crate::store::StoreRef;
-use crate::store::keys::Keys;
 use crate::vfs::{Dropped, Found, Held, Invalidate, Vfs};
 use futures_util::FutureExt;
 use futures_util::stream::{self, StreamExt};
@@ -24,8 +22,6 @@ use tokio::sync::{Notify, watch};
 
 /// Files under way at a time.
 const PARALLEL: usize = 6;
-/// Questions to the store under way for one file.
-const HEADS: usize = 32;
 /// Things to look at that are remembered one by one; beyond, everything pinned is looked through again.
 const QUEUE: usize = 10_000;
 /// How often everything pinned is looked through without a reason: what could not be fetched is tried again then.
@@ -115,9 +111,9 @@ impl Core {
         let total = all.len() as u64;
         let mut results = stream::iter(all)
             .map(|f| {
-                let (vfs, store, keys) = (self.vfs.clone(), self.store.clone(), self.keys.clone());
+                let vfs = self.vfs.clone();
                 async move {
-                    let r = drop_verified(&vfs, &store, &keys, &f).await;
+                    let r = drop_verified(&vfs, &f).await;
                     (f, r)
                 }
                 .boxed()
@@ -192,7 +188,7 @@ fn gone<T>(r: &Result<T>) -> bool {
 }
 
 /// Drops a file's bytes once its manifest and every chunk was seen in the store.
-async fn drop_verified(vfs: &Arc<Vfs>, store: &StoreRef, keys: &Keys, f: &Found) -> Result<Dropped> {
+async fn drop_verified(vfs: &Arc<Vfs>, f: &Found) -> Result<Dropped> {
     let (v, at) = (vfs.clone(), f.clone());
     let look = blocking(move || v.look(&at)).await?;
     match look.held {
@@ -202,24 +198,7 @@ async fn drop_verified(vfs: &Arc<Vfs>, store: &StoreRef, keys: &Keys, f: &Found)
         Held::Partial | Held::Hydrated if f.attr.size == 0 => return Ok(Dropped::WasStub),
         Held::Partial | Held::Hydrated => {}
     }
-    let Some((manifest, chunks)) = vfs.where_stored(f.attr.ino, Priority::Foreground).await? else {
-        return Ok(Dropped::Kept("not published yet"));
-    };
-    let wanted = std::iter::once(keys.manifest(&manifest)).chain(chunks.iter().map(|c| keys.chunk(c)));
-    let mut heads = stream::iter(wanted.collect::<Vec<_>>())
-        .map(|key| {
-            let store = store.clone();
-            async move { store.head(&key).await }.boxed()
-        })
-        .buffer_unordered(HEADS);
-    while let Some(h) = heads.next().await {
-        if h?.is_none() {
-            return Ok(Dropped::Kept("part of it is missing in the store: this may be the only copy"));
-        }
-    }
-    drop(heads);
-    let (v, ino) = (vfs.clone(), f.attr.ino);
-    blocking(move || v.drop_bytes_of(ino, &manifest)).await
+    vfs.drop_verified(f.attr.ino, Priority::Foreground).await
 }
 
 /// Keeps what is pinned here.

@@ -220,12 +220,13 @@ impl Core {
                     }
                     let (v, r) = (vfs.clone(), replica.clone());
                     let done = blocking(move || {
-                        v.seal_quiet()?;
+                        // One file that cannot be sealed must not keep the rest from being done.
+                        let sealed = v.seal_quiet();
                         v.free_orphans()?;
                         v.sync_waiting()?;
-                        v.evict_if_full();
                         v.evict_if_disk_full();
-                        r.db().checkpoint()
+                        r.db().checkpoint()?;
+                        sealed
                     });
                     if let Err(e) = done.await {
                         tracing::error!(error = %e, "housekeeping of the local state; it is tried again");
