@@ -256,7 +256,14 @@ impl Vfs {
     /// Brings the bytes of a read here, waiting for the store up to the read deadline. Cancel-safe.
     pub async fn hydrate_read(self: &Arc<Self>, fh: u64, off: u64, len: usize) -> Result<ReadNow> {
         let h = self.handle(fh)?;
-        let done = self.hydrate_range(&h.node, off..off.saturating_add(len as u64), Priority::Foreground).await;
+        let range = off..off.saturating_add(len as u64);
+        let mut done = self.hydrate_range(&h.node, range.clone(), Priority::Foreground).await;
+        if done.as_ref().is_err_and(|e| e.kind() == Kind::NoSpace) {
+            match self.read_aside(&h.node, range).await {
+                Ok((file, len)) => return Ok(ReadNow { file: Arc::new(file), len }),
+                Err(e) => done = Err(e),
+            }
+        }
         if let Err(e) = done {
             let path = self.path_of(h.node.ino).map_or_else(|_| format!("inode {}", h.node.ino), |p| p.to_string());
             let e = e.context(format!("reading {path:?} at {off}"));

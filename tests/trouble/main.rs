@@ -174,6 +174,34 @@ fn store_directory_that_vanishes_and_returns_is_only_an_outage() {
     assert_eq!(fs::read(b.path("stub")).unwrap().len(), 3 << 20);
 }
 
+/// What is only in the store needs room here to be read, and there is none: it is read all the same.
+#[test]
+fn what_is_in_the_store_can_be_read_on_a_full_disk() {
+    drive_only!();
+    tools::need_root("a small disk");
+    let (a, _) = pair();
+    let disk = Image::create("ext4", &a.world().dir().join("small.img"), 200 << 20, &a.world().dir().join("small"));
+    let state = disk.root().join("state");
+    fs::create_dir(&state).unwrap();
+    let c = a.world().device("cyd").state(&state).mount();
+    until("cyd sees the others' files", Duration::from_secs(60), || c.path("stub2").exists().then_some(()));
+    let mut ballast = fs::File::create(disk.root().join("ballast")).unwrap();
+    let block = vec![1u8; 1 << 20];
+    while ballast.write_all(&block).is_ok() {}
+    while ballast.write_all(&block[..4096]).is_ok() {}
+    // Something that is written tells the drive how full the disk is.
+    let full = until("the disk is full for the drive, too", Duration::from_secs(30), || fs::write(c.path("new"), &block).err());
+    assert_eq!(full.raw_os_error(), Some(libc::ENOSPC));
+    for f in ["cached", "stub", "stub2"] {
+        assert!(read(c.path(f), DEADLINE).unwrap() == fs::read(a.path(f)).unwrap(), "{f} differs");
+    }
+    drop(ballast);
+    fs::remove_file(disk.root().join("ballast")).unwrap();
+    until("writing works again", Duration::from_secs(30), || fs::write(c.path("new"), &block).ok());
+    c.wait();
+    drop(c);
+}
+
 #[test]
 fn full_disk_gives_enospc_and_loses_nothing() {
     tools::need_root("a small disk");
