@@ -16,6 +16,8 @@ pub enum Peer {
     Other(OtherMount),
     /// The drive.
     Tcfs(Box<Mounted>),
+    /// The drive on a second machine, which serves large files through its daemon; it has the large file only.
+    Daemon(Box<Mounted>),
 }
 
 /// A FUSE mount by a program that stays in the foreground; unmounted and ended on drop.
@@ -90,7 +92,11 @@ impl Peer {
             copy(drive.root());
         }
         drive.wait();
-        let all = vec![Peer::Native(at("native")), Peer::Tcfs(Box::new(drive)), Peer::Other(bindfs), Peer::Other(rclone)];
+        let daemon = w.device("bob").mount_args(&["--no-passthrough"]).mount();
+        if !native() {
+            daemon.cli_long(&["hydrate", &daemon.path("big").display().to_string()]).ok();
+        }
+        let mut all = vec![Peer::Native(at("native")), Peer::Tcfs(Box::new(drive)), Peer::Other(bindfs), Peer::Other(rclone)];
         if native() {
             copy(all[1].root());
         }
@@ -98,6 +104,7 @@ impl Peer {
             refresh_git(p.root());
             p.settle();
         }
+        all.push(Peer::Daemon(Box::new(daemon)));
         all
     }
 
@@ -107,6 +114,7 @@ impl Peer {
             Peer::Native(_) => "native",
             Peer::Other(m) => m.name,
             Peer::Tcfs(_) => "tcfs",
+            Peer::Daemon(_) => "tcfs without passthrough",
         }
     }
 
@@ -115,13 +123,13 @@ impl Peer {
         match self {
             Peer::Native(p) => p,
             Peer::Other(m) => &m.mnt,
-            Peer::Tcfs(m) => m.root(),
+            Peer::Tcfs(m) | Peer::Daemon(m) => m.root(),
         }
     }
 
     /// Lets work in the background end, so that it is not counted in the next turn.
     pub fn settle(&self) {
-        if let Peer::Tcfs(m) = self {
+        if let Peer::Tcfs(m) | Peer::Daemon(m) = self {
             m.wait();
         }
         // SAFETY: no arguments.

@@ -60,7 +60,7 @@ impl Row {
 
     fn goal_text(&self, g: &Goal) -> String {
         match g {
-            Goal::Native(x) => format!("{} {x} × native", self.sign()),
+            Goal::Native(x) => format!("{} {} × native", self.sign(), (x * 1000.0).round() / 1000.0),
             Goal::Bindfs(x) => format!("{} {x} × bindfs", self.sign()),
             Goal::Rclone(x) => format!("{} {x} × rclone", self.sign()),
             Goal::AtLeast(x) => format!("≥ {x} {}", self.unit.name()),

@@ -2,7 +2,7 @@
 //!
 //! | layer | what it is | may use |
 //! |---|---|---|
-//! | [`cli`] | the command line, one file a command | `daemon::protocol` and its client, `model` |
+//! | [`cli`] | the command line, one file a command | `daemon` but not `daemon::core`, `model` |
 //! | [`daemon`] | the process: configuration, socket, life, and (`daemon::core`) everything put together | all below |
 //! | [`mount`] | front ends of the drive (FUSE): they convert and decide nothing | `vfs`, `model` |
 //! | [`vfs`] | the drive by inode: names, attributes, bytes, sealing, hydration | `fleet`, `content`, `state`, `model` |

@@ -44,7 +44,21 @@ fn damage() -> impl Strategy<Value = Vec<Damage>> {
     let at = any::<prop::sample::Index>;
     // Numbers at their ends, paths and endings are what hostile text is made of.
     let text = prop::sample::select(vec![
-        "18446744073709551615", "-1", "1e999", "../../", "/", "\0", "\u{202e}", "null", "[[[[[[[[", "{\"", "}", "\"", "\n", "\\ud800", "0x",
+        "18446744073709551615",
+        "-1",
+        "1e999",
+        "../../",
+        "/",
+        "\0",
+        "\u{202e}",
+        "null",
+        "[[[[[[[[",
+        "{\"",
+        "}",
+        "\"",
+        "\n",
+        "\\ud800",
+        "0x",
     ]);
     let inserted = prop_oneof![text.prop_map(|t| t.as_bytes().to_vec()), prop::collection::vec(any::<u8>(), 1..20)];
     prop::collection::vec(
@@ -92,7 +106,10 @@ fn body(good: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
 /// What the rest of the program takes for granted of a version that a reader let through.
 fn check_version(v: &Version) {
     let path = v.path.as_str();
-    assert!(!path.starts_with('/') && !path.split('/').any(|c| matches!(c, "" | "." | "..") || c.len() > 255 || c.contains('\0')), "{path:?}");
+    assert!(
+        !path.starts_with('/') && !path.split('/').any(|c| matches!(c, "" | "." | "..") || c.len() > 255 || c.contains('\0')),
+        "{path:?}"
+    );
     assert!(record::check(v).is_ok());
     if let Some(c) = v.file() {
         let sum = c.chunks.as_ref().map(|l| l.iter().map(|c| u64::from(c.1)).sum::<u64>());
@@ -107,7 +124,14 @@ fn runtime() -> tokio::runtime::Runtime {
 
 fn sources() -> Sources {
     let env = [("HOME", "/home/ann")].map(|(k, v)| (k.to_owned(), v.to_owned()));
-    Sources { platform: Platform::Linux, env: env.into_iter().collect(), cwd: "/".into(), host: "ann".into(), config_file: None, flags: vec![] }
+    Sources {
+        platform: Platform::Linux,
+        env: env.into_iter().collect(),
+        cwd: "/".into(),
+        host: "ann".into(),
+        config_file: None,
+        flags: vec![],
+    }
 }
 
 const CONFIG: &str = r#"
@@ -279,7 +303,7 @@ proptest! {
         for whole in [true, false] {
             let dir = tempfile::tempdir().unwrap();
             let mut j = Journal::open(dir.path(), 0, |_, _| Ok(())).unwrap();
-            records.iter().for_each(|r| drop(j.append(r).unwrap()));
+            records.iter().for_each(|r| drop(j.append(&[r]).unwrap()));
             drop(j);
             let segment = dir.path().join(format!("{:020}", 1));
             let bytes = if whole { noise.clone() } else { damaged(std::fs::read(&segment).unwrap(), &d) };
@@ -291,7 +315,7 @@ proptest! {
             }
             // What was kept can be gone on from.
             if let Ok(mut j) = opened {
-                let lsn = j.append(b"more").unwrap();
+                let lsn = j.append(&[b"more"]).unwrap();
                 drop(j);
                 let mut last = 0;
                 Journal::open(dir.path(), 0, |l, _| { last = l; Ok(()) }).unwrap();

@@ -8,9 +8,9 @@
 mod common;
 
 use common::Rig;
-use tcfs::fleet::Files;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use tcfs::fleet::Files;
 
 /// A start after a power cut.
 fn power_cut(rig: &mut Rig) {

@@ -46,6 +46,7 @@ impl Conflicts {
                 }
             })
             .await?;
+        ctx.out.object(&response);
         let Response::Conflicts(c) = &response else { return Err(unexpected(&response)) };
         if show_siblings.is_some() {
             ctx.out.line(if c.siblings_shown { "siblings are shown in the mount" } else { "siblings are hidden in the mount" });

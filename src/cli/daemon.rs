@@ -123,7 +123,13 @@ async fn restart(ctx: &Ctx) -> Result<u8> {
     let (client, _) = lifecycle::ensure(&ctx.config, &ctx.launch, stays).await?;
     for m in &mounts {
         let backend = if m.backend == "nfs" { Backend::Nfs } else { Backend::Fuse };
-        let again = Mount { mountpoint: m.mountpoint.clone(), allow_other: m.allow_other, read_only: m.read_only, backend };
+        let again = Mount {
+            mountpoint: m.mountpoint.clone(),
+            allow_other: m.allow_other,
+            read_only: m.read_only,
+            no_passthrough: !m.passthrough,
+            backend,
+        };
         client.call(Request::Mount(again), &Progress::none()).await.map_err(|e| e.context("mounting again"))?;
     }
     let pid = client.hello().pid;

@@ -92,6 +92,7 @@ async fn list(ctx: &Ctx) -> Result<u8> {
             }
         })
         .await?;
+    ctx.out.object(&response);
     let Response::Devices(d) = &response else { return Err(unexpected(&response)) };
     if d.offline {
         ctx.out.note("the store does not answer; this is what is known here");

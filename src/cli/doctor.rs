@@ -3,7 +3,7 @@
 use super::context::Ctx;
 use crate::daemon::client::Client;
 use crate::daemon::doctor::{self, System};
-use crate::daemon::protocol::{Check, Checked, Item, Request, Verdict};
+use crate::daemon::protocol::{Check, Checked, Item, Request, Response, Verdict};
 use crate::error::{Kind, Result};
 use clap::Args;
 
@@ -57,6 +57,7 @@ impl Doctor {
             }
         }
         let failed = sum.failed > 0;
+        ctx.out.object(&Response::Checked(sum.clone()));
         ctx.out.line(match (sum.failed, sum.warned) {
             (0, 0) => ctx.out.green("everything is as it should be"),
             (0, n) => ctx.out.yellow(&format!("{n} to look at")),

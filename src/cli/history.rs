@@ -28,6 +28,7 @@ impl History {
                 }
             })
             .await?;
+        ctx.out.object(&response);
         let Response::History(_) = &response else { return Err(unexpected(&response)) };
         Ok(response.exit_code())
     }

@@ -43,6 +43,7 @@ impl Ls {
                 }
             })
             .await?;
+        ctx.out.object(&response);
         let Response::Listed(l) = &response else { return Err(unexpected(&response)) };
         if l.offline {
             ctx.out.note("the store does not answer; this is what is known here");

@@ -7,7 +7,6 @@ use crate::daemon::lifecycle;
 use crate::daemon::protocol::{self, Backend, Mounted, Response};
 use crate::daemon::run::{self, RunOptions};
 use crate::error::{Error, Kind, Result};
-use crate::state::lock;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
@@ -34,6 +33,9 @@ pub struct Mount {
     /// Refuse all writes through this mount
     #[arg(long)]
     read_only: bool,
+    /// Serve large files through the daemon too, also where the kernel could read and write them itself
+    #[arg(long)]
+    no_passthrough: bool,
     /// How the kernel is served
     #[arg(long, value_enum, default_value_t = Way::Auto)]
     backend: Way,
@@ -60,7 +62,13 @@ impl Mount {
             Way::Fuse => Backend::Fuse,
             Way::Nfs => Backend::Nfs,
         };
-        let request = protocol::Mount { mountpoint, allow_other: self.allow_other, read_only: self.read_only, backend };
+        let request = protocol::Mount {
+            mountpoint,
+            allow_other: self.allow_other,
+            read_only: self.read_only,
+            no_passthrough: self.no_passthrough,
+            backend,
+        };
         if self.foreground {
             return self.stay(ctx, request).await;
         }
@@ -70,7 +78,7 @@ impl Mount {
     }
 
     async fn stay(&self, ctx: &Ctx, request: protocol::Mount) -> Result<u8> {
-        if let Some(pid) = lock::owner(&ctx.config.dirs.lock())
+        if let Some(pid) = lifecycle::owner(&ctx.config)
             && Client::connect(&ctx.config.socket()).await.is_ok()
         {
             return Err(Error::new(Kind::Locked, format!("the daemon is running already (process {pid})"))
@@ -90,9 +98,12 @@ impl Mount {
     }
 }
 
-/// What a person is told once the drive is mounted. The last line says how `tcfs` gets onto the PATH.
+/// What a person is told once the drive is mounted. Warnings of the configuration go before it, on stderr. The last line says how `tcfs` gets onto the PATH.
 fn print(ctx: &Ctx, m: &Mounted, foreground: bool) {
     ctx.out.object(&Response::Mounted(m.clone()));
+    for w in ctx.config.warnings() {
+        ctx.out.note(format!("warning: {w}"));
+    }
     let at = m.mount.mountpoint.to_string_lossy();
     if m.enrolled_now
         && let Some(d) = &m.device

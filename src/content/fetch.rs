@@ -16,6 +16,8 @@ use crate::model::{ChunkRef, Hash};
 use crate::store::StoreRef;
 use crate::store::keys::Keys;
 use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::stream::{self, StreamExt};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -104,6 +106,8 @@ struct Inner {
     count: Counters,
 }
 
+/// Questions whether an object is there that are under way for one file.
+const HEADS: usize = 32;
 /// Bodies shorter than this are checked where the task runs; longer ones on a blocking thread.
 const CHECK_INLINE: usize = 64 << 10;
 
@@ -113,6 +117,26 @@ impl Fetcher {
         let slots = Slots::new(options.requests, options.background, options.memory);
         let inner = Inner { store, keys, clock, slots, options, flights: Flights::new(), count: Counters::default() };
         Fetcher { inner: Arc::new(inner) }
+    }
+
+    /// Whether the store has all of a file now: its manifest and its chunks. One request each, without their bytes.
+    ///
+    /// Errors: of the store. Cancel-safe.
+    pub async fn store_has(&self, manifest: &Hash, chunks: &[Hash]) -> Result<bool> {
+        let keys = &self.inner.keys;
+        let wanted: Vec<String> = std::iter::once(keys.manifest(manifest)).chain(chunks.iter().map(|c| keys.chunk(c))).collect();
+        let mut heads = stream::iter(wanted)
+            .map(|key| {
+                let store = self.inner.store.clone();
+                async move { store.head(&key).await }.boxed()
+            })
+            .buffer_unordered(HEADS);
+        while let Some(h) = heads.next().await {
+            if h?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// A chunk, checked against its hash and length. Retries what may pass until `deadline`.

@@ -9,7 +9,7 @@ use super::paths::Env;
 use super::protocol::{Check, Verdict};
 use crate::clock::Clock;
 use crate::store::keys::Keys;
-use crate::store::{PutMode, Store};
+use crate::store::{PutMode, Store, identity};
 use bytes::Bytes;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -92,13 +92,17 @@ fn kernel_version(release: &str) -> Option<(u32, u32)> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
-/// The store: a canary is written, read and deleted; and the clock, compared with the time the store gave it.
-pub async fn store(store: &dyn Store, keys: &Keys, clock: &dyn Clock) -> Vec<Check> {
+/// The store: it is the `known` one, a canary is written, read and deleted; and the clock, compared with the time the
+/// store gave it. Nothing is written to a place that is not the known store.
+pub async fn store(store: &dyn Store, keys: &Keys, known: Option<&str>, clock: &dyn Clock) -> Vec<Check> {
     let key = keys.canary(clock.random());
     let body = Bytes::from(format!("tcfs doctor {:016x}", clock.random()));
     let began = Instant::now();
     let before = clock.now_ms();
     let round = async {
+        if let Some(id) = known {
+            identity::expect(store, keys, id).await?;
+        }
         store.put(&key, body.clone(), PutMode::Overwrite).await.map_err(|e| e.context("writing a canary"))?;
         let back = store.get(&key).await.map_err(|e| e.context("reading the canary back"))?;
         let meta = store.head(&key).await.map_err(|e| e.context("looking at the canary"))?;
@@ -115,7 +119,7 @@ pub async fn store(store: &dyn Store, keys: &Keys, clock: &dyn Clock) -> Vec<Che
         )],
         Ok(Err(e)) => vec![Check::fail(
             "store",
-            format!("{url}: {e}"),
+            if e.to_string().contains(&url) { e.to_string() } else { format!("{url}: {e}") },
             e.hint_text().unwrap_or("`tcfs config show` says where the store and its credentials are taken from"),
         )],
         Ok(Ok((false, _, _))) => {
@@ -275,7 +279,7 @@ mod tests {
 
     async fn check(s: Fake) -> Vec<Check> {
         let clock = ManualClock::new(1_000_000_000_000_000_000, 7);
-        let checks = store(&s, &Keys::new("default"), &*clock).await;
+        let checks = store(&s, &Keys::new("default"), None, &*clock).await;
         assert!(s.keeps || s.lies || s.objects.lock().is_empty(), "the canary was left behind");
         checks
     }

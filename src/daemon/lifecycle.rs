@@ -42,6 +42,11 @@ pub struct Launch {
     pub flags: Vec<OsString>,
 }
 
+/// The process that owns this machine's state, if one does.
+pub fn owner(config: &Config) -> Option<u32> {
+    lock::owner(&config.dirs.lock())
+}
+
 /// The running daemon, or a new one; true where it was started. One that `stays` goes on when nothing is mounted.
 pub async fn ensure(config: &Config, launch: &Launch, stays: bool) -> Result<(Client, bool)> {
     match Client::connect(&config.socket()).await {
@@ -181,7 +186,7 @@ async fn same_store(client: &Client, config: &Config) -> Result<()> {
 
 /// Ends the daemon; returns when its state is free.
 pub async fn stop(config: &Config) -> Result<Stopped> {
-    let owner = lock::owner(&config.dirs.lock());
+    let owner = owner(config);
     let stopped = match Client::connect(&config.socket()).await {
         Ok(client) => match client.call(Request::Stop, &Progress::none()).await? {
             Response::Stopped(s) => s,
@@ -204,7 +209,7 @@ pub async fn stop(config: &Config) -> Result<Stopped> {
 /// Waits until the process that owned the state has let go of it.
 async fn ended(config: &Config, owner: Option<u32>) -> Result<()> {
     let deadline = Instant::now() + STOPPING;
-    while owner.is_some() && lock::owner(&config.dirs.lock()) == owner {
+    while owner.is_some() && self::owner(config) == owner {
         if Instant::now() > deadline {
             return Err(Error::new(Kind::Timeout, format!("the daemon (process {}) does not end", owner.unwrap_or(0)))
                 .hint("kill -9 ends it; nothing that was closed or synced is lost, the next mount recovers"));
@@ -216,7 +221,7 @@ async fn ended(config: &Config, owner: Option<u32>) -> Result<()> {
 
 /// Unmounts `mountpoint` (none: all). With `force` it does so whoever uses it and whether or not a daemon answers.
 pub async fn unmount(config: &Config, mountpoint: Option<PathBuf>, force: bool, progress: &Progress) -> Result<Unmounted> {
-    let owner = lock::owner(&config.dirs.lock());
+    let owner = owner(config);
     let asked = async {
         let client = Client::connect(&config.socket()).await?;
         match client.call(Request::Unmount(Unmount { mountpoint: mountpoint.clone(), force }), progress).await? {

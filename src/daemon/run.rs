@@ -43,6 +43,9 @@ pub async fn run(config: Arc<Config>, options: RunOptions, ready: impl FnOnce(Ve
     make_state_dir(&config.dirs.state)?;
     log::start(&config, options.foreground)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), store = %config.store, "the daemon starts");
+    for w in config.warnings() {
+        tracing::warn!("{w}");
+    }
     let service = super::open_service(&config).await.inspect_err(|e| tracing::error!(error = %e, "opening the drive failed"))?;
     let result = run_with(config, service, options, signal()?, ready).await;
     match &result {

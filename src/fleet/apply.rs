@@ -10,10 +10,11 @@ use super::identity::Identity;
 use super::registry::Revoked;
 use crate::content::codec;
 use crate::error::{Error, Kind, Result};
-use crate::model::Version;
 use crate::model::record::{self, Line};
+use crate::model::{RelPath, Version};
 use crate::state::db::prefix_end;
-use crate::state::rows::Cursor;
+use crate::state::rows::{Cursor, Time};
+use crate::state::tree::{dir_of, register_at};
 use crate::state::{Ns, Scan, Tree};
 use crate::store::keys::Keys;
 use crate::store::list_all;
@@ -230,28 +231,38 @@ impl Fleet {
     /// Merges versions, heals, brings the names concerned up to date. How many changed their entry.
     fn merge_all(&self, ns: &mut Ns<'_, '_>, me: &Identity, versions: &[Version]) -> Result<u64> {
         self.files.expand_moves(ns)?;
-        let mut touched: BTreeSet<(u64, String)> = BTreeSet::new();
+        // Parents first: what comes into a directory is newer than the directory or was known to who wrote it.
+        let mut touched: BTreeMap<(usize, u64, String), i64> = BTreeMap::new();
         let mut moves = Vec::new();
         let mut new = 0;
         for v in versions {
             let (dir, changed) = ns.merge(v)?;
             if changed {
                 new += 1;
-                touched.insert((dir, v.path.file_name().to_owned()));
+                let at = touched.entry((v.path.components().count(), dir, v.path.file_name().to_owned())).or_insert(i64::MIN);
+                *at = v.written_at.max(*at);
                 if v.moved_to.is_some() {
                     moves.push(v);
                 }
             }
         }
+        // What came along with its directory changed no listing.
+        for t in &moves {
+            if let Some(to) = came_along(ns, t)?
+                && let Some(dir) = to.parent().map(|p| dir_of(ns.t, &p)).transpose()?.flatten()
+                && let Some(at) = touched.get_mut(&(to.components().count(), dir, to.file_name().to_owned()))
+            {
+                *at = i64::MIN;
+            }
+        }
         if super::healing::follow_moves(ns, moves, &self.author(me), self.files.settings().boot)? {
             self.wake();
         }
-        for (dir, name) in &touched {
+        for ((_, dir, name), at) in &touched {
+            ns.made_at = (*at != i64::MIN).then(|| Time::from_ms(*at).min(ns.ctx.now)).or(Some(Time::default()));
             ns.reconcile(*dir, name)?;
         }
-        for (dir, name) in &touched {
-            ns.settle_dir_time(*dir, name)?;
-        }
+        ns.made_at = None;
         Ok(new)
     }
 
@@ -291,6 +302,17 @@ struct Pulled {
 struct Applied {
     versions: u64,
     damaged: Vec<String>,
+}
+
+/// Where a tombstone's content went, if that was because the directory it was in was moved there.
+fn came_along<'v>(ns: &Ns<'_, '_>, t: &'v Version) -> Result<Option<&'v RelPath>> {
+    let (Some(to), Some(was_in)) = (&t.moved_to, t.path.parent()) else { return Ok(None) };
+    if to.file_name() != t.path.file_name() || was_in.is_root() {
+        return Ok(None);
+    }
+    let is_in = to.parent();
+    let moved = register_at(ns.t, &was_in)?.is_some_and(|r| r.entry.tombstones().any(|d| d.moved_to == is_in));
+    Ok(moved.then_some(to))
 }
 
 /// Whether a name from the store can be a device id.

@@ -22,7 +22,7 @@ use crate::store::keys::Keys;
 use futures_util::FutureExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -92,6 +92,8 @@ pub struct Fleet {
     pub(super) log: tokio::sync::Mutex<()>,
     /// Rows were added.
     pub(super) wake: Notify,
+    /// How often somebody said so.
+    pub(super) woken: AtomicU64,
     /// The store answers again.
     pub(super) returned: Notify,
     /// Somebody wants to hear of others' batches now.
@@ -130,6 +132,7 @@ impl Fleet {
             catching: Default::default(),
             log: Default::default(),
             wake: Notify::new(),
+            woken: AtomicU64::new(0),
             returned: Notify::new(),
             look: Notify::new(),
             gone_out: Notify::new(),
@@ -167,6 +170,7 @@ impl Fleet {
 
     /// Rows were added to the outbox.
     pub fn wake(&self) {
+        self.woken.fetch_add(1, Ordering::Relaxed);
         self.wake.notify_one();
     }
 

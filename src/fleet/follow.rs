@@ -4,6 +4,7 @@
 //! Not here: applying (`apply`).
 
 use super::core::{Fleet, blocking};
+use crate::error::Kind;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,8 @@ pub struct FollowStatus {
     pub caught_up_at: Option<i64>,
     /// Why the last attempt failed; none while it works.
     pub last_error: Option<String>,
+    /// What sort of failure that was, and what to do about it.
+    pub last_kind: Option<(Kind, Option<String>)>,
     /// Logs that stand still, damaged records.
     pub problems: Vec<String>,
 }
@@ -134,6 +137,7 @@ impl Fleet {
                     // Whoever waits to try again need not wait any longer; nobody else is to hear of it later.
                     self.returned.notify_waiters();
                 }
+                now.last_kind = None;
                 now.problems = c.problems;
             }
             Err(e) => {
@@ -142,6 +146,7 @@ impl Fleet {
                     tracing::warn!("looking for changes of other devices: {text}");
                 }
                 now.last_error = Some(text);
+                now.last_kind = Some((e.kind(), e.hint_text().map(str::to_owned)));
             }
         }
         drop(now);

@@ -7,7 +7,7 @@
 use crate::error::{Error, Result};
 use crate::model::ops::Author;
 use crate::model::{Entry, RelPath, Version, heal};
-use crate::state::rows::{Inode, ROOT, Register, Sealed, Sib, Slot, slot_after, slot_end, slot_name};
+use crate::state::rows::{ROOT, Register, Sealed, Sib, Slot, slot_after, slot_end, slot_name};
 use crate::state::tree::{dir_of, register_at};
 use crate::state::{Change, Ns, Read, Scan, Tree};
 use std::cell::RefCell;
@@ -23,7 +23,7 @@ pub fn follow_moves<'v>(
     author: &Author,
     boot: u64,
 ) -> Result<bool> {
-    let mut versions = Vec::new();
+    let mut row = Sealed { versions: Vec::new(), files: Vec::new(), at: author.now_ms, boot, recovered: false };
     let mut touched = Vec::new();
     for t in tombstones {
         if register_at(ns.t, &t.path)?.is_some_and(|r| is_busy(ns, &r)) {
@@ -39,22 +39,24 @@ pub fn follow_moves<'v>(
             for v in pair {
                 touched.push((ns.merge(v)?.0, v.path.file_name().to_owned()));
             }
-            if let [moved, gone] = pair {
-                carry(ns, moved, gone)?;
+            if let [moved, gone] = pair
+                && let Some(ino) = carry(ns, moved, gone)?
+            {
+                super::moves::files(ns, ino, pair, &mut row)?;
             }
         }
-        versions.extend(healed);
+        row.versions.extend(healed);
     }
-    if versions.is_empty() {
+    if row.versions.is_empty() {
         return Ok(false);
     }
-    let row = Sealed { versions, files: Vec::new(), at: author.now_ms, boot, recovered: false };
     let seq = ns.next_id();
     ns.t.put(Tree::Outbox, seq, &row)?;
     touched.sort();
     touched.dedup();
     for (dir, name) in touched {
         ns.reconcile(dir, &name)?;
+        ns.reconcile_up(dir)?;
     }
     Ok(true)
 }
@@ -80,31 +82,50 @@ fn busy_register(r: &Register, busy: &dyn Fn(u64) -> bool) -> bool {
     r.ino != 0 && r.ino != r.dir && busy(r.ino) || r.sibs.iter().any(|s| busy(s.ino))
 }
 
-/// Takes the inode that shows the moved head to its new path.
-fn carry(ns: &mut Ns<'_, '_>, moved: &Version, gone: &Version) -> Result<()> {
+/// Takes the inode that shows the moved head from its old name to its new path; which one, if there is one.
+fn carry(ns: &mut Ns<'_, '_>, moved: &Version, gone: &Version) -> Result<Option<u64>> {
     if moved.is_dir() {
-        return Ok(());
+        return Ok(None);
     }
-    let Some(from) = register_at(ns.t, &gone.path)? else { return Ok(()) };
-    let mut shown = from.sibs.iter().find(|s| s.clock == gone.wrote).map(|s| s.ino);
-    if from.ino != 0 && from.ino != from.dir && ns.inode(from.ino)?.shows == gone.wrote {
-        shown = Some(from.ino);
-    }
-    let Some(ino) = shown else { return Ok(()) };
-    let Some(dir) = moved.path.parent().map(|p| dir_of(ns.t, &p)).transpose()?.flatten() else { return Ok(()) };
-    let name = moved.path.file_name();
-    let Some(Slot::Register(mut to)) = ns.slot(dir, name)? else { return Ok(()) };
-    let Some(mut i) = ns.t.get::<Inode>(Tree::Inode, ino)? else { return Ok(()) };
+    let (Some((from_dir, mut from)), Some((dir, mut to))) = (place_of(ns, &gone.path)?, place_of(ns, &moved.path)?) else {
+        return Ok(None);
+    };
+    let from_name = gone.path.file_name();
+    let shows_it = from.ino != 0 && from.ino != from.dir && ns.inode(from.ino)?.shows == gone.wrote;
+    // Off the old name at once: while it had both, nobody could tell which of the two its clock is of.
+    let (ino, old) = if shows_it {
+        (std::mem::take(&mut from.ino), from_name.to_owned())
+    } else if let Some(at) = from.sibs.iter().position(|s| s.clock == gone.wrote) {
+        let s = from.sibs.remove(at);
+        ns.del_slot(from_dir, &s.name)?;
+        (s.ino, s.name)
+    } else {
+        return Ok(None);
+    };
+    ns.put_slot(from_dir, from_name, &Slot::Register(from))?;
+    let mut i = ns.inode(ino)?;
+    i.links.retain(|l| !(l.0 == from_dir && l.1 == old));
     i.shows = moved.vclock.clone();
     ns.put_inode(ino, &i)?;
-    // As a sibling that shows the head already it is what reconciling finds for it; the old name is dropped later. Where
-    // somebody is writing at the target, it waits there under this name until that is sealed.
+    ns.changes.push(Change::Name { dir: from_dir, name: old, was: ino });
+    ns.touch_dir(from_dir, 0)?;
+    // As a sibling that shows the head already it is what reconciling finds for it. Where somebody is writing at the
+    // target, it waits there under this name until that is sealed.
     to.sibs.push(Sib { name: ON_ITS_WAY.to_owned(), ino, clock: moved.vclock.clone() });
-    ns.put_slot(dir, name, &Slot::Register(to))?;
+    ns.put_slot(dir, moved.path.file_name(), &Slot::Register(to))?;
     ns.add_link(ino, dir, ON_ITS_WAY)?;
-    ns.reconcile(dir, name)?;
+    ns.reconcile(dir, moved.path.file_name())?;
     ns.changes.retain(|c| !matches!(c, Change::Name { name, .. } if name == ON_ITS_WAY));
-    Ok(())
+    Ok(Some(ino))
+}
+
+/// The register of a path with the directory it lies in.
+fn place_of(ns: &Ns<'_, '_>, path: &RelPath) -> Result<Option<(u64, Box<Register>)>> {
+    let Some(dir) = path.parent().map(|p| dir_of(ns.t, &p)).transpose()?.flatten() else { return Ok(None) };
+    Ok(match ns.slot(dir, path.file_name())? {
+        Some(Slot::Register(r)) => Some((dir, r)),
+        _ => None,
+    })
 }
 
 /// The tree as heal reads it, inside the transaction.

@@ -244,6 +244,9 @@ fn entry(
     let mut clocks = Vec::new();
     if let Some(v) = view(&before, implied, mode, me) {
         made = ops::move_entry(At { path: &from, entry: &before }, &v, At { path: &to, entry: &there }, author)?;
+        if v.is_dir && r.ino == r.dir {
+            keep_time(&mut made, &to, &ns.inode(r.dir)?);
+        }
         // A directory without a version gets one, which no head stands for.
         let fresh = usize::from(v.is_dir && v.shown.is_none());
         let there = made.iter().filter(|m| m.path == to && !m.is_tombstone()).skip(fresh);
@@ -312,8 +315,15 @@ fn entry(
     Ok(below)
 }
 
+/// The version of a moved directory tells the time of its listing, which had no version.
+pub fn keep_time(made: &mut [Version], to: &RelPath, dir: &Inode) {
+    for v in made.iter_mut().filter(|v| v.is_dir() && v.path == *to) {
+        v.mtime = dir.mtime.pair();
+    }
+}
+
 /// Notes where the bytes of moved, uncut versions come from.
-fn files(ns: &Ns<'_, '_>, ino: u64, made: &[Version], row: &mut Sealed) -> Result<()> {
+pub(super) fn files(ns: &Ns<'_, '_>, ino: u64, made: &[Version], row: &mut Sealed) -> Result<()> {
     let uncut: Vec<Hash> = made.iter().filter(|v| v.is_uncut()).filter_map(|v| v.file().map(|c| c.root)).collect();
     if uncut.is_empty() {
         return Ok(());

@@ -4,7 +4,8 @@
 //! is large or slow (the bulk lane), or while its sealed bytes are gone because it is being written again; and what fails
 //! for a reason of its own (its bytes cannot be read here) holds up only what names its paths.
 //! Must: an error never ends publishing; it backs off, says so, and goes on.
-//! No timer stands between a sealed row and its batch: a round begins when a row is added and ends with what is ready.
+//! No timer stands between a single save and its batch: a round begins when a row is added and ends with what is ready.
+//! Only a burst of saves is let pass first, for at most a second.
 //! Not here: what belongs together (`plan`), uploads (`cuts`), the log (`batch`).
 
 use super::batch::{ChunkLists, Draft};
@@ -23,6 +24,7 @@ use parking_lot::Mutex;
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -30,6 +32,13 @@ use tokio::sync::watch;
 const WINDOW: usize = 1000;
 /// Rows read in one go.
 const PAGE: usize = 256;
+/// So many saves since the last look are a burst (an archive being unpacked, a build): it goes out as what is left of it
+/// in the end, and the programs that write it have the processor to themselves…
+const BURST: u64 = 8;
+/// …until so long nothing more than that came…
+const LULL: Duration = Duration::from_millis(20);
+/// …or at the latest after this time.
+const BURST_MOST: Duration = Duration::from_secs(1);
 /// First wait after an error; doubles to the longest, with jitter.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 /// Rows that [`Fleet::publish_status`] counts at most.
@@ -110,7 +119,12 @@ impl Fleet {
     /// Publishes until `stop` says true.
     pub(super) async fn publish_loop(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         let mut failures = 0u32;
+        let mut seen = 0;
         while !*stop.borrow() {
+            tokio::select! {
+                () = self.let_burst_pass(&mut seen) => {}
+                _ = stop.wait_for(|s| *s) => break,
+            }
             let wake = self.wake.notified();
             let progress = self.cuts.progress.notified();
             tokio::pin!(progress);
@@ -151,6 +165,19 @@ impl Fleet {
             }
         }
         self.keep_cuts(&HashSet::new());
+    }
+
+    /// Waits while many files are saved one after the other. `seen`: how many saves were known at the last look.
+    async fn let_burst_pass(&self, seen: &mut u64) {
+        let start = tokio::time::Instant::now();
+        loop {
+            let now = self.woken.load(Ordering::Relaxed);
+            let new = now - std::mem::replace(seen, now);
+            if new < BURST || start.elapsed() >= BURST_MOST {
+                return;
+            }
+            tokio::time::sleep(LULL).await;
+        }
     }
 
     /// One round: publishes what is ready at the front of the outbox as one batch.
@@ -489,20 +516,22 @@ impl Fleet {
         Ok((draft, chunks))
     }
 
-    /// Waits until every row up to `upto` is in this device's log.
+    /// Waits until every row up to `upto` is in this device's log; with `only`, every row of that path and of what is
+    /// below it.
     ///
     /// Errors: `Timeout` after `patience`, with the last error of publishing as its reason. Cancel-safe.
-    pub async fn wait_published(self: &Arc<Self>, upto: u64, patience: Duration) -> Result<()> {
+    pub async fn wait_published_at(self: &Arc<Self>, upto: u64, only: Option<&RelPath>, patience: Duration) -> Result<()> {
         let wait = async {
+            let mut from = 0;
             loop {
                 let gone = self.gone_out.notified();
                 tokio::pin!(gone);
                 gone.as_mut().enable();
-                let this = self.clone();
-                let left =
-                    blocking(move || this.replica.read(|r| r.scan_int::<Sealed>(Tree::Outbox, 0, upto.saturating_add(1), 1))).await?;
-                if left.is_empty() {
-                    return Ok(());
+                let (this, only) = (self.clone(), only.cloned());
+                match blocking(move || this.first_pending(from, upto, only.as_ref())).await? {
+                    None => return Ok(()),
+                    // Rows up to `upto` only go: what lies before needs no second look.
+                    Some(first) => from = first,
                 }
                 gone.await;
             }
@@ -517,6 +546,26 @@ impl Fleet {
                 ))
             }
         }
+    }
+
+    /// The first row from `from` to `upto` that has a version of `only`, or of what is below it. Blocking.
+    fn first_pending(&self, mut from: u64, upto: u64, only: Option<&RelPath>) -> Result<Option<u64>> {
+        let page = if only.is_some() { PAGE } else { 1 };
+        loop {
+            let rows: Vec<(u64, Sealed)> = self.replica.read(|r| r.scan_int(Tree::Outbox, from, upto.saturating_add(1), page))?;
+            let Some((last, _)) = rows.last() else { return Ok(None) };
+            if let Some((seq, _)) = rows.iter().find(|(_, s)| only.is_none_or(|p| s.concerns(p))) {
+                return Ok(Some(*seq));
+            }
+            from = last + 1;
+        }
+    }
+
+    /// Waits until every row up to `upto` is in this device's log.
+    ///
+    /// Errors: `Timeout` after `patience`, with the last error of publishing as its reason. Cancel-safe.
+    pub async fn wait_published(self: &Arc<Self>, upto: u64, patience: Duration) -> Result<()> {
+        self.wait_published_at(upto, None, patience).await
     }
 
     /// The outbox as it is now. Blocking; reads up to 50,000 rows.

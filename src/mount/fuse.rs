@@ -11,8 +11,7 @@
 //! Not here: what an operation does (`vfs`).
 
 use crate::error::{Error, Kind, Result};
-use crate::state::rows::{FileType as Type, Time};
-use crate::vfs::{Attr, Invalidate, ReadNow, SetAttr, Vfs};
+use crate::vfs::{Attr, FileType as Type, Invalidate, ReadNow, SetAttr, Time, Vfs};
 use dashmap::DashMap;
 use fuser::{
     BackgroundSession, BackingId, Config, CopyFileRangeFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
@@ -224,11 +223,8 @@ fn system_time(t: Time) -> SystemTime {
 fn time_of(t: SystemTime) -> Time {
     match t.duration_since(UNIX_EPOCH) {
         Ok(d) => Time { sec: d.as_secs() as i64, nsec: d.subsec_nanos() },
-        Err(e) => {
-            let d = e.duration();
-            let (sec, nsec) = (-(d.as_secs() as i64), d.subsec_nanos());
-            if nsec == 0 { Time { sec, nsec } } else { Time { sec: sec - 1, nsec: 1_000_000_000 - nsec } }
-        }
+        // fuser takes the nanoseconds of a time before 1970 off, which the kernel means to be added.
+        Err(e) => Time { sec: -(e.duration().as_secs() as i64), nsec: e.duration().subsec_nanos() },
     }
 }
 
@@ -319,10 +315,16 @@ macro_rules! ok {
     };
 }
 
+/// How long the kernel may believe what a name leads to: only the stored spelling of it is told of when it changes.
+fn ttl(name: &OsStr) -> Duration {
+    let stored = name.is_ascii() || name.to_str().is_some_and(unicode_normalization::is_nfc);
+    if stored { TTL } else { Duration::ZERO }
+}
+
 impl Fuse {
-    fn entry(&self, reply: ReplyEntry, attr: Result<Attr>) {
+    fn entry(&self, name: &OsStr, reply: ReplyEntry, attr: Result<Attr>) {
         let a = ok!(reply, attr);
-        reply.entry(&TTL, &attr_of(&a), Generation(u64::from(a.generation)));
+        reply.entry(&ttl(name), &attr_of(&a), Generation(u64::from(a.generation)));
     }
 
     /// The backing id for an open, if the kernel is to use the local file itself.
@@ -417,8 +419,8 @@ impl Filesystem for Fuse {
 
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         match self.vfs.lookup(parent.0, name.as_bytes()) {
-            Err(e) if e.kind() == Kind::NotFound => reply.entry(&TTL, &negative(), Generation(0)),
-            other => self.entry(reply, other),
+            Err(e) if e.kind() == Kind::NotFound => reply.entry(&ttl(name), &negative(), Generation(0)),
+            other => self.entry(name, reply, other),
         }
     }
 
@@ -471,12 +473,12 @@ impl Filesystem for Fuse {
 
     fn mknod(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, rdev: u32, reply: ReplyEntry) {
         let made = self.vfs.mknod(parent.0, name.as_bytes(), mode, rdev, req.uid(), req.gid());
-        self.entry(reply, made);
+        self.entry(name, reply, made);
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
         let made = self.vfs.mkdir(parent.0, name.as_bytes(), mode & 0o7777, req.uid(), req.gid());
-        self.entry(reply, made);
+        self.entry(name, reply, made);
     }
 
     fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -491,7 +493,7 @@ impl Filesystem for Fuse {
 
     fn symlink(&self, req: &Request, parent: INodeNo, link_name: &OsStr, target: &Path, reply: ReplyEntry) {
         let made = self.vfs.symlink(parent.0, link_name.as_bytes(), target.as_os_str().as_bytes(), req.uid(), req.gid());
-        self.entry(reply, made);
+        self.entry(link_name, reply, made);
     }
 
     fn rename(
@@ -518,7 +520,7 @@ impl Filesystem for Fuse {
     }
 
     fn link(&self, _req: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
-        self.entry(reply, self.vfs.link(ino.0, newparent.0, newname.as_bytes()));
+        self.entry(newname, reply, self.vfs.link(ino.0, newparent.0, newname.as_bytes()));
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
@@ -564,8 +566,8 @@ impl Filesystem for Fuse {
         }
         let (a, g, fh) = (attr_of(&attr), Generation(u64::from(attr.generation)), FileHandle(opened.fh));
         match id {
-            Some(id) => reply.created_passthrough(&TTL, &a, g, fh, FopenFlags::empty(), &id),
-            None => reply.created(&TTL, &a, g, fh, FopenFlags::FOPEN_KEEP_CACHE),
+            Some(id) => reply.created_passthrough(&ttl(name), &a, g, fh, FopenFlags::empty(), &id),
+            None => reply.created(&ttl(name), &a, g, fh, FopenFlags::FOPEN_KEEP_CACHE),
         }
     }
 

@@ -1,24 +1,32 @@
 //! The local database: ordered trees of rows in SQLite behind the append journal.
 //!
-//! A transaction here changes rows inside one long SQLite transaction and appends one journal record; it costs
-//! some microseconds. SQLite commits (without syncing) every now and then, together with the lsn it has reached;
-//! what it had not committed at a crash is replayed from the journal. `sync` makes everything before it durable by
-//! syncing the journal alone.
+//! A transaction here changes rows in memory and appends one journal record; it costs some microseconds. Every now and
+//! then the changed rows go to SQLite in one transaction (not synced), together with the lsn they stand for; what it had
+//! not committed at a crash is replayed from the journal. `sync` makes everything before it durable by syncing the journal
+//! alone. A read looks into the rows in memory first, then into SQLite.
 //!
 //! Must: rows and their journal record change together or not at all, also when the disk is full.
 //! Must: nothing is told to anybody as durable before `sync` returned.
-//! Lock order: the one lock in here is a leaf; no callback runs under it except `Db::write`/`read` bodies, which
-//! must not block on anything but this database.
+//! Must: rows leave the memory only when SQLite has committed them.
+//! Lock order: `committing` → `inner`. The second is a leaf; no callback runs under it except `Db::write`/`read` bodies,
+//! which must not block on anything but this database. A commit takes it for some rows at a time.
 //! Not here: what the rows mean (`rows`).
 
 use super::journal::Journal;
+use super::layer::{Layer, Value};
 use super::reserve::Reserve;
 use crate::error::{Error, Kind, Result};
 use parking_lot::Mutex;
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
+use std::cmp::Ordering;
+use std::iter::Peekable;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Layout number of the database; an older one is migrated, a newer one refused.
 pub const SCHEMA: u32 = 1;
@@ -65,7 +73,7 @@ pub enum Tree {
     Seen = 17,
 }
 
-const TREES: [Tree; 18] = [
+pub(super) const TREES: [Tree; 18] = [
     Tree::Meta,
     Tree::Inode,
     Tree::Entry,
@@ -119,7 +127,7 @@ impl Tree {
 }
 
 /// A row key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Key {
     /// For trees keyed by integer.
     Int(u64),
@@ -143,6 +151,7 @@ impl From<&str> for Key {
     }
 }
 
+/// A change as the journal has it; written by [`Txn`] byte by byte.
 #[derive(Serialize, Deserialize)]
 struct Op {
     tree: u8,
@@ -176,20 +185,37 @@ pub fn decode<T: DeserializeOwned>(tree: Tree, bytes: &[u8]) -> Result<T> {
     })
 }
 
+/// Changed rows on their way to SQLite, and the lsn up to which they stand for the journal.
+struct Frozen {
+    rows: Layer,
+    lsn: u64,
+}
+
 struct Inner {
     conn: Connection,
     journal: Journal,
     /// lsn that the last SQLite commit covers.
     committed: u64,
-    in_txn: bool,
+    /// Rows changed since `frozen`. Borrowed by the one body that runs.
+    fresh: RefCell<Layer>,
+    frozen: Option<Arc<Frozen>>,
+    /// Memory for journal records.
+    record: Vec<u8>,
 }
 
-/// The open database. One process owns it (`state::lock`); others may read it through SQLite.
+/// The open database. One process owns it (`state::lock`); others may read through SQLite what was committed.
 pub struct Db {
     inner: Mutex<Inner>,
+    /// Held by whoever moves rows to SQLite.
+    committing: Mutex<()>,
     path: PathBuf,
     reserve: Reserve,
 }
+
+/// Rows that a commit moves before it lets others read and write.
+const SLICE: usize = 128;
+/// Changed rows beyond this many bytes are committed by whoever changed the last one.
+const FRESH_MAX: usize = 48 << 20;
 
 const LSN: &str = "lsn";
 
@@ -271,7 +297,7 @@ impl Db {
             match Db::open_in(dir) {
                 Err(e) if e.kind() == Kind::NoSpace && reserve.give_up() => {}
                 Err(e) => return Err(e),
-                Ok((inner, path)) => return Ok(Db { inner: Mutex::new(inner), path, reserve }),
+                Ok((inner, path)) => return Ok(Db { inner: Mutex::new(inner), committing: Mutex::new(()), path, reserve }),
             }
         }
     }
@@ -296,8 +322,8 @@ impl Db {
         text += &format!("PRAGMA user_version={SCHEMA}; COMMIT;");
         conn.execute_batch(&text).map_err(|e| sql("creating its tables", e))?;
         let journal = replay(&conn, dir)?;
-        let mut inner = Inner { conn, journal, committed: 0, in_txn: true };
-        inner.commit_once()?;
+        let committed = journal.last();
+        let inner = Inner { conn, journal, committed, fresh: RefCell::default(), frozen: None, record: Vec::new() };
         // After a power cut SQLite may have come further than the journal: what it has is acted on from here, and what
         // the journal gets from here goes on from there.
         sync_beside(&path, "-wal")?;
@@ -317,36 +343,38 @@ impl Db {
     /// Runs `body` with the rows as they are now. Must not block on anything else.
     pub fn read<T>(&self, body: impl FnOnce(&Read<'_>) -> Result<T>) -> Result<T> {
         let inner = self.inner.lock();
-        body(&Read { conn: &inner.conn })
+        body(&inner.reading())
     }
 
     /// Runs `body` as one transaction: all of its changes happen, or (on error) none.
     pub fn write<T>(&self, body: impl FnOnce(&mut Txn<'_>) -> Result<T>) -> Result<T> {
         let mut inner = self.inner.lock();
-        inner.begin()?;
-        let Inner { conn, journal, .. } = &mut *inner;
-        conn.prepare_cached("SAVEPOINT t").and_then(|mut s| s.execute([])).map_err(|e| sql("opening a savepoint", e))?;
-        let mut txn = Txn { read: Read { conn }, ops: Vec::new() };
+        let mut record = std::mem::take(&mut inner.record);
+        record.clear();
+        let mut txn = Txn { read: inner.reading(), undo: Vec::new(), record };
         let out = body(&mut txn);
-        let ops = std::mem::take(&mut txn.ops);
+        let Txn { undo, mut record, .. } = txn;
+        let Inner { journal, fresh, .. } = &mut *inner;
         let done = out.and_then(|v| {
-            if !ops.is_empty() {
-                let record = encode(&ops)?;
-                self.with_reserve(|| journal.append(&record).map(drop))?;
+            if !undo.is_empty() {
+                let mut count = Vec::with_capacity(5);
+                varint(&mut count, undo.len() as u64);
+                self.with_reserve(|| journal.append(&[&count, &record]).map(drop))?;
             }
             Ok(v)
         });
-        let end = if done.is_ok() { "RELEASE t" } else { "ROLLBACK TO t" };
-        let ended = conn.prepare_cached(end).and_then(|mut s| s.execute([]));
-        if done.is_err() && ended.is_ok() {
-            // ROLLBACK TO leaves the savepoint on the stack.
-            let _ = conn.prepare_cached("RELEASE t").and_then(|mut s| s.execute([]));
+        if done.is_err() {
+            for (tree, key, old) in undo.into_iter().rev() {
+                fresh.get_mut().restore(tree, key, old);
+            }
         }
-        if conn.is_autocommit() {
-            // SQLite gave the whole transaction up (disk full): what the journal has is put back.
-            inner.reload(&self.path)?;
-        } else if let Err(e) = ended {
-            return Err(sql("closing a savepoint", e));
+        let full = fresh.get_mut().bytes() > FRESH_MAX;
+        record.shrink_to(RECORD_KEPT);
+        inner.record = record;
+        drop(inner);
+        if full && done.is_ok() {
+            // The rows are in the journal whatever becomes of this.
+            self.commit().unwrap_or_else(|e| tracing::error!(error = %e, "committing the local state; it is tried again"));
         }
         done
     }
@@ -359,12 +387,54 @@ impl Db {
 
     /// Commits to SQLite so that other processes see it and the next start replays little. Does not sync.
     pub fn commit(&self) -> Result<()> {
-        let mut inner = self.inner.lock();
-        self.with_reserve(|| inner.commit(&self.path))?;
-        if inner.journal.is_full() {
+        let _one = self.committing.lock();
+        // What an earlier commit could not finish goes first.
+        let left = self.inner.lock().frozen.clone();
+        if let Some(f) = left {
+            self.with_reserve(|| self.move_to_sqlite(&f))?;
+        }
+        let next = self.inner.lock().freeze();
+        if let Some(f) = next {
+            self.with_reserve(|| self.move_to_sqlite(&f))?;
+        }
+        let full = {
+            let inner = self.inner.lock();
+            inner.journal.is_full().then(|| inner.journal.handle())
+        };
+        if let Some(segment) = full {
+            // Most of it here, where nobody waits; what comes meanwhile under the lock.
+            segment.sync_data().map_err(|e| Error::io("syncing the journal of the local state", e))?;
+            let mut inner = self.inner.lock();
             self.with_reserve(|| inner.journal.rotate())?;
         }
         Ok(())
+    }
+
+    /// Puts rows into SQLite as one transaction; they hide what SQLite has until it has committed. A failure leaves
+    /// SQLite as it was and the rows where they are.
+    fn move_to_sqlite(&self, frozen: &Frozen) -> Result<()> {
+        let mut rows = frozen.rows.iter().peekable();
+        self.inner.lock().conn.execute_batch("BEGIN IMMEDIATE").map_err(|e| sql("beginning", e))?;
+        loop {
+            let mut inner = self.inner.lock();
+            let done = inner.move_some(&mut rows, frozen.lsn);
+            match done {
+                Ok(false) => {}
+                Ok(true) => {
+                    inner.frozen = None;
+                    inner.committed = frozen.lsn;
+                    return Ok(());
+                }
+                Err(e) => {
+                    // A full disk may have made SQLite give it up by itself.
+                    if !inner.conn.is_autocommit() {
+                        inner.conn.execute_batch("ROLLBACK").map_err(|e| sql("rolling back", e))?;
+                    }
+                    return Err(e);
+                }
+            }
+            parking_lot::MutexGuard::unlock_fair(inner);
+        }
     }
 
     /// Does something that writes; on a full disk again, each time with a piece of the reserve.
@@ -430,7 +500,7 @@ fn sync_beside(path: &Path, suffix: &str) -> Result<()> {
     }
 }
 
-/// Begins a transaction and puts into it what the journal has beyond SQLite's last commit. Needs no space on the disk.
+/// Puts into SQLite what the journal has beyond its last commit.
 fn replay(conn: &Connection, dir: &Path) -> Result<Journal> {
     let applied: Option<Vec<u8>> = conn
         .query_row(GET[Tree::Meta as usize], params![LSN.as_bytes()], |r| r.get(0))
@@ -442,73 +512,81 @@ fn replay(conn: &Connection, dir: &Path) -> Result<Journal> {
         let ops: Vec<Op> = decode(Tree::Meta, payload)?;
         ops.iter().try_for_each(|op| apply(conn, op))
     });
-    if opened.is_err() {
+    let done = opened.and_then(|j| commit_at(conn, j.last()).map(|()| j));
+    if done.is_err() && !conn.is_autocommit() {
         let _ = conn.execute_batch("ROLLBACK");
     }
-    opened
+    done
 }
 
 impl Inner {
-    fn begin(&mut self) -> Result<()> {
-        if !self.in_txn {
-            self.conn.execute_batch("BEGIN IMMEDIATE").map_err(|e| sql("beginning", e))?;
-            self.in_txn = true;
-        }
-        Ok(())
+    fn reading(&self) -> Read<'_> {
+        Read { conn: &self.conn, fresh: &self.fresh, frozen: self.frozen.as_ref().map(|f| &f.rows) }
     }
 
-    fn commit(&mut self, path: &Path) -> Result<()> {
-        let done = self.commit_once();
-        if done.is_err() && self.conn.is_autocommit() {
-            // SQLite gave the transaction up: what the journal has is put back, uncommitted as before.
-            self.reload(path)?;
+    /// Sets the changed rows aside for SQLite; none if there are none.
+    fn freeze(&mut self) -> Option<Arc<Frozen>> {
+        if self.fresh.get_mut().is_empty() {
+            return None;
         }
-        done
+        let frozen = Arc::new(Frozen { rows: self.fresh.take(), lsn: self.journal.last() });
+        self.frozen = Some(frozen.clone());
+        Some(frozen)
     }
 
-    fn commit_once(&mut self) -> Result<()> {
-        if !self.in_txn {
-            return Ok(());
-        }
+    /// Moves some rows within SQLite's open transaction; true once all are there and committed.
+    fn move_some<'a>(&mut self, rows: &mut Peekable<impl Iterator<Item = (Tree, &'a Key, &'a Value)>>, lsn: u64) -> Result<bool> {
         if self.conn.is_autocommit() {
             // The mark would be written on its own, and what it speaks for never replayed.
             return Err(Error::new(Kind::Io, "the local database: committing: SQLite had given the transaction up"));
         }
-        let lsn = self.journal.last();
-        put_row(&self.conn, Tree::Meta, &Key::from(LSN), Some(&encode(&lsn)?))?;
-        self.conn.execute_batch("COMMIT").map_err(|e| sql("committing", e))?;
-        self.in_txn = false;
-        self.committed = lsn;
-        Ok(())
+        for (tree, key, value) in rows.by_ref().take(SLICE) {
+            put_row(&self.conn, tree, key, value.as_deref())?;
+        }
+        if rows.peek().is_some() {
+            return Ok(false);
+        }
+        commit_at(&self.conn, lsn)?;
+        Ok(true)
     }
+}
 
-    fn reload(&mut self, path: &Path) -> Result<()> {
-        self.in_txn = false;
-        let dir = path.parent().unwrap_or(Path::new("."));
-        self.journal = replay(&self.conn, dir)?;
-        self.in_txn = true;
-        Ok(())
-    }
+/// Commits SQLite's open transaction together with the lsn it reaches.
+fn commit_at(conn: &Connection, lsn: u64) -> Result<()> {
+    put_row(conn, Tree::Meta, &Key::from(LSN), Some(&encode(&lsn)?))?;
+    conn.execute_batch("COMMIT").map_err(|e| sql("committing", e))
 }
 
 /// Reading rows.
 pub struct Read<'a> {
     conn: &'a Connection,
+    fresh: &'a RefCell<Layer>,
+    frozen: Option<&'a Layer>,
 }
 
 impl Read<'_> {
     /// One row.
     pub fn get<T: DeserializeOwned>(&self, tree: Tree, key: impl Into<Key>) -> Result<Option<T>> {
+        let key = key.into();
+        let fresh = self.fresh.borrow();
+        if let Some(row) = fresh.get(tree, &key).or_else(|| self.frozen.and_then(|f| f.get(tree, &key))) {
+            return row.as_deref().map(|v| decode(tree, v)).transpose();
+        }
+        self.lower(tree, &key, |v| decode(tree, v))
+    }
+
+    /// One row as SQLite has it.
+    fn lower<T>(&self, tree: Tree, key: &Key, read: impl FnOnce(&[u8]) -> Result<T>) -> Result<Option<T>> {
         let mut st = self.conn.prepare_cached(GET[tree as usize]).map_err(|e| sql("preparing", e))?;
-        let mut rows = match key.into() {
-            Key::Int(k) => st.query(params![k as i64]),
+        let mut rows = match key {
+            Key::Int(k) => st.query(params![*k as i64]),
             Key::Bytes(k) => st.query(params![k]),
         }
         .map_err(|e| sql("reading", e))?;
         match rows.next().map_err(|e| sql("reading", e))? {
             Some(r) => {
                 let v = r.get_ref(0).and_then(|v| Ok(v.as_blob()?)).map_err(|e| sql("reading", e))?;
-                decode(tree, v).map(Some)
+                read(v).map(Some)
             }
             None => Ok(None),
         }
@@ -522,39 +600,148 @@ impl Read<'_> {
         limit: usize,
         mut each: impl FnMut(&[u8], T) -> Result<()>,
     ) -> Result<()> {
-        let (text, from, to) = match range {
-            Scan::After(from, to) => (SCAN[tree as usize], from, to),
-            Scan::From(from, to) => (SCAN_INCL[tree as usize], from, to),
-            Scan::Down(from, to) => (SCAN_DOWN[tree as usize], from, to),
+        let (text, from, to, down) = match range {
+            Scan::After(from, to) => (SCAN[tree as usize], Bound::Excluded(from), to, false),
+            Scan::From(from, to) => (SCAN_INCL[tree as usize], Bound::Included(from), to, false),
+            Scan::Down(from, to) => (SCAN_DOWN[tree as usize], Bound::Included(from), to, true),
         };
-        let mut st = self.conn.prepare_cached(text).map_err(|e| sql("preparing", e))?;
-        let mut rows = st.query(params![from, to, limit as i64]).map_err(|e| sql("scanning", e))?;
-        while let Some(r) = rows.next().map_err(|e| sql("scanning", e))? {
-            let k = r.get_ref(0).and_then(|v| Ok(v.as_blob()?)).map_err(|e| sql("scanning", e))?;
-            let v = r.get_ref(1).and_then(|v| Ok(v.as_blob()?)).map_err(|e| sql("scanning", e))?;
-            each(k, decode(tree, v)?)?;
-        }
-        Ok(())
+        let span = (from.map(|k| Key::from(k.to_vec())), Key::from(to.to_vec()));
+        self.merged(tree, text, &span, down, limit, |k, v| match k {
+            ValueRef::Blob(k) => each(k, decode(tree, v)?),
+            _ => Err(Error::new(Kind::Corrupt, format!("a key of the local database ({}) is not of bytes", tree.name()))),
+        })
     }
 
     /// Rows with integer keys in `from..to`, in order, at most `limit`.
     pub fn scan_int<T: DeserializeOwned>(&self, tree: Tree, from: u64, to: u64, limit: usize) -> Result<Vec<(u64, T)>> {
-        let mut st = self.conn.prepare_cached(SCAN_INCL[tree as usize]).map_err(|e| sql("preparing", e))?;
-        let to = i64::try_from(to).unwrap_or(i64::MAX);
-        let mut rows = st.query(params![from as i64, to, limit as i64]).map_err(|e| sql("scanning", e))?;
         let mut out = Vec::new();
-        while let Some(r) = rows.next().map_err(|e| sql("scanning", e))? {
-            let k: i64 = r.get(0).map_err(|e| sql("scanning", e))?;
-            let v = r.get_ref(1).and_then(|v| Ok(v.as_blob()?)).map_err(|e| sql("scanning", e))?;
-            out.push((k as u64, decode(tree, v)?));
-        }
+        let span = (Bound::Included(Key::from(from)), Key::from(to));
+        self.merged(tree, SCAN_INCL[tree as usize], &span, false, limit, |k, v| match k {
+            ValueRef::Integer(k) => {
+                out.push((k as u64, decode(tree, v)?));
+                Ok(())
+            }
+            _ => Err(Error::new(Kind::Corrupt, format!("a key of the local database ({}) is not a number", tree.name()))),
+        })?;
         Ok(out)
+    }
+
+    /// Rows of SQLite within `span` under those in memory, in order (or the reverse), at most `limit`.
+    fn merged(
+        &self,
+        tree: Tree,
+        text: &str,
+        span: &(Bound<Key>, Key),
+        down: bool,
+        limit: usize,
+        mut each: impl FnMut(ValueRef<'_>, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let (from, to) = (span.0.as_ref(), &span.1);
+        let (Bound::Included(first) | Bound::Excluded(first)) = from else { return Ok(()) };
+        if first >= to || limit == 0 {
+            return Ok(());
+        }
+        let fresh = self.fresh.borrow();
+        let memory = Memory::new(&fresh, self.frozen, tree, from, Bound::Excluded(to), down);
+        let mut memory = memory.peekable();
+        // With nothing in memory SQLite knows where to stop.
+        let asked = if memory.peek().is_some() { -1 } else { limit as i64 };
+        let mut st = self.conn.prepare_cached(text).map_err(|e| sql("preparing", e))?;
+        let mut rows = match (first, to) {
+            (Key::Int(a), Key::Int(b)) => st.query(params![*a as i64, i64::try_from(*b).unwrap_or(i64::MAX), asked]),
+            (Key::Bytes(a), Key::Bytes(b)) => st.query(params![a, b, asked]),
+            _ => return Err(Error::new(Kind::Internal, "a scan between keys of two kinds")),
+        }
+        .map_err(|e| sql("scanning", e))?;
+        let mut left = limit;
+        let mut row = rows.next().map_err(|e| sql("scanning", e))?;
+        while left > 0 {
+            let key = row.map(|r| r.get_ref(0)).transpose().map_err(|e| sql("scanning", e))?;
+            let order = match (&key, memory.peek()) {
+                (None, None) => return Ok(()),
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some(k), Some((m, _))) if down => compare(*k, m).reverse(),
+                (Some(k), Some((m, _))) => compare(*k, m),
+            };
+            if order != Ordering::Less {
+                if let Some((k, Some(v))) = memory.next() {
+                    left -= 1;
+                    match k {
+                        Key::Int(k) => each(ValueRef::Integer(*k as i64), v)?,
+                        Key::Bytes(k) => each(ValueRef::Blob(k), v)?,
+                    }
+                }
+            } else if let (Some(r), Some(k)) = (row, key) {
+                left -= 1;
+                each(k, r.get_ref(1).and_then(|v| Ok(v.as_blob()?)).map_err(|e| sql("scanning", e))?)?;
+            }
+            if order != Ordering::Greater && left > 0 {
+                row = rows.next().map_err(|e| sql("scanning", e))?;
+            }
+        }
+        Ok(())
     }
 
     /// Number of rows (a full scan: not for hot paths).
     pub fn count(&self, tree: Tree) -> Result<u64> {
         let mut st = self.conn.prepare_cached(COUNT[tree as usize]).map_err(|e| sql("preparing", e))?;
-        st.query_row([], |r| r.get::<_, i64>(0)).map(|n| n as u64).map_err(|e| sql("counting", e))
+        let mut n = st.query_row([], |r| r.get::<_, i64>(0)).map_err(|e| sql("counting", e))?;
+        let fresh = self.fresh.borrow();
+        for (key, value) in Memory::new(&fresh, self.frozen, tree, Bound::Unbounded, Bound::Unbounded, false) {
+            let below = self.lower(tree, key, |_| Ok(()))?.is_some();
+            n += i64::from(value.is_some()) - i64::from(below);
+        }
+        Ok(n as u64)
+    }
+}
+
+/// How a key in SQLite stands to one in memory.
+fn compare(a: ValueRef<'_>, b: &Key) -> Ordering {
+    match (a, b) {
+        (ValueRef::Integer(a), Key::Int(b)) => (a as u64).cmp(b),
+        (ValueRef::Blob(a), Key::Bytes(b)) => a.cmp(b),
+        // Cannot be: a tree has keys of one kind.
+        _ => Ordering::Less,
+    }
+}
+
+/// Rows in memory, in order (or the reverse), removed ones included.
+struct Memory<'a> {
+    fresh: Peekable<Box<dyn Iterator<Item = (&'a Key, &'a Value)> + 'a>>,
+    frozen: Peekable<Box<dyn Iterator<Item = (&'a Key, &'a Value)> + 'a>>,
+    down: bool,
+}
+
+impl<'a> Memory<'a> {
+    fn new(fresh: &'a Layer, frozen: Option<&'a Layer>, tree: Tree, from: Bound<&Key>, to: Bound<&Key>, down: bool) -> Memory<'a> {
+        let rows = |layer: &'a Layer| -> Box<dyn Iterator<Item = (&'a Key, &'a Value)> + 'a> {
+            let range = layer.range(tree, from, to);
+            if down { Box::new(range.rev()) } else { Box::new(range) }
+        };
+        let frozen = frozen.map_or_else(|| Box::new(std::iter::empty()) as Box<dyn Iterator<Item = _>>, rows);
+        Memory { fresh: rows(fresh).peekable(), frozen: frozen.peekable(), down }
+    }
+}
+
+impl<'a> Iterator for Memory<'a> {
+    type Item = (&'a Key, &'a Value);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let order = match (self.fresh.peek(), self.frozen.peek()) {
+            (Some((a, _)), Some((b, _))) if self.down => b.cmp(a),
+            (Some((a, _)), Some((b, _))) => a.cmp(b),
+            (Some(_), None) => Ordering::Less,
+            (None, _) => Ordering::Greater,
+        };
+        match order {
+            Ordering::Greater => self.frozen.next(),
+            Ordering::Less => self.fresh.next(),
+            Ordering::Equal => {
+                self.frozen.next();
+                self.fresh.next()
+            }
+        }
     }
 }
 
@@ -569,10 +756,16 @@ pub enum Scan<'a> {
     Down(&'a [u8], &'a [u8]),
 }
 
+/// Memory for journal records that is kept from one transaction to the next.
+const RECORD_KEPT: usize = 256 << 10;
+
 /// Reading and changing rows inside one transaction.
 pub struct Txn<'a> {
     read: Read<'a>,
-    ops: Vec<Op>,
+    /// What the changed rows were before, in order.
+    undo: Vec<(Tree, Key, Option<Value>)>,
+    /// The changes as the journal has them ([`Op`] in postcard's form), without their number.
+    record: Vec<u8>,
 }
 
 impl<'a> std::ops::Deref for Txn<'a> {
@@ -585,19 +778,47 @@ impl<'a> std::ops::Deref for Txn<'a> {
 impl Txn<'_> {
     /// Writes a row.
     pub fn put<T: Serialize>(&mut self, tree: Tree, key: impl Into<Key>, row: &T) -> Result<()> {
-        let (key, value) = (key.into(), encode(row)?);
-        put_row(self.read.conn, tree, &key, Some(&value))?;
-        self.ops.push(Op { tree: tree as u8, key, value: Some(value) });
+        self.change(tree, key.into(), Some(encode(row)?.into_boxed_slice()));
         Ok(())
     }
 
     /// Removes a row; no error if it is not there.
     pub fn del(&mut self, tree: Tree, key: impl Into<Key>) -> Result<()> {
-        let key = key.into();
-        put_row(self.read.conn, tree, &key, None)?;
-        self.ops.push(Op { tree: tree as u8, key, value: None });
+        self.change(tree, key.into(), None);
         Ok(())
     }
+
+    fn change(&mut self, tree: Tree, key: Key, value: Value) {
+        let r = &mut self.record;
+        r.push(tree as u8);
+        match &key {
+            Key::Int(k) => {
+                r.push(0);
+                varint(r, *k);
+            }
+            Key::Bytes(k) => {
+                r.push(1);
+                varint(r, k.len() as u64);
+                r.extend_from_slice(k);
+            }
+        }
+        r.push(u8::from(value.is_some()));
+        if let Some(v) = &value {
+            varint(r, v.len() as u64);
+            r.extend_from_slice(v);
+        }
+        let old = self.read.fresh.borrow_mut().put(tree, key.clone(), value);
+        self.undo.push((tree, key, old));
+    }
+}
+
+/// A number as postcard writes it: seven bits a byte, lowest first.
+fn varint(out: &mut Vec<u8>, mut n: u64) {
+    while n > 0x7f {
+        out.push(n as u8 | 0x80);
+        n >>= 7;
+    }
+    out.push(n as u8);
 }
 
 /// The smallest byte string above every one that starts with `prefix`; for the upper end of a prefix scan.
@@ -688,16 +909,136 @@ mod tests {
         put(&db, 2, "in the journal");
         {
             let mut inner = db.inner.lock();
-            inner.conn.execute_batch("ROLLBACK").unwrap();
-            let e = inner.commit(&db.path).unwrap_err();
+            let frozen = inner.freeze().unwrap();
+            let e = inner.move_some(&mut frozen.rows.iter().peekable(), frozen.lsn).unwrap_err();
             assert!(e.to_string().contains("committing"), "{e}");
         }
         assert_eq!(get(&db, 2).as_deref(), Some("in the journal"));
         put(&db, 3, "later");
+        let copy = tempfile::tempdir().unwrap();
+        copy_all(t.path(), copy.path());
         db.commit().unwrap();
         drop(db);
+        for dir in [t.path(), copy.path()] {
+            let db = Db::open(dir).unwrap();
+            assert_eq!((get(&db, 2).as_deref(), get(&db, 3).as_deref()), (Some("in the journal"), Some("later")));
+        }
+    }
+
+    fn copy_all(from: &Path, to: &Path) {
+        for e in std::fs::read_dir(from).unwrap() {
+            let (e, to) = (e.unwrap(), to.to_owned());
+            let to = to.join(e.file_name());
+            if e.file_type().unwrap().is_dir() {
+                std::fs::create_dir(&to).unwrap();
+                copy_all(&e.path(), &to);
+            } else {
+                std::fs::copy(e.path(), to).unwrap();
+            }
+        }
+    }
+
+    /// Rows are the same wherever they lie: in memory, set aside for a commit, in SQLite, and after a start.
+    #[test]
+    fn reads_and_scans_see_one_tree_through_all_layers() {
+        use std::collections::BTreeMap;
+        let t = tempfile::tempdir().unwrap();
+        let mut db = Db::open(t.path()).unwrap();
+        let mut model: BTreeMap<u64, u32> = BTreeMap::new();
+        let mut random = 7u64;
+        let mut next = |n: u64| {
+            random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (random >> 33) % n
+        };
+        for step in 0..3000u32 {
+            let k = next(40);
+            let fails = next(20) == 0;
+            let (gone, second) = (next(3) == 0, next(40));
+            let done: Result<()> = db.write(|t| {
+                for k in [k, second] {
+                    if gone {
+                        t.del(Tree::Outbox, k)?;
+                        t.del(Tree::Entry, k.to_be_bytes().to_vec())?;
+                    } else {
+                        t.put(Tree::Outbox, k, &step)?;
+                        t.put(Tree::Entry, k.to_be_bytes().to_vec(), &step)?;
+                    }
+                }
+                if fails { Err(Error::new(Kind::Busy, "on purpose")) } else { Ok(()) }
+            });
+            if done.is_ok() {
+                for k in [k, second] {
+                    if gone {
+                        model.remove(&k)
+                    } else {
+                        model.insert(k, step)
+                    };
+                }
+            }
+            match next(180) {
+                0..3 => db.commit().unwrap(),
+                // As in the middle of a commit.
+                3..6 => {
+                    let mut inner = db.inner.lock();
+                    if inner.frozen.is_none() {
+                        inner.freeze();
+                    }
+                }
+                6 => {
+                    drop(db);
+                    db = Db::open(t.path()).unwrap();
+                }
+                _ => {}
+            }
+            let (a, b) = (next(42), next(42));
+            let limit = next(12) as usize;
+            let want: Vec<(u64, u32)> = model.iter().filter(|(k, _)| (a..b).contains(k)).map(|(k, v)| (*k, *v)).collect();
+            let first = |list: &[(u64, u32)]| list.iter().take(limit).copied().collect::<Vec<_>>();
+            db.read(|r| {
+                assert_eq!(r.get::<u32>(Tree::Outbox, a)?, model.get(&a).copied());
+                assert_eq!(r.scan_int::<u32>(Tree::Outbox, a, b, limit)?, first(&want));
+                assert_eq!(r.count(Tree::Outbox)?, model.len() as u64);
+                let (from, to) = (a.to_be_bytes(), b.to_be_bytes());
+                let scan = |range| {
+                    let mut got = Vec::new();
+                    r.scan(Tree::Entry, range, limit, |k, v: u32| {
+                        got.push((u64::from_be_bytes(k.try_into().unwrap()), v));
+                        Ok(())
+                    })
+                    .map(|()| got)
+                };
+                assert_eq!(scan(Scan::From(&from, &to))?, first(&want));
+                let after: Vec<_> = want.iter().filter(|(k, _)| *k != a).copied().collect();
+                assert_eq!(scan(Scan::After(&from, &to))?, first(&after));
+                let down: Vec<_> = want.iter().rev().copied().collect();
+                assert_eq!(scan(Scan::Down(&from, &to))?, first(&down));
+                Ok(())
+            })
+            .unwrap();
+        }
+    }
+
+    /// What a transaction writes by hand is what the journal is read as.
+    #[test]
+    fn journal_records_have_the_form_they_are_read_in() {
+        let t = tempfile::tempdir().unwrap();
         let db = Db::open(t.path()).unwrap();
-        assert_eq!((get(&db, 2).as_deref(), get(&db, 3).as_deref()), (Some("in the journal"), Some("later")));
+        let ops = [
+            Op { tree: Tree::Inode as u8, key: Key::Int(u64::MAX >> 1), value: Some(encode(&"x".repeat(300)).unwrap()) },
+            Op { tree: Tree::Entry as u8, key: Key::Bytes(vec![0, 200, 255]), value: None },
+            Op { tree: Tree::Seen as u8, key: Key::Bytes(vec![]), value: Some(vec![]) },
+        ];
+        db.write(|t| {
+            for op in &ops {
+                let tree = Tree::of(op.tree).unwrap();
+                t.change(tree, op.key.clone(), op.value.clone().map(Vec::into_boxed_slice));
+            }
+            let mut whole = vec![ops.len() as u8];
+            whole.extend_from_slice(&t.record);
+            assert_eq!(whole, encode(&ops.iter().collect::<Vec<_>>()).unwrap());
+            Ok(())
+        })
+        .unwrap();
     }
 
     #[test]

@@ -35,10 +35,12 @@ pub struct Journal {
     torn: bool,
 }
 
-fn check_of(lsn: u64, payload: &[u8]) -> u64 {
+fn check_of(lsn: u64, payload: &[&[u8]]) -> u64 {
     let mut h = blake3::Hasher::new();
     h.update(&lsn.to_le_bytes());
-    h.update(payload);
+    for part in payload {
+        h.update(part);
+    }
     let mut b = [0u8; 8];
     b.copy_from_slice(&h.finalize().as_bytes()[..8]);
     u64::from_le_bytes(b)
@@ -70,7 +72,7 @@ fn read_segment(path: &Path, mut each: impl FnMut(u64, &[u8]) -> Result<()>) -> 
             return Ok((at as u64, true));
         }
         let payload = &bytes[at + HEADER..at + HEADER + len];
-        if check_of(lsn, payload) != check {
+        if check_of(lsn, &[payload]) != check {
             return Ok((at as u64, true));
         }
         each(lsn, payload)?;
@@ -134,8 +136,8 @@ impl Journal {
         self.last
     }
 
-    /// Appends one record; on failure nothing was appended.
-    pub fn append(&mut self, payload: &[u8]) -> Result<u64> {
+    /// Appends one record, given in parts; on failure nothing was appended.
+    pub fn append(&mut self, payload: &[&[u8]]) -> Result<u64> {
         if self.torn {
             // Behind a torn record nothing would be found again.
             self.file.set_len(self.len).doing(|| "cutting off a failed append of the journal")?;
@@ -143,10 +145,13 @@ impl Journal {
         }
         let lsn = self.last + 1;
         self.scratch.clear();
-        self.scratch.extend_from_slice(&(payload.len() as u32).to_le_bytes());
+        let len: usize = payload.iter().map(|p| p.len()).sum();
+        self.scratch.extend_from_slice(&(len as u32).to_le_bytes());
         self.scratch.extend_from_slice(&check_of(lsn, payload).to_le_bytes());
         self.scratch.extend_from_slice(&lsn.to_le_bytes());
-        self.scratch.extend_from_slice(payload);
+        for part in payload {
+            self.scratch.extend_from_slice(part);
+        }
         if let Err(e) = (&*self.file).write_all(&self.scratch) {
             self.torn = self.file.set_len(self.len).is_err();
             return Err(Error::io("appending to the journal of the local state", e));
@@ -215,10 +220,10 @@ mod tests {
         let t = tempfile::tempdir().unwrap();
         let (mut j, got) = collect(t.path(), 0);
         assert!(got.is_empty());
-        j.append(b"one").unwrap();
+        j.append(&[b"one"]).unwrap();
         j.rotate().unwrap();
-        j.append(b"two").unwrap();
-        j.append(b"").unwrap();
+        j.append(&[b"two"]).unwrap();
+        j.append(&[b""]).unwrap();
         drop(j);
         assert_eq!(collect(t.path(), 0).1, vec![(1, b"one".to_vec()), (2, b"two".to_vec()), (3, vec![])]);
         assert_eq!(collect(t.path(), 2).1, vec![(3, vec![])]);
@@ -228,16 +233,16 @@ mod tests {
     fn a_torn_end_is_cut_at_every_byte() {
         let t = tempfile::tempdir().unwrap();
         let (mut j, _) = collect(t.path(), 0);
-        j.append(b"first").unwrap();
+        j.append(&[b"first"]).unwrap();
         let whole = j.len;
-        j.append(b"second").unwrap();
+        j.append(&[b"second"]).unwrap();
         let path = t.path().join(format!("{:020}", 1));
         let bytes = std::fs::read(&path).unwrap();
         for n in whole..bytes.len() as u64 {
             std::fs::write(&path, &bytes[..n as usize]).unwrap();
             let (mut j, got) = collect(t.path(), 0);
             assert_eq!(got, vec![(1, b"first".to_vec())], "cut at {n}");
-            j.append(b"again").unwrap();
+            j.append(&[b"again"]).unwrap();
             drop(j);
             assert_eq!(collect(t.path(), 0).1.len(), 2);
         }
@@ -247,9 +252,9 @@ mod tests {
     fn damage_in_a_closed_segment_is_told_not_skipped() {
         let t = tempfile::tempdir().unwrap();
         let (mut j, _) = collect(t.path(), 0);
-        j.append(b"first").unwrap();
+        j.append(&[b"first"]).unwrap();
         j.rotate().unwrap();
-        j.append(b"second").unwrap();
+        j.append(&[b"second"]).unwrap();
         let path = t.path().join(format!("{:020}", 1));
         let mut bytes = std::fs::read(&path).unwrap();
         let n = bytes.len() - 1;
@@ -264,7 +269,7 @@ mod tests {
         let t = tempfile::tempdir().unwrap();
         let (mut j, _) = collect(t.path(), 0);
         for i in 0..3u8 {
-            j.append(&[i]).unwrap();
+            j.append(&[&[i]]).unwrap();
             j.rotate().unwrap();
         }
         j.prune(2);

@@ -3,6 +3,7 @@
 
 pub mod db;
 pub mod journal;
+mod layer;
 pub mod lock;
 pub mod reserve;
 pub mod rows;

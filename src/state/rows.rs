@@ -24,6 +24,10 @@ impl Time {
     pub fn from_ns(ns: i64) -> Time {
         Time { sec: ns.div_euclid(1_000_000_000), nsec: ns.rem_euclid(1_000_000_000) as u32 }
     }
+    /// From milliseconds since 1970.
+    pub fn from_ms(ms: i64) -> Time {
+        Time { sec: ms.div_euclid(1000), nsec: ms.rem_euclid(1000) as u32 * 1_000_000 }
+    }
     /// As a version carries it.
     pub fn pair(self) -> (i64, u32) {
         (self.sec, self.nsec)
@@ -211,6 +215,13 @@ pub struct Sealed {
     pub boot: u64,
     /// Sealed as found after a crash.
     pub recovered: bool,
+}
+
+impl Sealed {
+    /// Whether it has a version of `path`, or of something below it.
+    pub fn concerns(&self, path: &RelPath) -> bool {
+        self.versions.iter().any(|v| v.path == *path || v.path.is_below(path))
+    }
 }
 
 /// A log batch whose bytes are fixed: only these are ever put under its number.

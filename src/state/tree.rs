@@ -71,6 +71,9 @@ pub enum Change {
     },
     /// Attributes of an inode changed.
     Attr(u64),
+    /// What a listing of this directory shows changed, and so its attributes. Its time need not have: a cache that goes by
+    /// that keeps an old listing.
+    Listing(u64),
     /// An inode lost its last name; its data can go when nobody has it open.
     Orphan(u64),
 }
@@ -115,7 +118,7 @@ impl Replica {
     pub fn write<T>(&self, ctx: &Ctx<'_>, body: impl FnOnce(&mut Ns<'_, '_>) -> Result<T>) -> Result<(T, Vec<Change>)> {
         self.reserve()?;
         self.db.write(|t| {
-            let mut ns = Ns { t, replica: self, ctx, changes: Vec::new() };
+            let mut ns = Ns { t, replica: self, ctx, changes: Vec::new(), made_at: None };
             let out = body(&mut ns)?;
             ns.count_names()?;
             Ok((out, ns.changes))
@@ -288,6 +291,8 @@ pub struct Ns<'a, 't> {
     pub ctx: &'a Ctx<'a>,
     /// What changed so far.
     pub changes: Vec<Change>,
+    /// When what is being brought in from elsewhere was done there: the times of listings go by it. None: now.
+    pub made_at: Option<Time>,
 }
 
 impl Ns<'_, '_> {
@@ -539,11 +544,13 @@ impl Ns<'_, '_> {
 
     /// Whether an inode shows a head that is still one and whose bytes are nowhere but in this inode's local file.
     fn holds_only_bytes(&self, entry: &Entry, ino: u64) -> Result<bool> {
-        if !entry.heads.iter().any(Version::is_uncut) {
+        // An empty file has none, and is published without its inode.
+        let uncut = |h: &&Version| h.is_uncut() && h.file().is_none_or(|c| c.size > 0);
+        if !entry.live().any(|h| uncut(&h)) {
             return Ok(false);
         }
         let shows = self.inode(ino)?.shows;
-        Ok(entry.live().any(|h| h.is_uncut() && h.vclock == shows))
+        Ok(entry.live().filter(uncut).any(|h| h.vclock == shows))
     }
 
     /// Takes a name off an inode that nobody is to see for now. Its bytes stay until they are published, also if it
@@ -568,32 +575,28 @@ impl Ns<'_, '_> {
         Ok(())
     }
 
-    /// Gives a directory the time of the version it shows, after names in it changed in the same transaction: its
-    /// author set that time when it had made them.
-    pub fn settle_dir_time(&mut self, dir: u64, name: &str) -> Result<()> {
-        let Some(Slot::Register(r)) = self.slot(dir, name)? else { return Ok(()) };
-        if r.ino == 0 || r.ino != r.dir {
-            return Ok(());
-        }
-        let Some(head) = r.entry.live().find(|h| h.is_dir()) else { return Ok(()) };
-        let mut i = self.inode(r.dir)?;
-        if i.shows == head.vclock && i.mtime != head.mtime.into() {
-            i.mtime = head.mtime.into();
-            self.put_inode(r.dir, &i)?;
+    /// Notes a change of a directory's listing in its times, and `subdirs` in its link count.
+    pub fn touch_dir(&mut self, dir: u64, subdirs: i32) -> Result<()> {
+        if let Some(mut d) = self.t.get::<Inode>(Tree::Inode, dir)? {
+            match self.made_at {
+                None => d.mtime = self.ctx.now,
+                Some(at) if at > d.mtime && !self.written_since(&d, at)? => d.mtime = at,
+                Some(_) => {}
+            }
+            d.ctime = self.ctx.now;
+            d.subdirs = d.subdirs.saturating_add_signed(subdirs);
+            self.put_inode(dir, &d)?;
+            self.changes.push(Change::Listing(dir));
         }
         Ok(())
     }
 
-    /// Notes a change of a directory's listing in its times, and `subdirs` in its link count.
-    pub fn touch_dir(&mut self, dir: u64, subdirs: i32) -> Result<()> {
-        if let Some(mut d) = self.t.get::<Inode>(Tree::Inode, dir)? {
-            d.mtime = self.ctx.now;
-            d.ctime = self.ctx.now;
-            d.subdirs = d.subdirs.saturating_add_signed(subdirs);
-            self.put_inode(dir, &d)?;
-            self.changes.push(Change::Attr(dir));
-        }
-        Ok(())
+    /// Whether a version of a directory is not older than a change of its listing: its author knew of that change, so
+    /// that the time in the version counts (a copy sets it when all is in the directory, and that may arrive first).
+    fn written_since(&self, d: &Inode, at: Time) -> Result<bool> {
+        let Some((up, name)) = d.links.first() else { return Ok(false) };
+        let Some(Slot::Register(r)) = self.slot(*up, name)? else { return Ok(false) };
+        Ok(r.entry.live().any(|h| h.is_dir() && Time::from_ms(h.written_at) >= at))
     }
 
     /// Brings the visible tree under one name to what the register's view says; goes on with the parents whose
@@ -680,7 +683,7 @@ impl Ns<'_, '_> {
                     i.dead = false;
                     i.generation += 1;
                     i.subdirs = self.count_subdirs(r.dir)?;
-                    (i.ctime, i.mtime) = (self.ctx.now, self.ctx.now);
+                    (i.ctime, i.mtime) = (self.ctx.now, self.made_at.unwrap_or(self.ctx.now));
                 }
                 if let Some(h) = v.shown
                     && (revived || i.shows != h.vclock || i.mode != v.mode & 0o7777)

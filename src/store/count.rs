@@ -159,6 +159,10 @@ impl Store for CountedStore {
         call.end(self.inner.head(key).await, |_| 0)
     }
 
+    async fn is_away(&self) -> bool {
+        self.inner.is_away().await
+    }
+
     fn describe(&self) -> String {
         self.inner.describe()
     }

@@ -75,6 +75,10 @@ impl Store for DeadlineStore {
         self.within(self.small, "head", key, self.inner.head(key)).await
     }
 
+    async fn is_away(&self) -> bool {
+        tokio::time::timeout(self.small, self.inner.is_away()).await.unwrap_or(true)
+    }
+
     fn describe(&self) -> String {
         self.inner.describe()
     }

@@ -339,6 +339,10 @@ impl Store for FaultStore {
         self.leave(Op::Head, key, mode, self.inner.head(key).await)
     }
 
+    async fn is_away(&self) -> bool {
+        self.inner.is_away().await
+    }
+
     fn describe(&self) -> String {
         self.inner.describe()
     }

@@ -46,7 +46,8 @@ pub async fn ensure(store: &dyn Store, keys: &Keys, clock: &dyn Clock) -> Result
         .ok_or_else(|| Error::new(Kind::Unavailable, format!("{} took {} and does not return it", store.describe(), keys.store_json())))
 }
 
-/// The store's identity, which must be `expected`: the one that this machine's state belongs to.
+/// The store's identity, which must be `expected`: the one that this machine's state belongs to. A directory that is
+/// missing or was never a store counts as a disk that is not mounted: the store does not answer.
 pub async fn expect(store: &dyn Store, keys: &Keys, expected: &str) -> Result<StoreId> {
     let place = format!("{} (prefix `{}`)", store.describe(), keys.prefix());
     let hint = "check the spelling of `store` and whether its disk is mounted; `tcfs store move URL` copies everything to a new store and switches to it";
@@ -55,6 +56,11 @@ pub async fn expect(store: &dyn Store, keys: &Keys, expected: &str) -> Result<St
         Some(found) => {
             let what = format!("{place} is another store ({}) than the one this machine's state belongs to ({expected})", found.id);
             Err(Error::new(Kind::Usage, what).hint(hint))
+        }
+        None if store.is_away().await => {
+            let what = format!("{} is missing or empty, but this machine's state belongs to a store there ({expected})", store.describe());
+            Err(Error::new(Kind::Unavailable, what)
+                .hint("is its disk or share mounted? Until it is, the drive works with what is here; `store` says where it is looked for"))
         }
         None => {
             let what = format!("there is no store at {place}, but this machine's state belongs to one ({expected})");

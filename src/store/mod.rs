@@ -81,6 +81,11 @@ pub trait Store: Send + Sync + 'static {
     async fn delete(&self, key: &str) -> Result<()>;
     /// Size and time, none if it does not exist.
     async fn head(&self, key: &str) -> Result<Option<ObjectMeta>>;
+    /// Whether nothing here was ever used by a store, as at the mount point of a disk that is not mounted: what is not
+    /// found may then be elsewhere. A server that answers is never away.
+    async fn is_away(&self) -> bool {
+        false
+    }
     /// For people: the URL without secrets.
     fn describe(&self) -> String;
     /// A channel that gets a message when something under `prefix` may have changed, where the store can tell

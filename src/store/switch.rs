@@ -103,6 +103,10 @@ impl Store for SwitchStore {
         Ok(t.store.head(&t.key(key)).await?.map(|m| t.back(m)))
     }
 
+    async fn is_away(&self) -> bool {
+        self.at().store.is_away().await
+    }
+
     fn describe(&self) -> String {
         self.at().store.describe()
     }

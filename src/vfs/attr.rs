@@ -96,7 +96,7 @@ impl Vfs {
             }
             // Always: the row that was read before may have been written since.
             size = st.size;
-            blocks = st.blocks().or(blocks);
+            blocks = self.blocks_of(&st).or(blocks);
             if st.stale_attr {
                 mtime = st.mtime;
                 ctime = ctime.max(mtime);
@@ -169,7 +169,8 @@ impl Vfs {
             if changed && !i.local_only && !unsealed && ino != ROOT {
                 let change = AttrChange {
                     mode: (i.mode != was.0).then_some(i.mode),
-                    mtime: (i.mtime != was.1).then_some(i.mtime.pair()),
+                    // That of a directory moves with its listing, which is no version; who writes one says where it is.
+                    mtime: (i.mtime != was.1 || i.kind == FileType::Dir).then_some(i.mtime.pair()),
                     xattrs: None,
                 };
                 self.write_attrs(ns, ino, &i, &change, st.as_deref_mut())?;

@@ -11,8 +11,6 @@ use crate::model::Hash;
 use crate::state::rows::*;
 use crate::state::tree::{path_of_dir, stale};
 use crate::state::{Read, Tree};
-use futures_util::FutureExt;
-use futures_util::stream::{self, StreamExt};
 use lru::LruCache;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,9 +18,6 @@ use tokio::time::Instant;
 
 /// Free bytes on the disk of the cache (or a tenth of it) below which cached files go before the cap is reached.
 const FREE_AT_LEAST: u64 = 256 << 20;
-
-/// Questions to the store under way for one file that is to be dropped.
-const HEADS: usize = 32;
 
 /// Ends the one eviction that goes on in the background, also if it panics.
 struct Evicting<'a>(&'a Vfs);
@@ -238,19 +233,9 @@ impl Vfs {
         let Some((manifest, chunks)) = self.where_stored(ino, priority).await? else {
             return Ok(Dropped::Kept("not published yet"));
         };
-        let wanted = std::iter::once(self.keys.manifest(&manifest)).chain(chunks.iter().map(|c| self.keys.chunk(c)));
-        let mut heads = stream::iter(wanted.collect::<Vec<_>>())
-            .map(|key| {
-                let store = self.store.clone();
-                async move { store.head(&key).await }.boxed()
-            })
-            .buffer_unordered(HEADS);
-        while let Some(h) = heads.next().await {
-            if h?.is_none() {
-                return Ok(Dropped::Kept("part of it is missing in the store: this may be the only copy"));
-            }
+        if !self.fetcher.store_has(&manifest, &chunks).await? {
+            return Ok(Dropped::Kept("part of it is missing in the store: this may be the only copy"));
         }
-        drop(heads);
         let this = self.clone();
         let dropped = tokio::task::spawn_blocking(move || this.drop_bytes_of(ino, &manifest)).await;
         dropped.map_err(|e| Error::new(Kind::Internal, "dropping cached bytes").source(e))?

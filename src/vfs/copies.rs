@@ -110,7 +110,8 @@ impl Vfs {
         let source = File::open(from).doing(|| format!("opening {}", from.display()))?;
         // Pages that are mapped become clean by it, so that the next store into one is noticed.
         source.sync_data().doing(|| format!("syncing {}", from.display()))?;
-        let copy = File::options().read(true).write(true).create(true).truncate(true).open(to).doing(|| format!("making {}", to.display()))?;
+        let copy =
+            File::options().read(true).write(true).create(true).truncate(true).open(to).doing(|| format!("making {}", to.display()))?;
         let size = source.metadata().doing(|| format!("looking at {}", from.display()))?.len();
         if rustix::fs::ioctl_ficlone(&copy, &source).is_err() {
             copy_data(&source, &copy, size).doing(|| format!("copying to {}", to.display()))?;
@@ -118,7 +119,15 @@ impl Vfs {
         Ok(copy)
     }
 
-    fn seal_copied(&self, node: &Arc<Node>, st: &mut St, copy: &File, temp: &std::path::Path, since: &RangeSet, watched: bool) -> Result<bool> {
+    fn seal_copied(
+        &self,
+        node: &Arc<Node>,
+        st: &mut St,
+        copy: &File,
+        temp: &std::path::Path,
+        since: &RangeSet,
+        watched: bool,
+    ) -> Result<bool> {
         let was = st.wgen;
         self.absorb(st)?;
         if !node.unsealed.load(Ordering::Acquire) || node.gone.load(Ordering::Acquire) || st.local_only {

@@ -106,7 +106,14 @@ impl Vfs {
             self.hydrate_in_background(&node);
         }
         let fh = self.next_handle.fetch_add(1, Ordering::Relaxed);
-        let handle = Handle { node, write, passthrough: false, lent: AtomicBool::new(false), closing: AtomicBool::new(false), ahead: Mutex::new(ReadAhead::default()) };
+        let handle = Handle {
+            node,
+            write,
+            passthrough: false,
+            lent: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            ahead: Mutex::new(ReadAhead::default()),
+        };
         self.handles.insert(fh, Arc::new(handle));
         Ok(Opened { fh, whole, size })
     }

@@ -24,10 +24,8 @@ pub(super) fn watch(file: &File) -> Result<bool> {
     if !KNOWN.contains(&(disk.f_type as u64 & 0xFFFF_FFFF)) {
         return Ok(false);
     }
-    let times = Timestamps {
-        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
-        last_modification: Timespec { tv_sec: MARK, tv_nsec: 0 },
-    };
+    let times =
+        Timestamps { last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT }, last_modification: Timespec { tv_sec: MARK, tv_nsec: 0 } };
     rustix::fs::futimens(file, &times).map_err(std::io::Error::from).doing(|| "marking a local file")?;
     Ok(true)
 }

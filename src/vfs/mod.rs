@@ -28,6 +28,7 @@ mod resolve;
 mod rules;
 mod seal;
 
+pub use crate::state::rows::{FileType, Time};
 pub use attr::{Attr, SetAttr, StatFs};
 pub use cache::{CacheUse, Dropped};
 pub use cut::VfsFiles;
@@ -46,12 +47,11 @@ use crate::error::{Error, Kind, Result};
 use crate::fleet::Me;
 use crate::model::ops::Author;
 use crate::model::view::ConflictMode;
-use crate::state::rows::{Sealed, Time};
+use crate::state::rows::Sealed;
 use crate::state::{Change, Ctx, Ns, Replica, Tree};
-use crate::store::StoreRef;
-use crate::store::keys::Keys;
 use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock};
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -92,15 +92,13 @@ pub trait Invalidate: Send + Sync {
     fn name(&self, dir: u64, name: &str);
     /// Attributes of `ino` changed.
     fn attr(&self, ino: u64);
-    /// Bytes of `ino` changed.
+    /// Bytes of `ino`, or what a listing of it shows, changed.
     fn data(&self, ino: u64);
 }
 
 /// The drive.
 pub struct Vfs {
     replica: Arc<Replica>,
-    store: StoreRef,
-    keys: Keys,
     fetcher: Fetcher,
     clock: Arc<dyn Clock>,
     options: Options,
@@ -145,15 +143,7 @@ pub fn boot_id() -> u64 {
 impl Vfs {
     /// Opens the drive over an open replica and seals what a crash left open. To be called within a runtime, which
     /// then carries what goes on in the background.
-    pub fn open(
-        replica: Arc<Replica>,
-        store: StoreRef,
-        keys: Keys,
-        fetcher: Fetcher,
-        clock: Arc<dyn Clock>,
-        me: Arc<Me>,
-        options: Options,
-    ) -> Result<Arc<Vfs>> {
+    pub fn open(replica: Arc<Replica>, fetcher: Fetcher, clock: Arc<dyn Clock>, me: Arc<Me>, options: Options) -> Result<Arc<Vfs>> {
         for dir in [options.state_dir.join("overlay"), options.cache_dir.join("data")] {
             for i in 0..=255u8 {
                 let d = dir.join(format!("{i:02x}"));
@@ -163,8 +153,6 @@ impl Vfs {
         let rules = Rules::new(&options.exclude_patterns, options.sync_git_dirs)?;
         let vfs = Arc::new(Vfs {
             replica,
-            store,
-            keys,
             fetcher,
             clock,
             rules,
@@ -195,11 +183,6 @@ impl Vfs {
     /// The replica below.
     pub fn replica(&self) -> &Arc<Replica> {
         &self.replica
-    }
-
-    /// The store.
-    pub fn store(&self) -> (&StoreRef, &Keys) {
-        (&self.store, &self.keys)
     }
 
     /// The options.
@@ -279,18 +262,21 @@ impl Vfs {
             }
         }
         let watchers = self.watchers.read().clone();
+        let mut listed = HashSet::new();
         for w in &watchers {
+            listed.clear();
             for c in changes {
                 match c {
                     Change::Name { dir, name, .. } if own.contains(&(*dir, name.as_str())) => {}
                     Change::Name { dir, name, .. } => w.name(*dir, name),
-                    Change::Attr(ino) => {
-                        // The directories of the caller's own names: its kernel knows that they changed.
-                        if !own.iter().any(|(d, _)| d == ino) {
-                            w.attr(*ino);
+                    // The directories of the caller's own names: its kernel knows that they changed.
+                    Change::Attr(ino) | Change::Listing(ino) if own.iter().any(|(d, _)| d == ino) => {}
+                    Change::Attr(ino) | Change::Orphan(ino) => w.attr(*ino),
+                    Change::Listing(ino) => {
+                        if listed.insert(*ino) {
+                            w.data(*ino);
                         }
                     }
-                    Change::Orphan(ino) => w.attr(*ino),
                 }
             }
         }

@@ -55,6 +55,11 @@ pub(crate) fn parse_name(bytes: &[u8]) -> Result<String> {
     })
 }
 
+/// A name as the caller spelled it. That, and no other spelling of the name, is what its kernel knows that it changed.
+pub(crate) fn spelled(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap_or("")
+}
+
 /// The path of `name` in `dir`; `NameTooLong` if no record could carry it.
 pub(crate) fn path_for(r: &Read<'_>, dir: u64, name: &str) -> Result<RelPath> {
     let path = path_of_dir(r, dir)?.join(name);
@@ -283,8 +288,8 @@ impl Vfs {
     /// Makes an empty regular file; `open`: leave it unsealed and held for a writer.
     pub(crate) fn make_file(&self, dir: u64, name: &[u8], mode: u32, uid: u32, gid: u32, open: bool) -> Result<Attr> {
         self.room()?;
-        let name = parse_name(name)?;
-        let (ino, inode, accept) = self.change_settled(&[(dir, &name)], |ns| {
+        let (given, name) = (spelled(name), parse_name(name)?);
+        let (ino, inode, accept) = self.change_settled(&[(dir, given)], |ns| {
             let parent = self.dir_inode(ns.t, dir)?;
             let local = self.is_local_name(ns.t, dir, &parent, &name, false)?;
             let gid = parent.group_for(gid);
@@ -341,8 +346,8 @@ impl Vfs {
     /// Makes a directory.
     pub fn mkdir(&self, dir: u64, name: &[u8], mode: u32, uid: u32, gid: u32) -> Result<Attr> {
         self.room()?;
-        let name = parse_name(name)?;
-        let (ino, inode) = self.change_settled(&[(dir, &name)], |ns| {
+        let (given, name) = (spelled(name), parse_name(name)?);
+        let (ino, inode) = self.change_settled(&[(dir, given)], |ns| {
             let parent = self.dir_inode(ns.t, dir)?;
             if ns.slot(dir, &name)?.is_some_and(|s| s.ino() != 0) {
                 return Err(Error::new(Kind::Exists, format!("{name:?} exists")));
@@ -379,13 +384,13 @@ impl Vfs {
     /// Makes a symbolic link.
     pub fn symlink(&self, dir: u64, name: &[u8], target: &[u8], uid: u32, gid: u32) -> Result<Attr> {
         self.room()?;
-        let name = parse_name(name)?;
+        let (given, name) = (spelled(name), parse_name(name)?);
         let target = std::str::from_utf8(target).map_err(|_| Error::new(Kind::NotUtf8, format!("the target of {name:?} is not UTF-8")))?;
         if target.is_empty() || target.len() > 4095 {
             let kind = if target.is_empty() { Kind::NotFound } else { Kind::NameTooLong };
             return Err(Error::new(kind, format!("the target of {name:?} is empty or longer than 4095 bytes")));
         }
-        let (ino, inode) = self.change_settled(&[(dir, &name)], |ns| {
+        let (ino, inode) = self.change_settled(&[(dir, given)], |ns| {
             let parent = self.dir_inode(ns.t, dir)?;
             let local = self.is_local_name(ns.t, dir, &parent, &name, false)?;
             let ino = ns.next_id();
@@ -422,8 +427,8 @@ impl Vfs {
             0o060000 => FileType::Block,
             _ => return Err(Error::new(Kind::Invalid, "making a node of an unknown type")),
         };
-        let name = parse_name(name)?;
-        let (ino, inode) = self.change_settled(&[(dir, &name)], |ns| {
+        let (given, name) = (spelled(name), parse_name(name)?);
+        let (ino, inode) = self.change_settled(&[(dir, given)], |ns| {
             let gid = self.dir_inode(ns.t, dir)?.group_for(gid);
             let ino = ns.next_id();
             let mut i = Inode::new(kind, mode & 0o7777, uid, gid, ns.ctx.now);
@@ -440,8 +445,8 @@ impl Vfs {
     /// Gives a file one more name.
     pub fn link(&self, ino: u64, dir: u64, name: &[u8]) -> Result<Attr> {
         self.room()?;
-        let name = parse_name(name)?;
-        let inode = self.change_settled(&[(dir, &name)], |ns| {
+        let (given, name) = (spelled(name), parse_name(name)?);
+        let inode = self.change_settled(&[(dir, given)], |ns| {
             self.dir_inode(ns.t, dir)?;
             let mut i = ns.inode(ino)?;
             if i.kind == FileType::Dir {
@@ -528,9 +533,9 @@ impl Vfs {
 
     /// Removes a name of anything but a directory.
     pub fn unlink(&self, dir: u64, name: &[u8]) -> Result<()> {
-        let name = self.unalias(dir, &parse_name(name)?)?;
+        let (given, name) = (spelled(name), self.unalias(dir, &parse_name(name)?)?);
         let before = Instant::now() + ALIAS;
-        let promoted = self.change_settled(&[(dir, &name)], |ns| {
+        let promoted = self.change_settled(&[(dir, given)], |ns| {
             self.dir_inode(ns.t, dir)?;
             self.unlink_in(ns, dir, &name)
         })?;
@@ -626,8 +631,8 @@ impl Vfs {
 
     /// Removes an empty directory.
     pub fn rmdir(&self, dir: u64, name: &[u8]) -> Result<()> {
-        let name = parse_name(name)?;
-        self.change_settled(&[(dir, &name)], |ns| {
+        let (given, name) = (spelled(name), parse_name(name)?);
+        self.change_settled(&[(dir, given)], |ns| {
             self.dir_inode(ns.t, dir)?;
             self.rmdir_in(ns, dir, &name)
         })?;

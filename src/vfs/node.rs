@@ -136,13 +136,6 @@ impl St {
         self.content.is_none() || self.have.covers(range)
     }
 
-    /// Blocks of 512 bytes that the local file takes, if it is open and all of the file is here.
-    pub fn blocks(&self) -> Option<u64> {
-        use std::os::unix::fs::MetadataExt;
-        let file = self.file.as_ref().filter(|_| self.is_whole())?;
-        file.metadata().ok().map(|m| m.blocks())
-    }
-
     /// Whether a file that may change without a word is still what was sealed.
     pub fn is_sealed(&self) -> bool {
         self.sealed_wgen == Some(self.wgen)
@@ -180,6 +173,19 @@ impl Vfs {
     pub(crate) fn local_path(&self, ino: u64, overlay: bool) -> PathBuf {
         let base = if overlay { self.options.state_dir.join("overlay") } else { self.options.cache_dir.join("data") };
         base.join(format!("{:02x}", ino & 0xff)).join(format!("{ino:x}"))
+    }
+
+    /// Blocks of 512 bytes that the local file takes, if all of the file is here.
+    pub(crate) fn blocks_of(&self, st: &St) -> Option<u64> {
+        use std::os::unix::fs::MetadataExt;
+        if !st.is_whole() {
+            return None;
+        }
+        let m = match &st.file {
+            Some(f) => f.metadata(),
+            None => std::fs::metadata(self.local_path(st.ino, st.overlay)),
+        };
+        m.ok().map(|m| m.blocks())
     }
 
     /// The node of a regular file, loading it if it is not in use yet. Does not count as an open.

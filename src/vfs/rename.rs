@@ -1,6 +1,6 @@
 //! Rename, in all its forms.
 
-use super::names::{At, parse_name, path_for};
+use super::names::{At, parse_name, path_for, spelled};
 use super::node::{Node, St};
 use super::{Vfs, not_found};
 use crate::error::{Error, Kind, Result};
@@ -28,9 +28,9 @@ struct Moved {
 impl Vfs {
     /// Renames `name` in `dir` to `to_name` in `to`. `no_replace`: fail if that exists. Both files keep their inodes.
     pub fn rename(&self, dir: u64, name: &[u8], to: u64, to_name: &[u8], no_replace: bool) -> Result<()> {
+        let own = [(dir, spelled(name)), (to, spelled(to_name))];
         let name = self.unalias(dir, &parse_name(name)?)?;
         let to_name = parse_name(to_name)?;
-        let own: [(u64, &str); 2] = [(dir, &name), (to, &to_name)];
         self.pass_promise_on(self.ino_at(dir, &name)?, self.ino_at(to, &to_name)?)?;
         // The file that moves is locked, so that it is not sealed under its old name in between.
         let ino = self.ino_at(dir, &name)?;
@@ -43,8 +43,17 @@ impl Vfs {
         })?;
         drop(st);
         self.after_move(ino, node, moved.as_ref())?;
+        self.tell_spelling(own[1], &to_name);
         self.sealed.notify_one();
         Ok(())
+    }
+
+    /// A kernel takes what it knows of the old name along to the new one as that was spelled; nothing is told of another
+    /// spelling than the stored one, so it must not keep it.
+    fn tell_spelling(&self, (dir, given): (u64, &str), stored: &str) {
+        if given != stored {
+            self.watchers.read().iter().for_each(|w| w.name(dir, given));
+        }
     }
 
     /// Before a file replaces one whose bytes a program synced and that are nowhere but here: after a power cut there must
@@ -479,13 +488,14 @@ impl Vfs {
         inode.ctime = ns.ctx.now;
 
         let author = self.author();
-        let versions = self
+        let mut versions = self
             .with_view(ns.t, &from_reg, |v, e| {
                 let here = ops::At { path: &from, entry: e };
                 ops::move_entry(here, v, ops::At { path: &path, entry: &over.entry }, &author)
             })?
             .transpose()?
             .unwrap_or_default();
+        crate::fleet::moves::keep_time(&mut versions, &path, &inode);
         ns.leave_conflict(dir, name)?;
         let mut left = Register { ino: 0, dir: old, epoch: 0, entry: from_reg.entry.clone(), sibs: Vec::new() };
         over.dir = ino;
@@ -545,8 +555,8 @@ impl Vfs {
 
     /// Swaps two names.
     pub fn exchange(&self, a: u64, a_name: &[u8], b: u64, b_name: &[u8]) -> Result<()> {
+        let own = [(a, spelled(a_name)), (b, spelled(b_name))];
         let (an, bn) = (parse_name(a_name)?, parse_name(b_name)?);
-        let own: [(u64, &str); 2] = [(a, &an), (b, &bn)];
         let (ia, ib) = (self.ino_at(a, &an)?, self.ino_at(b, &bn)?);
         for (ino, name) in [(ia, &an), (ib, &bn)] {
             if ino == 0 {
@@ -579,6 +589,8 @@ impl Vfs {
         drop((sa, sb));
         self.after_move(ia, na, ma.as_ref())?;
         self.after_move(ib, nb, mb.as_ref())?;
+        self.tell_spelling(own[0], &an);
+        self.tell_spelling(own[1], &bn);
         self.sealed.notify_one();
         Ok(())
     }

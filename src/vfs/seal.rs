@@ -201,7 +201,7 @@ impl Vfs {
         st.accept = None;
         let sealed = self.change_settled(&[], |ns| {
             let mut i = ns.inode(node.ino)?;
-            (i.size, i.mtime, i.blocks) = (st.size, st.mtime, st.blocks());
+            (i.size, i.mtime, i.blocks) = (st.size, st.mtime, self.blocks_of(st));
             i.ctime = i.ctime.max(st.mtime);
             let mut row = Sealed { files: vec![(token, node.ino, what.wgen)], recovered, ..self.sealed_row() };
             let attrs = Attrs { mode: i.mode, mtime: st.mtime.pair(), xattrs: encode_xattrs(&i.xattrs) };

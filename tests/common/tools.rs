@@ -4,8 +4,11 @@
 
 use std::path::{Path, PathBuf};
 
-/// Where `tests/run` installs tools: `target/tools` of this checkout.
+/// Where `tests/run` installs tools: `TCFS_TOOLS`, else `target/tools` of this checkout.
 pub fn dir() -> PathBuf {
+    if let Some(given) = std::env::var_os("TCFS_TOOLS") {
+        return PathBuf::from(given);
+    }
     // CARGO_TARGET_TMPDIR is <target>/tmp whatever the target directory is.
     Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("tools")
 }

@@ -78,10 +78,10 @@ impl Rig {
     fn open(&mut self) {
         let replica = Arc::new(Replica::open(&self.options.state_dir).unwrap());
         let store: StoreRef = self.store.clone();
-        let fetcher = Fetcher::new(store.clone(), self.keys.clone(), self.clock.clone(), FetchOptions::default());
+        let fetcher = Fetcher::new(store, self.keys.clone(), self.clock.clone(), FetchOptions::default());
         let text = format!(r#"{{"format":1,"id":"{ME}","name":"ann","secret_key":"{}=","enrolled_at":0}}"#, "A".repeat(43));
         let device = tcfs::fleet::Me::new(tcfs::fleet::Identity::from_json(&text, "the tests' identity").unwrap());
-        let vfs = Vfs::open(replica, store, self.keys.clone(), fetcher, self.clock.clone(), device, self.options.clone());
+        let vfs = Vfs::open(replica, fetcher, self.clock.clone(), device, self.options.clone());
         self.vfs = Some(vfs.unwrap());
     }
 

@@ -1,6 +1,7 @@
 //! A real SeaweedFS on free loopback ports, stopped by its pid when dropped.
 //!
 //! `weed` comes from `tests/tools.sh`. A test that needs it and does not find it fails and says how to install it.
+#![allow(dead_code)] // each test program uses another part of this
 
 use std::fs::{self, File};
 use std::net::{TcpListener, TcpStream};

@@ -55,7 +55,7 @@ fn times_are_set_to_the_nanosecond_and_survive_a_remount() {
     let m = Mounted::new();
     let p = m.path("f");
     fs::write(&p, "x").unwrap();
-    for t in [(1_234_567_890, 123_456_789), (0, 0), (1, 999_999_999), (4_000_000_000, 1)] {
+    for t in [(1_234_567_890, 123_456_789), (0, 0), (1, 999_999_999), (4_000_000_000, 1), (-1, 5), (-86_401, 999_999_995), (-9_000, 0)] {
         sys::set_times(&p, (1_000_000_000, 7), t).unwrap();
         assert_eq!(mtime(&p), t);
     }

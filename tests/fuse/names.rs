@@ -1,6 +1,6 @@
 //! Names: long ones, odd ones, forms of Unicode, bytes that are no text.
 
-use crate::common::{Mounted, native, sys, tree};
+use crate::common::{Mounted, native, sys, tree, until};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -50,8 +50,46 @@ fn composed_and_decomposed_forms_are_one_file() {
     let names: Vec<_> = fs::read_dir(m.root()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     assert_eq!(names, [nfc]);
     fs::rename(m.path(nfd), m.path("plain")).unwrap();
-    assert_eq!(sys::errno(fs::metadata(m.path(nfc))), libc::ENOENT);
-    assert_eq!(sys::errno(fs::metadata(m.path(nfd))), libc::ENOENT);
+    for n in [nfc, nfd] {
+        // The kernel is told a moment later of what was done under another spelling.
+        until("the name is gone", std::time::Duration::from_secs(10), || fs::metadata(m.path(n)).is_err().then_some(()));
+    }
+}
+
+#[test]
+fn every_spelling_of_a_name_is_told_of_what_the_others_did() {
+    if native() {
+        return;
+    }
+    let m = Mounted::new();
+    let spelled = ["caf\u{e9}", "cafe\u{301}"];
+    // The kernel is told a moment later what was done under another spelling.
+    let soon = std::time::Duration::from_secs(10);
+    let gone = |n: &str| until("the name is gone", soon, || fs::metadata(m.path(n)).is_err().then_some(()));
+    let shows = |n: &str, text: &str| until("the text is there", soon, || (fs::read(m.path(n)).ok()? == text.as_bytes()).then_some(()));
+    for (i, one) in spelled.iter().enumerate() {
+        let other = spelled[1 - i];
+        for n in spelled {
+            gone(n);
+        }
+        fs::write(m.path(one), "made").unwrap();
+        shows(other, "made");
+        fs::remove_file(m.path(other)).unwrap();
+        gone(one);
+        fs::create_dir(m.path(one)).unwrap();
+        until("the directory is there", soon, || fs::metadata(m.path(other)).is_ok_and(|d| d.is_dir()).then_some(()));
+        fs::remove_dir(m.path(other)).unwrap();
+        gone(one);
+        fs::write(m.path("plain"), "moved").unwrap();
+        fs::rename(m.path("plain"), m.path(one)).unwrap();
+        shows(other, "moved");
+        fs::rename(m.path(other), m.path("plain")).unwrap();
+        gone(one);
+        fs::hard_link(m.path("plain"), m.path(other)).unwrap();
+        shows(one, "moved");
+        fs::remove_file(m.path(one)).unwrap();
+        fs::remove_file(m.path("plain")).unwrap();
+    }
 }
 
 #[test]

@@ -349,9 +349,15 @@ impl Config {
         self.dirs.socket(rustix::process::getuid().as_raw())
     }
 
-    /// What is odd but no error; for `config check` and `doctor`.
+    /// What is odd but no error; for `config check`, `doctor`, `mount` and the log.
     pub fn warnings(&self) -> Vec<String> {
         let mut out = self.warnings.clone();
+        for name in keys::LATER.iter().filter(|n| self.origins.contains_key(**n)) {
+            out.push(format!("{name} is set, but this version of tcfs does not act on it yet"));
+        }
+        if self.sync_git_dirs {
+            out.push("sync_git_dirs is true: this version carries what is in .git as plain files, not as one unit".to_owned());
+        }
         if self.nats_url.is_none() && KEYS.iter().any(|k| k.name.starts_with("nats.") && self.origins.contains_key(k.name)) {
             out.push("[nats] is set but nats_url is not, so there is no bus".to_owned());
         }

@@ -21,7 +21,8 @@ const PAGE: usize = 4096;
 impl Core {
     pub(super) async fn doctor(&self, progress: &Progress) -> Result<Response> {
         let mut sum = Checked::default();
-        let mut checks = doctor::store(&*self.store, &self.keys, &*self.clock).await;
+        let known = self.replica.read(crate::fleet::facts::store_id)?;
+        let mut checks = doctor::store(&*self.store, &self.keys, known.as_deref(), &*self.clock).await;
         let cache = self.vfs.cache_use();
         let dir = self.config.cache.dir.clone();
         let (free, total) = rustix::fs::statvfs(&dir).map_or((0, 0), |s| (s.f_bavail * s.f_frsize, s.f_blocks * s.f_frsize));

@@ -144,9 +144,9 @@ impl Core {
             boot: crate::vfs::boot_id(),
         };
         let fetcher = Fetcher::new(store.clone(), keys.clone(), clock.clone(), FetchOptions::default());
-        let (r, s, k, c, m) = (replica.clone(), store.clone(), keys.clone(), clock.clone(), me.clone());
+        let (r, c, m) = (replica.clone(), clock.clone(), me.clone());
         let vfs = blocking(move || {
-            let vfs = Vfs::open(r, s, k, fetcher, c, m, options)?;
+            let vfs = Vfs::open(r, fetcher, c, m, options)?;
             vfs.refresh_conflicts()?;
             Ok(vfs)
         })

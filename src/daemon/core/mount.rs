@@ -53,9 +53,11 @@ impl Core {
         if request.backend == Backend::Nfs {
             return Err(Error::new(Kind::Unsupported, "the NFS backend is not part of this build").hint("leave --backend out"));
         }
-        let options = MountOptions { allow_other: request.allow_other, read_only: request.read_only, no_passthrough: false };
+        let options =
+            MountOptions { allow_other: request.allow_other, read_only: request.read_only, no_passthrough: request.no_passthrough };
         // A machine that joins or returns shows the fleet's files at once, if the store answers.
         self.fleet.first_look(CATCH_UP).await;
+        let notes = self.store_notes()?;
         let (vfs, at) = (self.vfs.clone(), request.mountpoint.clone());
         let fuse = blocking(move || mount(vfs, &at, &options)).await?;
         let info = MountInfo {
@@ -77,8 +79,29 @@ impl Core {
             enrolled_now: self.enrolled_now.swap(false, Ordering::Relaxed),
             already: false,
             entries: self.replica.read(crate::state::tree::names)?,
-            notes: Vec::new(),
+            notes,
         }))
+    }
+
+    /// What is to be said of a store that was looked at and did not answer as it should.
+    ///
+    /// Errors: those that waiting does not mend, such as another store than the one this state belongs to: what would be
+    /// written could never go out.
+    fn store_notes(&self) -> Result<Vec<String>> {
+        let seen = self.fleet.follow_status();
+        let here = "the drive shows what is here, and what is written goes out when it answers";
+        match (seen.last_error, seen.last_kind) {
+            (Some(text), Some((kind @ (Kind::Usage | Kind::Unsupported), hint))) => {
+                let e = Error::new(kind, text);
+                Err(match hint {
+                    Some(h) => e.hint(h),
+                    None => e,
+                })
+            }
+            (Some(text), _) => Ok(vec![format!("the store does not answer: {text}; {here}")]),
+            (None, _) if seen.caught_up_at.is_none() => Ok(vec![format!("the store takes long to answer; {here}")]),
+            (None, _) => Ok(Vec::new()),
+        }
     }
 
     pub(super) async fn unmount(&self, request: Unmount) -> Result<Response> {

@@ -3,6 +3,7 @@
 use super::{Core, blocking};
 use crate::daemon::protocol::{Cache, DeviceRef, Nats, Outbox, Response, Status, StoreState, Wait, Waited};
 use crate::error::{Kind, Result};
+use crate::model::RelPath;
 use crate::state::Tree;
 use crate::state::rows::Sealed;
 use std::time::Duration;
@@ -57,22 +58,31 @@ impl Core {
         }))
     }
 
-    /// Waits until everything that was closed before is in this device's log.
+    /// Waits until everything that was closed before is in this device's log; with a path, what was at that file or
+    /// below that directory. A removed file counts: its removal is waited for.
     pub(super) async fn wait(&self, request: Wait) -> Result<Response> {
+        let typed = request.path.as_deref().map(|p| self.path(p)).transpose()?.filter(|p| !p.is_root());
         let (vfs, replica) = (self.vfs.clone(), self.replica.clone());
-        let upto = blocking(move || {
+        let (upto, only) = blocking(move || {
             vfs.seal_closed()?;
             vfs.drain_moves()?;
-            Ok(replica.next_id())
+            let only = typed.map(|p| vfs.entry_of(&p)).transpose()?;
+            if let Some(path) = &only {
+                let (entry, old) = vfs.versions(path)?;
+                if entry.heads.is_empty() && old.is_empty() {
+                    vfs.must_exist(path)?;
+                }
+            }
+            Ok((replica.next_id(), only))
         })
         .await?;
-        let before = self.pending_upto(upto).await?;
+        let before = self.pending_upto(upto, only.as_ref()).await?;
         self.fleet.wake();
         let patience = request.timeout_ms.map_or(FOR_EVER, Duration::from_millis);
-        match self.fleet.wait_published(upto, patience).await {
+        match self.fleet.wait_published_at(upto, only.as_ref(), patience).await {
             Ok(()) => Ok(Response::Waited(Waited { published: before, pending: 0, why: None })),
             Err(e) if e.kind() == Kind::Timeout => {
-                let left = self.pending_upto(upto).await?;
+                let left = self.pending_upto(upto, only.as_ref()).await?;
                 let why = e.hint_text().map(str::to_owned).or_else(|| Some(e.to_string()));
                 Ok(Response::Waited(Waited { published: before.saturating_sub(left), pending: left, why }))
             }
@@ -80,11 +90,12 @@ impl Core {
         }
     }
 
-    async fn pending_upto(&self, upto: u64) -> Result<u64> {
-        let replica = self.replica.clone();
+    async fn pending_upto(&self, upto: u64, only: Option<&RelPath>) -> Result<u64> {
+        let (replica, only) = (self.replica.clone(), only.cloned());
         blocking(move || {
             let rows: Vec<(u64, Sealed)> = replica.read(|r| r.scan_int(Tree::Outbox, 0, upto.saturating_add(1), 50_000))?;
-            Ok(rows.iter().map(|(_, s)| s.versions.len() as u64).sum())
+            let rows = rows.iter().filter(|(_, s)| only.as_ref().is_none_or(|p| s.concerns(p)));
+            Ok(rows.map(|(_, s)| s.versions.len() as u64).sum())
         })
         .await
     }

@@ -119,6 +119,9 @@ pub struct Mount {
     /// Refuse all writes through this mount.
     #[serde(default)]
     pub read_only: bool,
+    /// Never let the kernel read and write local files itself.
+    #[serde(default)]
+    pub no_passthrough: bool,
     /// How.
     #[serde(default)]
     pub backend: Backend,

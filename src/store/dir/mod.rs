@@ -184,6 +184,11 @@ impl Store for DirStore {
         self.run(&self.readers, move |s| s.head(&key)).await
     }
 
+    async fn is_away(&self) -> bool {
+        // Another directory in its place, or one that cannot be looked at, is no store either.
+        !self.run(&self.readers, |s| s.root.is_ready()).await.unwrap_or(false)
+    }
+
     fn describe(&self) -> String {
         format!("file://{}", self.inner.root.path.display())
     }

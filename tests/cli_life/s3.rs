@@ -1,0 +1,93 @@
+//! A real S3 server that is not there, refuses, lacks the bucket, or holds another store.
+
+use super::weed::{ACCESS_KEY, SECRET_KEY, Weed};
+use super::{answer, refused, s};
+use crate::common::{Mounted, World, until};
+use crate::drive_only;
+use std::fs;
+use std::time::{Duration, Instant};
+
+fn machine(w: &std::sync::Arc<World>, name: &str, endpoint: &str, url: &str, secret: &str) -> Mounted {
+    w.device(name)
+        .env("TCFS_STORE", url)
+        .env("TCFS_S3_ENDPOINT", endpoint)
+        .env("TCFS_S3_ALLOW_HTTP", "true")
+        .env("TCFS_S3_ACCESS_KEY_ID", ACCESS_KEY)
+        .env("TCFS_S3_SECRET_ACCESS_KEY", secret)
+        .off()
+}
+
+#[test]
+fn a_server_that_is_not_as_it_should_be_is_told_with_what_to_do() {
+    drive_only!();
+    let mut weed = Weed::start();
+    let w = World::new();
+    let endpoint = weed.endpoint();
+    let file = w.dir().join("f");
+    fs::write(&file, "text").unwrap();
+    // The bucket does not exist: the first use makes it.
+    let a = machine(&w, "ann", &endpoint, "s3://tcfs/default", SECRET_KEY);
+    let p = answer(&a.cli(&["--json", "push", s(&file)]).ok());
+    assert_eq!(p["queued"], false, "{p}");
+    let b = machine(&w, "bob", &endpoint, "s3://tcfs/default", SECRET_KEY);
+    b.cli(&["pull", "tcfs/default/f", s(&w.dir().join("out"))]).ok();
+    assert_eq!(fs::read_to_string(w.dir().join("out")).unwrap(), "text");
+    let doctor = b.cli(&["doctor"]).ok();
+    assert!(doctor.stdout.contains("canary written, read and deleted"), "{}", doctor.stdout);
+
+    // A mistyped prefix, and a mistyped bucket: there is no store of ours.
+    for url in ["s3://tcfs/defualt", "s3://tfcs/default"] {
+        for args in [&["pull", "f", "/tmp/"][..], &["mount", s(a.root())], &["push", s(&file)]] {
+            let d = a.cli(&[&["--store", url][..], args].concat());
+            refused(&d, 2, &["there is no store at", "check the spelling of `store`", "tcfs store move"]);
+        }
+    }
+    // Wrong credentials. A machine that knows the store works offline and says why; a new one is refused.
+    let wrong = |args: &[&str]| {
+        let mut c = a.tcfs(args);
+        c.env("TCFS_S3_SECRET_ACCESS_KEY", "not-the-secret");
+        crate::common::cli::run(&mut c, Duration::from_secs(60))
+    };
+    let ls = wrong(&["ls"]).ok();
+    assert_eq!(ls.stdout, "f\n");
+    let doctor = wrong(&["doctor"]).exit(1);
+    assert!(doctor.stdout.contains("fail  store") && doctor.stdout.contains("credentials"), "{}", doctor.stdout);
+    let p = answer(&wrong(&["--json", "push", s(&file), "--to", "g"]).exit(3));
+    assert_eq!(p["queued"], true);
+    let mounted = wrong(&["mount", s(a.root())]).ok();
+    assert!(mounted.stdout.contains("note: the store does not answer") && mounted.stdout.contains("credentials"), "{}", mounted.stdout);
+    assert!(!mounted.text().contains("not-the-secret") && !a.log().contains("not-the-secret"), "the secret is shown");
+    a.cli(&["unmount"]).ok();
+    let new = machine(&w, "cora", &endpoint, "s3://tcfs/default", "not-the-secret");
+    refused(&new.cli(&["mount", s(new.root())]), 1, &["credentials", "tcfs config show"]);
+    // No credentials, and no TLS where it is asked for.
+    let none = machine(&w, "dora", &endpoint, "s3://tcfs/default", "");
+    refused(&none.cli(&["mount", s(none.root())]), 2, &["s3.secret_access_key"]);
+    let tls = crate::common::cli::run(b.tcfs(&["ls"]).env("TCFS_S3_ALLOW_HTTP", "false"), Duration::from_secs(60));
+    refused(&tls, 2, &["http://", "allow_http"]);
+
+    // The server is away: what is here is shown, what is written is kept, nothing takes long.
+    weed.kill();
+    let begun = Instant::now();
+    let ls = b.cli(&["--json", "ls"]).ok();
+    assert_eq!(answer(&ls)["entries"].as_u64(), Some(1));
+    let list = answer(&b.cli(&["--json", "device", "list"]).ok());
+    assert_eq!((list["offline"].as_bool(), list["devices"].as_u64()), (Some(true), Some(2)), "{list}");
+    let mounted = b.try_mount().ok();
+    assert!(mounted.stdout.contains("note: the store"), "{}", mounted.stdout);
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+    fs::write(b.path("h"), "offline").unwrap();
+    let why = answer(&b.cli(&["--json", "wait", "--timeout", "1s"]).exit(3));
+    assert!(why["pending"].as_u64().unwrap() >= 1, "{why}");
+    assert!(b.cli(&["status"]).ok().stdout.contains("does not answer"));
+    let stranger = machine(&w, "eve", &endpoint, "s3://tcfs/default", SECRET_KEY);
+    let d = stranger.try_mount().ok();
+    assert!(d.stdout.contains("this machine is enrolled as eve") && d.stdout.contains("note: the store"), "{}", d.stdout);
+    stranger.cli(&["unmount"]).ok();
+
+    weed.restart();
+    b.cli(&["wait"]).ok();
+    b.cli(&["unmount"]).ok();
+    until("ann sees it", Duration::from_secs(60), || (a.cli(&["pull", "--force", "h", s(&w.dir().join("h"))]).code == 0).then_some(()));
+    assert_eq!(fs::read_to_string(w.dir().join("h")).unwrap(), "offline");
+}
