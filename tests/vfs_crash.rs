@@ -582,3 +582,19 @@ async fn regression_file_being_written_is_not_kept_half_after_a_power_cut() {
     assert!(!rig.has("f"));
     assert_eq!(rig.text("g").await, "half", "its program asked for it");
 }
+
+/// A kernel that was told of an error asks again, for a page: the program waited for the deadline twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_read_that_found_no_store_does_not_wait_for_it_again_at_once() {
+    use tcfs::store::fault::{Mode, Rule};
+    let rig = Rig::with(|o| o.read_deadline = std::time::Duration::from_millis(300));
+    rig.remote("bob", "f", b"published").await;
+    let fh = rig.open_ro("f");
+    rig.store.set(vec![Rule::new(Mode::Down)]);
+    assert!(rig.read_fh(fh, 0, 9).await.unwrap_err().kind().is_transient());
+    rig.store.clear();
+    // The clock is turned by hand: it stands still.
+    assert!(rig.read_fh(fh, 0, 9).await.unwrap_err().kind().is_transient());
+    rig.clock.advance(2_000_000_000);
+    assert_eq!(rig.read_fh(fh, 0, 9).await.unwrap(), b"published");
+}

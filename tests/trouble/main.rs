@@ -8,7 +8,7 @@
 mod common;
 mod hostile;
 
-use common::{Mounted, World, image::Image, native, sys, tools, until, within};
+use common::{Mounted, World, image::Image, native, slow, sys, tools, until, within};
 use serde_json::json;
 use std::fs;
 use std::io::Write;
@@ -75,6 +75,10 @@ fn store_that_fails_in_any_way_stops_only_what_needs_it() {
         ("garble", json!({ "mode": "garble", "only": "get" }), true),
         ("slow", json!({ "mode": { "slow_ms": 300 } }), false),
     ] {
+        // One of each sort in a quick run: each waits for a deadline.
+        if !slow() && !["status500", "hang", "garble", "slow"].contains(&name) {
+            continue;
+        }
         let (a, b) = pair();
         b.fault(Some(mode.clone()));
         works_locally(&b, name);
@@ -82,6 +86,7 @@ fn store_that_fails_in_any_way_stops_only_what_needs_it() {
             let start = Instant::now();
             let e = sys::errno(read(b.path("stub"), DEADLINE));
             assert_eq!(e, libc::EIO, "{name}");
+            // The kernel asks twice; it must not wait twice.
             println!("{name}: EIO after {:?}", start.elapsed());
             until("a line in the log about it", LOCAL, || b.log().contains("stub").then_some(()));
             works_locally(&b, &format!("{name}-again"));
@@ -115,7 +120,7 @@ fn store_that_fails_in_any_way_stops_only_what_needs_it() {
 #[test]
 fn store_that_fails_puts_in_any_way_gets_everything_later() {
     drive_only!();
-    for mode in ["down", "status500", "timeout", "no_space", "lost_ack"] {
+    for mode in ["no_space", "lost_ack", "down", "status500", "timeout"].into_iter().take(if slow() { 5 } else { 2 }) {
         let (a, b) = pair();
         b.fault(Some(json!({ "mode": mode, "only": "put" })));
         for i in 0..50 {
