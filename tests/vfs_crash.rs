@@ -598,3 +598,35 @@ async fn regression_a_read_that_found_no_store_does_not_wait_for_it_again_at_onc
     rig.clock.advance(2_000_000_000);
     assert_eq!(rig.read_fh(fh, 0, 9).await.unwrap(), b"published");
 }
+
+/// What is done to a file by name while the kernel holds it for a writer that writes nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attributes_and_moves_of_a_file_that_is_lent_and_not_written_are_kept() {
+    let rig = Rig::new();
+    for p in ["mode", "attr", "moved", "behind"] {
+        rig.remote("bob", p, b"published").await;
+        assert_eq!(rig.text(p).await, "published");
+        let (fh, file) = open_lent(&rig, rig.ino(p), false);
+        rig.count_open(fh, true).unwrap();
+        drop(file);
+        match p {
+            "mode" => drop(rig.chmod(p, 0o600)),
+            "attr" => rig.setxattr(rig.ino(p), "user.x", Some(b"y"), false, false).unwrap(),
+            "moved" => rig.mv(p, "elsewhere").unwrap(),
+            _ => {
+                // Something newer came that is not shown yet: what is moved is what was shown.
+                rig.remote("bob", p, b"from bob").await;
+                rig.mv(p, "ahead").unwrap();
+            }
+        }
+        rig.flush(fh).unwrap();
+        rig.release(fh).unwrap();
+        common::check_rows(&rig, None);
+    }
+    let last = |p: &str| rig.outbox().into_iter().flat_map(|r| r.versions).rfind(|v| v.path.as_str() == p).unwrap();
+    assert_eq!(last("mode").mode & 0o777, 0o600);
+    assert!(last("attr").xattrs.contains_key("user.x"));
+    assert_eq!(rig.text("elsewhere").await, "published");
+    assert_eq!((rig.text("ahead").await, rig.text("behind").await), ("published".to_owned(), "from bob".to_owned()));
+    assert!(!rig.has("moved"));
+}
