@@ -62,8 +62,8 @@ pub fn prepare(to: &Path, plan: &Plan) {
     random_file(&to.join("big"), plan.big);
 }
 
-/// A file of random bytes.
-pub fn random_file(path: &Path, size: u64) {
+/// A file of random bytes, still open.
+pub fn random_file(path: &Path, size: u64) -> File {
     let mut f = File::create(path).unwrap();
     let mut part = vec![0u8; 4 << 20];
     for _ in 0..size.div_ceil(part.len() as u64) {
@@ -72,10 +72,11 @@ pub fn random_file(path: &Path, size: u64) {
     }
     f.set_len(size).unwrap();
     f.sync_all().unwrap();
+    f
 }
 
-/// A file of program sources, told apart from others by a number in each of them.
-pub fn text_file(path: &Path, size: u64, number: u64) {
+/// A file of program sources, told apart from others by a number in each of them, still open.
+pub fn text_file(path: &Path, size: u64, number: u64) -> File {
     let mut f = std::io::BufWriter::new(File::create(path).unwrap());
     let mut written = 0;
     let sources = rust_sources();
@@ -90,7 +91,9 @@ pub fn text_file(path: &Path, size: u64, number: u64) {
         f.write_all(&text).unwrap();
         written += (head.len() + text.len()) as u64;
     }
-    f.into_inner().unwrap().sync_all().unwrap();
+    let f = f.into_inner().unwrap();
+    f.sync_all().unwrap();
+    f
 }
 
 fn rust_sources() -> Vec<PathBuf> {

@@ -574,3 +574,80 @@ fn status_counts_entries_conflicts_and_devices() {
     assert_eq!(entries(), 3);
     drop(w);
 }
+
+#[test]
+fn wait_with_a_path_waits_for_that_file_or_tree_and_for_nothing_else() {
+    drive_only!();
+    let m = Mounted::new();
+    std::fs::create_dir_all(m.path("d/e")).unwrap();
+    std::fs::write(m.path("gone"), "x").unwrap();
+    m.wait();
+    // A large file is stuck on its way: all chunks are put slowly but those that begin as the small file's only one.
+    let begin = blake3::hash(b"small").to_hex()[..1].to_owned();
+    let others = "0123456789abcdef".chars().map(|c| c.to_string()).filter(|c| *c != begin);
+    let slow = |c: String| json!({ "mode": { "slow_ms": 60_000 }, "only": "put", "prefix": format!("default/chunks/{c}") });
+    m.fault(Some(others.map(slow).collect()));
+    let big: Vec<u8> = (0..20u32 << 18).flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    std::fs::write(m.path("big"), &big).unwrap();
+    until("it is worked on", Duration::from_secs(60), || (m.status()["outbox"]["active"] == 1).then_some(()));
+    std::fs::write(m.path("d/e/f"), "small").unwrap();
+    std::fs::remove_file(m.path("gone")).unwrap();
+    for path in ["d/e/f", "d", "tcfs/default/d/e", s(&m.path("d/e/f")), "gone"] {
+        let w = answer(&m.cli(&["--json", "wait", path]).ok());
+        assert_eq!((w["type"].as_str(), w["pending"].as_u64()), (Some("waited"), Some(0)), "{path}: {w}");
+    }
+    let log = m.store().join("default/log").join(m.device_id());
+    assert!(common::mounted::walk_files(&log).len() > 1, "nothing went out");
+    for path in [&["big"][..], &["/"], &[]] {
+        let w = answer(&m.cli(&[&["--json", "wait", "--timeout", "1ms"], path].concat()).exit(3));
+        assert_eq!(w["pending"].as_u64(), Some(1), "{path:?}: {w}");
+    }
+    assert!(m.cli(&["wait", "d"]).ok().stdout.contains("d is in the store"));
+    m.cli(&["wait", "nothing"]).exit(1);
+    m.fault(None);
+    // Without a daemon as well.
+    m.cli_long(&["daemon", "stop"]).ok();
+    m.cli(&["wait", "d"]).ok();
+}
+
+#[test]
+fn in_defer_mode_a_second_own_head_can_be_read_before_it_is_published() {
+    drive_only!();
+    let w = World::new();
+    let b = w.device("bob").env("TCFS_CONFLICT_MODE", "defer").mount();
+    push(&b, &local(&w, "f", "first"), "f", 0);
+    b.fault(Some(json!({ "mode": "down" })));
+    // Written through the mount, and pushed from a file that this machine had never put there: two heads of one device.
+    std::fs::write(b.path("f"), "written here").unwrap();
+    push(&b, &local(&w, "g", "pushed, never seen there"), "f", 3);
+    let list = || -> Vec<String> {
+        let mut all: Vec<String> = std::fs::read_dir(b.root()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        all.sort();
+        all
+    };
+    let texts = || -> Vec<String> {
+        let mut all: Vec<String> = list().into_iter().map(|n| text(b.path(n))).collect();
+        all.sort();
+        all
+    };
+    let both = ["pushed, never seen there", "written here"];
+    let c = items(&b.cli(&["--json", "conflicts"]).ok());
+    assert_eq!(c[0]["heads"].as_array().map(Vec::len), Some(2), "{c:?}");
+    b.cli(&["conflicts", "show"]).ok();
+    assert_eq!(texts(), both);
+    let shown = list();
+    b.cli(&["conflicts", "hide"]).ok();
+    b.cli(&["conflicts", "show"]).ok();
+    assert_eq!((list(), texts()), (shown, both.map(str::to_owned).to_vec()));
+    // Also after a kill, and once it is published.
+    b.kill();
+    b.mount();
+    assert_eq!(texts(), both);
+    b.fault(None);
+    b.wait();
+    assert_eq!(texts(), both);
+    b.cli(&["conflicts", "hide"]).ok();
+    assert_eq!(list(), ["f"]);
+    b.cli(&["conflicts", "show"]).ok();
+    assert_eq!(texts(), both);
+}

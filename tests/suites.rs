@@ -16,10 +16,12 @@ const LONG: Duration = Duration::from_secs(3600);
 
 /// pjdfstest 0.2.2 has this many cases in all.
 const PJD_TOTAL: usize = 398;
-/// Cases that pass on ext4 as root with every feature this system has switched on (376 with the suite's own settings).
-const PJD_PASS: usize = 385;
-/// Cases that the suite skips: those that remount the file system read-only.
-const PJD_SKIPPED: usize = 13;
+/// Cases that pass; on ext4 as root with every feature this system has switched on it is one more, 385 (376 with the
+/// suite's own settings).
+const PJD_PASS: usize = 384;
+/// Cases that the suite skips: the 13 that remount the file system read-only, and `link::link_count_max`, which asks the C
+/// library how many links there may be and gets no answer for any FUSE file system.
+const PJD_SKIPPED: usize = 14;
 /// Cases that may fail on the mount, each with its reason; at most one.
 const PJD_EXCLUDED: [(&str, &str); 0] = [];
 

@@ -836,6 +836,18 @@ drive_tests! {
     }
 }
 
+/// The root belongs to the user who mounts, and keeps what was made of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_root_belongs_to_the_user_who_mounts() {
+    let mut rig = Rig::new();
+    let root = rig.getattr(ROOT).unwrap();
+    assert_eq!((root.uid, root.gid, root.mode), (1000, 1000, 0o755));
+    assert!(root.mtime != Time::default() && root.btime != Time::default());
+    rig.setattr(ROOT, &SetAttr { uid: Some(7), ..SetAttr::default() }).unwrap();
+    rig.crash();
+    assert_eq!((rig.getattr(ROOT).unwrap().uid, rig.getattr(ROOT).unwrap().btime), (7, root.btime));
+}
+
 #[test]
 fn slots_of_the_helper_are_slots_of_the_drive() {
     // `all_slots` decodes keys by hand; this is what it rests on.

@@ -20,7 +20,16 @@ use clap::{Args, Subcommand};
 Examples:
   tcfs config show
   tcfs config show store
-  tcfs config check && tcfs daemon restart")]
+  tcfs config check && tcfs daemon restart
+
+A config file:
+  store = \"s3://tcfs/default\"
+  device_name = \"yoga\"
+  [s3]
+  endpoint = \"https://s3.example.org:8333\"
+  credentials_file = \"~/.aws/credentials\"
+  [cache]
+  max_bytes = \"20GiB\"")]
 pub struct Config {
     #[command(subcommand)]
     what: What,

@@ -33,6 +33,7 @@ use crate::error::{Error, Kind, Result};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use context::Ctx;
 use output::Output;
+use std::env::ArgsOs;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -105,9 +106,10 @@ enum Cmd {
     Completions(completions::Completions),
 }
 
-/// The program. `args` with its name first; a name of `tcfsd` makes the daemon the default command.
-pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let args: Vec<OsString> = args.into_iter().collect();
+/// The program. `args` with its name first; a name of `tcfsd` makes the daemon the default command. Not generic: it would
+/// be compiled, with all that it calls, once more for each program.
+pub fn main(args: ArgsOs) -> ExitCode {
+    let args: Vec<OsString> = args.collect();
     let is_tcfsd = args.first().and_then(|a| Path::new(a).file_name()).is_some_and(|n| n == "tcfsd");
     let cli = match Cli::try_parse_from(&args) {
         Ok(c) => c,

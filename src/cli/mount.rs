@@ -47,7 +47,7 @@ enum Way {
     Auto,
     /// FUSE
     Fuse,
-    /// An NFSv3 server on the loopback
+    /// An NFSv3 server on the loopback (not in this version)
     Nfs,
 }
 

@@ -24,6 +24,9 @@ enum What {
     /// Where the store is and which one
     Show,
     /// Copy everything to another store and switch this machine to it
+    ///
+    /// Every object is read back and compared. Machines that go on with the old place do not see what this one writes:
+    /// set `store` on each of them.
     Move {
         /// file:///DIR or s3://BUCKET/PREFIX
         url: String,

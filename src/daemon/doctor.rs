@@ -37,6 +37,8 @@ pub struct System {
     pub uid: u32,
     /// `/dev/fuse` is there.
     pub dev_fuse: bool,
+    /// This user may open it.
+    pub fuse_access: bool,
     /// `fusermount3`.
     pub helper: Option<PathBuf>,
 }
@@ -50,6 +52,7 @@ impl System {
             release: uname.release().to_string_lossy().into_owned(),
             uid: rustix::process::getuid().as_raw(),
             dev_fuse: Path::new("/dev/fuse").exists(),
+            fuse_access: mounts::may_open_fuse(),
             helper: mounts::helper(env),
         }
     }
@@ -76,6 +79,10 @@ pub fn system(s: &System) -> Vec<Check> {
         Check::ok("kernel", format!("Linux {} with FUSE; {passthrough}", s.release))
     };
     let helper = match (&s.helper, s.uid) {
+        (Some(_), uid) if uid != 0 && s.dev_fuse && !s.fuse_access => {
+            let e = mounts::no_access();
+            Check::fail("helper", e.to_string(), e.hint_text().unwrap_or_default())
+        }
         (Some(h), _) => Check::ok("helper", h.display().to_string()),
         (None, 0) => Check::ok("helper", "fusermount3 is not installed; root does not need it"),
         (None, _) => {
@@ -92,16 +99,16 @@ fn kernel_version(release: &str) -> Option<(u32, u32)> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
-/// The store: it is the `known` one, a canary is written, read and deleted; and the clock, compared with the time the
+/// The store: it is the known one (id, and place where it was last seen), a canary is written, read and deleted; and the clock, compared with the time the
 /// store gave it. Nothing is written to a place that is not the known store.
-pub async fn store(store: &dyn Store, keys: &Keys, known: Option<&str>, clock: &dyn Clock) -> Vec<Check> {
+pub async fn store(store: &dyn Store, keys: &Keys, known: Option<(&str, Option<&str>)>, clock: &dyn Clock) -> Vec<Check> {
     let key = keys.canary(clock.random());
     let body = Bytes::from(format!("tcfs doctor {:016x}", clock.random()));
     let began = Instant::now();
     let before = clock.now_ms();
     let round = async {
-        if let Some(id) = known {
-            identity::expect(store, keys, id).await?;
+        if let Some((id, last)) = known {
+            identity::expect_where(store, keys, id, last).await?;
         }
         store.put(&key, body.clone(), PutMode::Overwrite).await.map_err(|e| e.context("writing a canary"))?;
         let back = store.get(&key).await.map_err(|e| e.context("reading the canary back"))?;
@@ -219,7 +226,14 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn here(uid: u32, release: &str, dev_fuse: bool, helper: bool) -> Vec<Check> {
-        system(&System { name: "Linux".into(), release: release.into(), uid, dev_fuse, helper: helper.then(|| "/bin/fusermount3".into()) })
+        system(&System {
+            name: "Linux".into(),
+            release: release.into(),
+            uid,
+            dev_fuse,
+            fuse_access: true,
+            helper: helper.then(|| "/bin/fusermount3".into()),
+        })
     }
 
     #[test]

@@ -30,6 +30,12 @@ pub fn start(config: &Config, foreground: bool) -> Result<()> {
         std::panic::set_hook(Box::new(move |p| {
             tracing::error!(panic = %p, "a thread panicked");
             before(p);
+            if std::thread::current().name().is_some_and(|n| n.starts_with(crate::mount::THREADS_NAMED)) {
+                // It was answering a kernel, which goes on waiting: whoever asked could not even be killed. The end of the
+                // process gives them errors, and the next start finds what it finds after any kill.
+                tracing::error!("the daemon ends, because a request of a mount can never be answered");
+                std::process::abort();
+            }
         }));
     }
     Ok(())

@@ -218,6 +218,18 @@ pub fn no_helper() -> Error {
         .hint("it is in the package fuse3 (apt install fuse3, dnf install fuse3, pacman -S fuse3, apk add fuse3); as root it is not needed")
 }
 
+/// Whether this user may open `/dev/fuse`; the helper looks at that, too.
+pub fn may_open_fuse() -> bool {
+    use rustix::fs::Access;
+    rustix::fs::access("/dev/fuse", Access::READ_OK | Access::WRITE_OK).is_ok()
+}
+
+/// The error of a user who may not.
+pub fn no_access() -> Error {
+    Error::new(Kind::Denied, "this user may not open /dev/fuse, so it cannot mount")
+        .hint("as root: chmod 666 /dev/fuse (the rules of the package fuse3 do that at boot)")
+}
+
 /// What the kernel and the system must offer for a FUSE mount by `uid`.
 pub fn check_fuse(uid: u32, allow_other: bool, env: &Env) -> Result<()> {
     if !Path::new("/dev/fuse").exists() {
@@ -229,6 +241,9 @@ pub fn check_fuse(uid: u32, allow_other: bool, env: &Env) -> Result<()> {
     }
     if helper(env).is_none() {
         return Err(no_helper());
+    }
+    if !may_open_fuse() {
+        return Err(no_access());
     }
     if allow_other && !allows_other(&std::fs::read_to_string("/etc/fuse.conf").unwrap_or_default()) {
         return Err(Error::new(Kind::Denied, "--allow-other is not permitted to users on this system")

@@ -7,7 +7,7 @@
 use super::config::Config;
 use super::protocol::{Mount, Request, Response};
 use super::service::{Progress, Service};
-use super::shell::Shell;
+use super::shell::{Life, Shell};
 use super::socket::{Server, stopped};
 use super::{log, notify};
 use crate::error::{Error, IoContext, Kind, Result};
@@ -72,8 +72,8 @@ pub async fn run_with(
         }
     };
     let connections = server.connections();
-    let stays = Arc::new(AtomicBool::new(options.stays));
-    let shell: Arc<dyn Service> = Arc::new(Shell::new(service, config, stays.clone(), stop.clone()));
+    let life = Arc::new(Life { stays: AtomicBool::new(options.stays), ..Life::default() });
+    let shell: Arc<dyn Service> = Arc::new(Shell::new(service, config, life.clone(), stop.clone()));
     let mut serving = tokio::spawn(server.serve(shell.clone(), stop_seen.clone()));
     tokio::pin!(signal);
 
@@ -99,7 +99,7 @@ pub async fn run_with(
                 biased;
                 name = &mut signal => tracing::info!(signal = name, "told to stop"),
                 () = stopped(&mut stop_seen) => {}
-                () = abandoned(&*shell, &connections, &stays, TICK) => tracing::info!("nothing is mounted, the daemon ends"),
+                () = abandoned(&*shell, &connections, &life, TICK) => tracing::info!("nothing is mounted, the daemon ends"),
                 _ = &mut serving => tracing::error!("the socket closed by itself"),
             }
             Ok(())
@@ -119,20 +119,16 @@ pub async fn run_with(
 }
 
 /// Returns when the last mount went away without `tcfs unmount` (somebody called `umount`), or none ever came.
-async fn abandoned(shell: &dyn Service, connections: &AtomicUsize, stays: &AtomicBool, tick: Duration) {
+async fn abandoned(shell: &dyn Service, connections: &AtomicUsize, life: &Life, tick: Duration) {
     let mut tick = tokio::time::interval(tick);
-    let (mut looks, mut enough) = (0, NEVER_MOUNTED);
+    let mut looks = 0;
     loop {
         tick.tick().await;
-        if !shell.mounts().is_empty() {
-            (looks, enough) = (0, UNMOUNTED);
-        } else if connections.load(Ordering::SeqCst) == 0 && !stays.load(Ordering::SeqCst) {
-            looks += 1;
-            if looks >= enough {
-                return;
-            }
-        } else {
-            looks = 0;
+        let kept = !shell.mounts().is_empty() || connections.load(Ordering::SeqCst) > 0 || life.stays.load(Ordering::SeqCst);
+        looks = if kept { 0 } else { looks + 1 };
+        // Not judged by what a look sees: a mount may come and go between two of them.
+        if looks >= if life.mounted.load(Ordering::SeqCst) { UNMOUNTED } else { NEVER_MOUNTED } {
+            return;
         }
     }
 }
@@ -230,8 +226,8 @@ mod tests {
         let core = FakeCore::default();
         core.mounts.lock().push(Default::default());
         let connections = AtomicUsize::new(0);
-        let stays = AtomicBool::new(false);
-        let ends = abandoned(&core, &connections, &stays, Duration::from_millis(1));
+        let life = Life { mounted: AtomicBool::new(true), ..Life::default() };
+        let ends = abandoned(&core, &connections, &life, Duration::from_millis(1));
         tokio::pin!(ends);
         let much_later = || tokio::time::sleep(Duration::from_millis(u64::from(NEVER_MOUNTED) * 3));
         tokio::select! {
@@ -245,17 +241,25 @@ mod tests {
             () = much_later() => {}
         }
         connections.store(0, Ordering::SeqCst);
-        stays.store(true, Ordering::SeqCst);
+        life.stays.store(true, Ordering::SeqCst);
         tokio::select! {
             () = &mut ends => panic!("ended though it was told to stay"),
             () = much_later() => {}
         }
-        stays.store(false, Ordering::SeqCst);
+        life.stays.store(false, Ordering::SeqCst);
         ends.await;
     }
 
     #[tokio::test]
     async fn one_that_never_got_its_mount_ends() {
-        abandoned(&FakeCore::default(), &AtomicUsize::new(0), &AtomicBool::new(false), Duration::from_millis(1)).await;
+        abandoned(&FakeCore::default(), &AtomicUsize::new(0), &Life::default(), Duration::from_millis(1)).await;
+    }
+
+    #[tokio::test]
+    async fn one_whose_mount_came_and_went_between_two_looks_ends_soon() {
+        let (life, tick) = (Life { mounted: AtomicBool::new(true), ..Life::default() }, Duration::from_millis(200));
+        let began = std::time::Instant::now();
+        abandoned(&FakeCore::default(), &AtomicUsize::new(0), &life, tick).await;
+        assert!(began.elapsed() < tick * NEVER_MOUNTED / 2, "it waited as if no mount had ever come");
     }
 }

@@ -21,11 +21,20 @@ use tokio::sync::{Mutex, watch};
 /// How long a daemon that ends with its last mount goes on publishing, while the store answers.
 const LAST_PUBLISHING: Duration = Duration::from_secs(10);
 
+/// What decides whether a daemon without a mount goes on.
+#[derive(Debug, Default)]
+pub struct Life {
+    /// It goes on until it is told to stop.
+    pub stays: AtomicBool,
+    /// It has had a mount.
+    pub mounted: AtomicBool,
+}
+
 /// A [`Service`] around the core's.
 pub struct Shell {
     inner: Arc<dyn Service>,
     config: Arc<Config>,
-    stays: Arc<AtomicBool>,
+    life: Arc<Life>,
     stop: watch::Sender<bool>,
     /// Mounts and unmounts are done one after the other.
     mounting: Mutex<()>,
@@ -33,10 +42,10 @@ pub struct Shell {
 }
 
 impl Shell {
-    /// Wraps `inner`; `stop` is told when the daemon is to end, `stays` says whether it does without a mount.
-    pub fn new(inner: Arc<dyn Service>, config: Arc<Config>, stays: Arc<AtomicBool>, stop: watch::Sender<bool>) -> Shell {
+    /// Wraps `inner`; `stop` is told when the daemon is to end, `life` says whether it does without a mount.
+    pub fn new(inner: Arc<dyn Service>, config: Arc<Config>, life: Arc<Life>, stop: watch::Sender<bool>) -> Shell {
         let started_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64);
-        Shell { inner, config, stays, stop, mounting: Mutex::new(()), started_at }
+        Shell { inner, config, life, stop, mounting: Mutex::new(()), started_at }
     }
 
     async fn status(&self) -> Result<Status> {
@@ -46,7 +55,7 @@ impl Shell {
                 s.version = env!("CARGO_PKG_VERSION").to_owned();
                 s.started_at = self.started_at;
                 s.mounts = self.inner.mounts();
-                s.stays = self.stays.load(Ordering::SeqCst);
+                s.stays = self.life.stays.load(Ordering::SeqCst);
                 s.store = self.config.store.to_string();
                 s.conflict_mode = self.config.conflict_mode.as_str().to_owned();
                 s.state_dir = self.config.dirs.state.clone();
@@ -81,6 +90,7 @@ impl Shell {
         request.mountpoint = mountpoint;
         match self.inner.call(Request::Mount(request), progress).await? {
             Response::Mounted(mut m) => {
+                self.life.mounted.store(true, Ordering::SeqCst);
                 tracing::info!(mountpoint = %m.mount.mountpoint.display(), backend = m.mount.backend, "mounted");
                 m.notes.splice(0..0, notes);
                 if m.mount.backend == "fuse" && !m.mount.allow_other && rustix::process::getuid().is_root() {
@@ -113,7 +123,7 @@ impl Shell {
                 Err(e) => return Err(e),
             }
         }
-        let ends = self.inner.mounts().is_empty() && !self.stays.load(Ordering::SeqCst);
+        let ends = self.inner.mounts().is_empty() && !self.life.stays.load(Ordering::SeqCst);
         if ends {
             self.publish_a_little(progress).await;
         }
@@ -139,7 +149,7 @@ impl Shell {
     }
 
     fn nothing_left(&self) {
-        if !self.stays.load(Ordering::SeqCst) {
+        if !self.life.stays.load(Ordering::SeqCst) {
             tracing::info!("nothing is mounted any more, the daemon ends");
             self.stop.send_replace(true);
         }
@@ -154,7 +164,7 @@ impl Service for Shell {
             Request::Mount(m) => self.mount(m, progress).await,
             Request::Unmount(u) => self.unmount(u, progress).await,
             Request::Stay => {
-                self.stays.store(true, Ordering::SeqCst);
+                self.life.stays.store(true, Ordering::SeqCst);
                 self.status().await.map(Response::Status)
             }
             Request::Stop => {
@@ -327,7 +337,12 @@ pub(super) mod tests {
         let tmp = tempfile::tempdir().unwrap();
         let core = Arc::new(FakeCore::default());
         let (tx, stop) = watch::channel(false);
-        Up { shell: Shell::new(core.clone(), config_in(tmp.path()), Arc::new(AtomicBool::new(stays)), tx), core, stop, tmp }
+        Up {
+            shell: Shell::new(core.clone(), config_in(tmp.path()), Arc::new(Life { stays: AtomicBool::new(stays), ..Life::default() }), tx),
+            core,
+            stop,
+            tmp,
+        }
     }
 
     async fn mount(up: &Up, name: &str) -> Result<Mounted> {

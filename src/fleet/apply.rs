@@ -11,7 +11,7 @@ use super::registry::Revoked;
 use crate::content::codec;
 use crate::error::{Error, Kind, Result};
 use crate::model::record::{self, Line};
-use crate::model::{RelPath, Version};
+use crate::model::{self, RelPath, Version};
 use crate::state::db::prefix_end;
 use crate::state::rows::{Cursor, Time};
 use crate::state::tree::{dir_of, register_at};
@@ -240,20 +240,18 @@ impl Fleet {
             if changed {
                 new += 1;
                 let at = touched.entry((v.path.components().count(), dir, v.path.file_name().to_owned())).or_insert(i64::MIN);
-                *at = v.written_at.max(*at);
+                *at = listed_at(v).max(*at);
                 if v.moved_to.is_some() {
                     moves.push(v);
                 }
             }
         }
-        // What came along with its directory changed no listing.
         for t in &moves {
-            if let Some(to) = came_along(ns, t)?
-                && let Some(dir) = to.parent().map(|p| dir_of(ns.t, &p)).transpose()?.flatten()
-                && let Some(at) = touched.get_mut(&(to.components().count(), dir, to.file_name().to_owned()))
-            {
-                *at = i64::MIN;
-            }
+            let Some(to) = &t.moved_to else { continue };
+            let Some(dir) = to.parent().map(|p| dir_of(ns.t, &p)).transpose()?.flatten() else { continue };
+            // What came along with its directory changed no listing.
+            let at = if came_along(ns, t, to)? { i64::MIN } else { t.written_at };
+            touched.entry((to.components().count(), dir, to.file_name().to_owned())).and_modify(|was| *was = at);
         }
         if super::healing::follow_moves(ns, moves, &self.author(me), self.files.settings().boot)? {
             self.wake();
@@ -304,15 +302,23 @@ struct Applied {
     damaged: Vec<String>,
 }
 
-/// Where a tombstone's content went, if that was because the directory it was in was moved there.
-fn came_along<'v>(ns: &Ns<'_, '_>, t: &'v Version) -> Result<Option<&'v RelPath>> {
-    let (Some(to), Some(was_in)) = (&t.moved_to, t.path.parent()) else { return Ok(None) };
-    if to.file_name() != t.path.file_name() || was_in.is_root() {
-        return Ok(None);
+/// When a version changed the listing of its directory, milliseconds since 1970. A file is sealed after its last close,
+/// which the kernel tells a moment later: whoever set the directory's time after that close did so before.
+fn listed_at(v: &Version) -> i64 {
+    match v.kind {
+        model::Kind::File(_) => v.written_at.min(Time::from(v.mtime).ms()),
+        _ => v.written_at,
+    }
+}
+
+/// Whether what a tombstone says went to `to` went there because the directory it was in was moved.
+fn came_along(ns: &Ns<'_, '_>, t: &Version, to: &RelPath) -> Result<bool> {
+    let Some(was_in) = t.path.parent().filter(|p| !p.is_root()) else { return Ok(false) };
+    if to.file_name() != t.path.file_name() {
+        return Ok(false);
     }
     let is_in = to.parent();
-    let moved = register_at(ns.t, &was_in)?.is_some_and(|r| r.entry.tombstones().any(|d| d.moved_to == is_in));
-    Ok(moved.then_some(to))
+    Ok(register_at(ns.t, &was_in)?.is_some_and(|r| r.entry.tombstones().any(|d| d.moved_to == is_in)))
 }
 
 /// Whether a name from the store can be a device id.

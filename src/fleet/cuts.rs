@@ -100,6 +100,11 @@ impl Cuts {
         })
     }
 
+    /// How many files are worked on.
+    pub(super) fn running(&self) -> u64 {
+        self.entries.lock().values().filter(|e| matches!(e.progress, Progress::Running { .. })).count() as u64
+    }
+
     /// Notes how far the outbox was searched for a later seal.
     pub(super) fn searched(&self, token: &Hash, upto: u64) {
         if let Some(Entry { progress: Progress::Gone { searched }, .. }) = self.entries.lock().get_mut(token) {

@@ -19,6 +19,7 @@ pub struct Published {
 
 const PUBLISHED: &str = "published";
 const STORE: &str = "store";
+const STORE_PLACE: &str = "store_place";
 const IDENTITY: &str = "identity";
 
 /// Last published sequence under this id.
@@ -40,6 +41,16 @@ pub fn store_id(r: &Read<'_>) -> Result<Option<String>> {
 /// Sets it (first contact, or a move to another store).
 pub fn set_store_id(t: &mut Txn<'_>, id: &str) -> Result<()> {
     t.put(Tree::Meta, STORE, &id.to_owned())
+}
+
+/// Where that store was last seen (`store::identity::place`).
+pub fn store_place(r: &Read<'_>) -> Result<Option<String>> {
+    r.get(Tree::Meta, STORE_PLACE)
+}
+
+/// Sets it.
+pub fn set_store_place(t: &mut Txn<'_>, place: &str) -> Result<()> {
+    t.put(Tree::Meta, STORE_PLACE, &place.to_owned())
 }
 
 /// The identity this state belongs to.

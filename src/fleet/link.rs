@@ -70,14 +70,19 @@ impl Fleet {
     }
 
     async fn right_store(self: &Arc<Self>) -> Result<()> {
-        let known = self.replica.read(facts::store_id)?;
-        match known {
-            Some(id) => identity::expect(&*self.store, &self.keys, &id).await.map(|_| ()),
-            None => {
-                let found = identity::ensure(&*self.store, &self.keys, &*self.clock).await?;
-                self.replica.db().write(|t| facts::set_store_id(t, &found.id))
-            }
+        let (known, last) = self.replica.read(|r| Ok((facts::store_id(r)?, facts::store_place(r)?)))?;
+        let found = match &known {
+            Some(id) => identity::expect_where(&*self.store, &self.keys, id, last.as_deref()).await?,
+            None => identity::ensure(&*self.store, &self.keys, &*self.clock).await?,
+        };
+        let here = identity::place(&*self.store, &self.keys);
+        if known.is_some() && last.as_ref() == Some(&here) {
+            return Ok(());
         }
+        self.replica.db().write(|t| {
+            facts::set_store_id(t, &found.id)?;
+            facts::set_store_place(t, &here)
+        })
     }
 
     /// Looks whether a copy of this machine goes on with the log under our id. Cheap: for every catch-up, since a device

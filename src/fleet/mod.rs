@@ -8,6 +8,7 @@
 
 mod apply;
 mod batch;
+mod burst;
 mod core;
 mod cuts;
 pub mod facts;

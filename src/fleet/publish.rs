@@ -5,10 +5,11 @@
 //! for a reason of its own (its bytes cannot be read here) holds up only what names its paths.
 //! Must: an error never ends publishing; it backs off, says so, and goes on.
 //! No timer stands between a single save and its batch: a round begins when a row is added and ends with what is ready.
-//! Only a burst of saves is let pass first, for at most a second.
+//! Only a burst of saves is let pass first (`burst`).
 //! Not here: what belongs together (`plan`), uploads (`cuts`), the log (`batch`).
 
 use super::batch::{ChunkLists, Draft};
+use super::burst::Burst;
 use super::core::{Fleet, blocking, id_changed};
 use super::cuts::Progress;
 use super::plan::{Group, Plan, Row, content_mut, token};
@@ -24,7 +25,6 @@ use parking_lot::Mutex;
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -32,13 +32,6 @@ use tokio::sync::watch;
 const WINDOW: usize = 1000;
 /// Rows read in one go.
 const PAGE: usize = 256;
-/// So many saves since the last look are a burst (an archive being unpacked, a build): it goes out as what is left of it
-/// in the end, and the programs that write it have the processor to themselves…
-const BURST: u64 = 8;
-/// …until so long nothing more than that came…
-const LULL: Duration = Duration::from_millis(20);
-/// …or at the latest after this time.
-const BURST_MOST: Duration = Duration::from_secs(1);
 /// First wait after an error; doubles to the longest, with jitter.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 /// Rows that [`Fleet::publish_status`] counts at most.
@@ -65,6 +58,8 @@ pub struct PublishStatus {
     pub pending: u64,
     /// Bytes of files among them that are not cut.
     pub bytes: u64,
+    /// Files whose bytes are being put into the store.
+    pub active: u64,
     /// A path that is being published.
     pub current: Option<String>,
     /// Why the last attempt failed; none while it works.
@@ -119,10 +114,10 @@ impl Fleet {
     /// Publishes until `stop` says true.
     pub(super) async fn publish_loop(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         let mut failures = 0u32;
-        let mut seen = 0;
+        let mut burst = Burst::default();
         while !*stop.borrow() {
             tokio::select! {
-                () = self.let_burst_pass(&mut seen) => {}
+                () = burst.pass(&self.woken) => {}
                 _ = stop.wait_for(|s| *s) => break,
             }
             let wake = self.wake.notified();
@@ -165,19 +160,6 @@ impl Fleet {
             }
         }
         self.keep_cuts(&HashSet::new());
-    }
-
-    /// Waits while many files are saved one after the other. `seen`: how many saves were known at the last look.
-    async fn let_burst_pass(&self, seen: &mut u64) {
-        let start = tokio::time::Instant::now();
-        loop {
-            let now = self.woken.load(Ordering::Relaxed);
-            let new = now - std::mem::replace(seen, now);
-            if new < BURST || start.elapsed() >= BURST_MOST {
-                return;
-            }
-            tokio::time::sleep(LULL).await;
-        }
     }
 
     /// One round: publishes what is ready at the front of the outbox as one batch.
@@ -571,6 +553,7 @@ impl Fleet {
     /// The outbox as it is now. Blocking; reads up to 50,000 rows.
     pub fn publish_status(&self) -> Result<PublishStatus> {
         let mut status = self.publishing.now.lock().clone();
+        status.active = self.cuts.running();
         let mut from = 0;
         while (status.pending as usize) < STATUS_ROWS {
             let page: Vec<(u64, Sealed)> = self.replica.read(|r| r.scan_int(Tree::Outbox, from, u64::MAX, PAGE))?;

@@ -4,3 +4,6 @@
 
 #[cfg(target_os = "linux")]
 pub mod fuse;
+
+/// How the names of the threads begin that take a kernel's requests: nobody else answers what such a thread has taken.
+pub const THREADS_NAMED: &str = "fuser-";

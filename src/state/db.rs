@@ -322,6 +322,7 @@ impl Db {
         text += &format!("PRAGMA user_version={SCHEMA}; COMMIT;");
         conn.execute_batch(&text).map_err(|e| sql("creating its tables", e))?;
         let journal = replay(&conn, dir)?;
+        rest(&conn)?;
         let committed = journal.last();
         let inner = Inner { conn, journal, committed, fresh: RefCell::default(), frozen: None, record: Vec::new() };
         // After a power cut SQLite may have come further than the journal: what it has is acted on from here, and what
@@ -414,7 +415,14 @@ impl Db {
     /// SQLite as it was and the rows where they are.
     fn move_to_sqlite(&self, frozen: &Frozen) -> Result<()> {
         let mut rows = frozen.rows.iter().peekable();
-        self.inner.lock().conn.execute_batch("BEGIN IMMEDIATE").map_err(|e| sql("beginning", e))?;
+        {
+            let inner = self.inner.lock();
+            end(&inner.conn)?;
+            if let Err(e) = inner.conn.execute_batch("BEGIN IMMEDIATE") {
+                rest(&inner.conn)?;
+                return Err(sql("beginning", e));
+            }
+        }
         loop {
             let mut inner = self.inner.lock();
             let done = inner.move_some(&mut rows, frozen.lsn);
@@ -423,13 +431,11 @@ impl Db {
                 Ok(true) => {
                     inner.frozen = None;
                     inner.committed = frozen.lsn;
-                    return Ok(());
+                    return rest(&inner.conn);
                 }
                 Err(e) => {
-                    // A full disk may have made SQLite give it up by itself.
-                    if !inner.conn.is_autocommit() {
-                        inner.conn.execute_batch("ROLLBACK").map_err(|e| sql("rolling back", e))?;
-                    }
+                    end(&inner.conn)?;
+                    rest(&inner.conn)?;
                     return Err(e);
                 }
             }
@@ -513,8 +519,8 @@ fn replay(conn: &Connection, dir: &Path) -> Result<Journal> {
         ops.iter().try_for_each(|op| apply(conn, op))
     });
     let done = opened.and_then(|j| commit_at(conn, j.last()).map(|()| j));
-    if done.is_err() && !conn.is_autocommit() {
-        let _ = conn.execute_batch("ROLLBACK");
+    if done.is_err() {
+        let _ = end(conn);
     }
     done
 }
@@ -555,6 +561,19 @@ impl Inner {
 fn commit_at(conn: &Connection, lsn: u64) -> Result<()> {
     put_row(conn, Tree::Meta, &Key::from(LSN), Some(&encode(&lsn)?))?;
     conn.execute_batch("COMMIT").map_err(|e| sql("committing", e))
+}
+
+/// Opens a read transaction for all reads until the next commit: without one each would lock and unlock the file.
+fn rest(conn: &Connection) -> Result<()> {
+    conn.execute_batch("BEGIN; SELECT v FROM meta WHERE k = x'';").map_err(|e| sql("beginning to read", e))
+}
+
+/// Ends what transaction there is without keeping anything. A full disk may have made SQLite give it up by itself.
+fn end(conn: &Connection) -> Result<()> {
+    if conn.is_autocommit() {
+        return Ok(());
+    }
+    conn.execute_batch("ROLLBACK").map_err(|e| sql("rolling back", e))
 }
 
 /// Reading rows.
@@ -910,6 +929,7 @@ mod tests {
         {
             let mut inner = db.inner.lock();
             let frozen = inner.freeze().unwrap();
+            inner.conn.execute_batch("ROLLBACK").unwrap();
             let e = inner.move_some(&mut frozen.rows.iter().peekable(), frozen.lsn).unwrap_err();
             assert!(e.to_string().contains("committing"), "{e}");
         }

@@ -28,6 +28,10 @@ impl Time {
     pub fn from_ms(ms: i64) -> Time {
         Time { sec: ms.div_euclid(1000), nsec: ms.rem_euclid(1000) as u32 * 1_000_000 }
     }
+    /// In milliseconds since 1970.
+    pub fn ms(self) -> i64 {
+        self.sec.saturating_mul(1000).saturating_add(i64::from(self.nsec / 1_000_000))
+    }
     /// As a version carries it.
     pub fn pair(self) -> (i64, u32) {
         (self.sec, self.nsec)

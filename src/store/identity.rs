@@ -46,27 +46,42 @@ pub async fn ensure(store: &dyn Store, keys: &Keys, clock: &dyn Clock) -> Result
         .ok_or_else(|| Error::new(Kind::Unavailable, format!("{} took {} and does not return it", store.describe(), keys.store_json())))
 }
 
-/// The store's identity, which must be `expected`: the one that this machine's state belongs to. A directory that is
-/// missing or was never a store counts as a disk that is not mounted: the store does not answer.
+/// The store's identity, which must be `expected`: the one that this machine's state belongs to.
 pub async fn expect(store: &dyn Store, keys: &Keys, expected: &str) -> Result<StoreId> {
-    let place = format!("{} (prefix `{}`)", store.describe(), keys.prefix());
+    expect_where(store, keys, expected, None).await
+}
+
+/// [`expect`], with the place where that store was last seen ([`place`]).
+///
+/// Errors: `Usage` if there is another store, or none; `Unavailable` if the place is the one where it was, and is missing
+/// or was never used by a store: a disk that is not mounted.
+pub async fn expect_where(store: &dyn Store, keys: &Keys, expected: &str, last: Option<&str>) -> Result<StoreId> {
+    let here = place(store, keys);
+    let moved = last.filter(|l| *l != here);
+    let was = moved.map_or(String::new(), |l| format!("; it was last at {l}"));
     let hint = "check the spelling of `store` and whether its disk is mounted; `tcfs store move URL` copies everything to a new store and switches to it";
     match read(store, keys).await? {
         Some(found) if found.id == expected => Ok(found),
         Some(found) => {
-            let what = format!("{place} is another store ({}) than the one this machine's state belongs to ({expected})", found.id);
+            let what = format!("{here} is another store ({}) than the one this machine's state belongs to ({expected}){was}", found.id);
             Err(Error::new(Kind::Usage, what).hint(hint))
         }
-        None if store.is_away().await => {
-            let what = format!("{} is missing or empty, but this machine's state belongs to a store there ({expected})", store.describe());
+        None if moved.is_none() && store.is_away().await => {
+            let what =
+                format!("{} is missing or empty, but this machine's state belongs to the store there ({expected})", store.describe());
             Err(Error::new(Kind::Unavailable, what)
                 .hint("is its disk or share mounted? Until it is, the drive works with what is here; `store` says where it is looked for"))
         }
         None => {
-            let what = format!("there is no store at {place}, but this machine's state belongs to one ({expected})");
+            let what = format!("there is no store at {here}, but this machine's state belongs to one ({expected}){was}");
             Err(Error::new(Kind::Usage, what).hint(hint))
         }
     }
+}
+
+/// Where a store is, for people, and to be compared with where it was.
+pub fn place(store: &dyn Store, keys: &Keys) -> String {
+    format!("{} (prefix `{}`)", store.describe(), keys.prefix())
 }
 
 /// Reads a body that anybody may have written.
@@ -89,6 +104,7 @@ mod tests {
     use super::*;
     use crate::clock::ManualClock;
     use crate::store::count::Op;
+    use crate::store::dir::DirStore;
     use crate::store::fault::{FaultStore, Mode, Rule};
     use crate::store::memory::MemoryStore;
     use proptest::prelude::*;
@@ -133,6 +149,33 @@ mod tests {
         let e = expect(&*store, &Keys::new("other"), &mine.id).await.unwrap_err();
         assert!(e.to_string().contains("is another store"), "{e}");
         assert!(e.hint_text().unwrap().contains("tcfs store move"));
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_is_missing_or_empty_is_away_if_the_store_was_there_and_wrong_if_it_was_elsewhere() {
+        let tmp = tempfile::tempdir().unwrap();
+        let (dir, keys) = (tmp.path().join("store"), Keys::new("default"));
+        let open = || DirStore::new(&dir, 1);
+        let made = ensure(&open(), &keys, &*ManualClock::new(0, 1)).await.unwrap();
+        let here = place(&open(), &keys);
+        let kind = async |last: Option<&str>| expect_where(&open(), &keys, &made.id, last).await.map_err(|e| e.kind()).err();
+        assert_eq!(kind(Some(&here)).await, None);
+        // A store with other prefixes only is there, and ours is not in it.
+        assert_eq!(expect_where(&open(), &Keys::new("defualt"), &made.id, None).await.unwrap_err().kind(), Kind::Usage);
+        for empty in [false, true] {
+            std::fs::rename(&dir, tmp.path().join("away")).unwrap();
+            if empty {
+                std::fs::create_dir(&dir).unwrap();
+            }
+            assert_eq!(kind(Some(&here)).await, Some(Kind::Unavailable));
+            assert_eq!(kind(None).await, Some(Kind::Unavailable));
+            let e = expect_where(&open(), &keys, &made.id, Some("file:///elsewhere")).await.unwrap_err();
+            assert!(e.kind() == Kind::Usage && e.to_string().contains("it was last at file:///elsewhere"), "{e}");
+            assert_eq!(dir.exists(), empty, "looking made a store");
+            let _ = std::fs::remove_dir(&dir);
+            std::fs::rename(tmp.path().join("away"), &dir).unwrap();
+        }
+        assert_eq!(kind(Some("file:///elsewhere")).await, None);
     }
 
     #[test]

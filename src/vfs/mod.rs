@@ -47,7 +47,7 @@ use crate::error::{Error, Kind, Result};
 use crate::fleet::Me;
 use crate::model::ops::Author;
 use crate::model::view::ConflictMode;
-use crate::state::rows::Sealed;
+use crate::state::rows::{Inode, ROOT, Sealed};
 use crate::state::{Change, Ctx, Ns, Replica, Tree};
 use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock};
@@ -175,9 +175,28 @@ impl Vfs {
             rt: tokio::runtime::Handle::current(),
             options,
         });
+        vfs.own_root()?;
         vfs.recover()?;
         vfs.drain_moves()?;
         Ok(vfs)
+    }
+
+    /// Gives a root that was just made to the user who mounts, as everything else that nobody here made.
+    fn own_root(&self) -> Result<()> {
+        let root: Option<Inode> = self.replica.read(|r| r.get(Tree::Inode, ROOT))?;
+        if root.is_some_and(|i| i.btime != Time::default()) {
+            return Ok(());
+        }
+        self.change(&[], |ns| {
+            let mut i = ns.inode(ROOT)?;
+            (i.uid, i.gid) = (ns.ctx.uid, ns.ctx.gid);
+            for t in [&mut i.atime, &mut i.mtime, &mut i.ctime, &mut i.btime] {
+                if *t == Time::default() {
+                    *t = ns.ctx.now;
+                }
+            }
+            ns.put_inode(ROOT, &i)
+        })
     }
 
     /// The replica below.

@@ -7,10 +7,12 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[allow(dead_code)] // options for stores inside a process, and restarts, are for other test programs
 #[path = "../common/weed.rs"]
 mod weed;
 
 mod daemon;
+mod readme;
 mod refusals;
 mod s3;
 mod settings;

@@ -51,15 +51,19 @@ fn a_server_that_is_not_as_it_should_be_is_told_with_what_to_do() {
     let ls = wrong(&["ls"]).ok();
     assert_eq!(ls.stdout, "f\n");
     let doctor = wrong(&["doctor"]).exit(1);
-    assert!(doctor.stdout.contains("fail  store") && doctor.stdout.contains("credentials"), "{}", doctor.stdout);
+    assert!(
+        doctor.stdout.contains("fail  store") && doctor.stdout.contains("403") && doctor.stdout.contains("set TCFS_S3_ACCESS_KEY_ID"),
+        "{}",
+        doctor.stdout
+    );
     let p = answer(&wrong(&["--json", "push", s(&file), "--to", "g"]).exit(3));
     assert_eq!(p["queued"], true);
     let mounted = wrong(&["mount", s(a.root())]).ok();
-    assert!(mounted.stdout.contains("note: the store does not answer") && mounted.stdout.contains("credentials"), "{}", mounted.stdout);
+    assert!(mounted.stdout.contains("note: the store does not answer") && mounted.stdout.contains("403"), "{}", mounted.stdout);
     assert!(!mounted.text().contains("not-the-secret") && !a.log().contains("not-the-secret"), "the secret is shown");
     a.cli(&["unmount"]).ok();
     let new = machine(&w, "cora", &endpoint, "s3://tcfs/default", "not-the-secret");
-    refused(&new.cli(&["mount", s(new.root())]), 1, &["credentials", "tcfs config show"]);
+    refused(&new.cli(&["mount", s(new.root())]), 1, &["enrolling this machine as cora", "403", "set TCFS_S3_ACCESS_KEY_ID"]);
     // No credentials, and no TLS where it is asked for.
     let none = machine(&w, "dora", &endpoint, "s3://tcfs/default", "");
     refused(&none.cli(&["mount", s(none.root())]), 2, &["s3.secret_access_key"]);

@@ -102,8 +102,8 @@ fn the_log_has_the_level_the_size_and_the_number_of_files_that_were_set() {
     quiet.mount();
     quiet.unmount();
     assert_eq!(quiet.log(), "");
-    let loud = with(&w, "bob", &[("TCFS_LOG_LEVEL", "trace"), ("TCFS_LOG_MAX_BYTES", "2KiB"), ("TCFS_LOG_KEEP", "2")]);
-    for _ in 0..4 {
+    let loud = with(&w, "bob", &[("TCFS_LOG_LEVEL", "trace"), ("TCFS_LOG_MAX_BYTES", "1KiB"), ("TCFS_LOG_KEEP", "2")]);
+    for _ in 0..8 {
         loud.mount();
         loud.unmount();
     }

@@ -36,6 +36,8 @@ impl User {
             for own in [w.dir(), &w.store()] {
                 run(Command::new("chmod").arg("0777").arg(own), Duration::from_secs(20)).ok();
             }
+            // As the rules of the package fuse3 do at boot; without a device manager nobody does.
+            run(Command::new("chmod").args(["0666", "/dev/fuse"]), Duration::from_secs(20)).ok();
             run(Command::new("chown").arg("-R").arg(NOBODY.to_string()).arg(home), Duration::from_secs(20)).ok();
             let (u, g) = (format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"));
             prefix = ["setpriv", &u, &g, "--clear-groups", "--"].map(OsString::from).to_vec();

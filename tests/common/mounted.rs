@@ -26,7 +26,11 @@ pub struct World {
 impl World {
     /// A new one, empty, outside the build tree: socket paths stay short there.
     pub fn new() -> Arc<World> {
-        let base = std::env::var_os("TCFS_TEST_DIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
+        World::below(&std::env::var_os("TCFS_TEST_DIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from))
+    }
+
+    /// One in a directory of that disk.
+    pub fn below(base: &Path) -> Arc<World> {
         let dir = tempfile::Builder::new().prefix("tcfs-t").tempdir_in(base).expect("a scratch directory").keep();
         std::fs::create_dir(dir.join("store")).unwrap();
         Arc::new(World { dir })

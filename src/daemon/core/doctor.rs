@@ -7,6 +7,7 @@ use crate::daemon::doctor;
 use crate::daemon::protocol::{Check, Checked, Item, Response};
 use crate::daemon::service::Progress;
 use crate::error::Result;
+use crate::fleet::facts;
 use crate::state::db::prefix_end;
 use crate::state::rows::{Slot, slot_name};
 use crate::state::{Replica, Scan, Tree};
@@ -21,8 +22,9 @@ const PAGE: usize = 4096;
 impl Core {
     pub(super) async fn doctor(&self, progress: &Progress) -> Result<Response> {
         let mut sum = Checked::default();
-        let known = self.replica.read(crate::fleet::facts::store_id)?;
-        let mut checks = doctor::store(&*self.store, &self.keys, known.as_deref(), &*self.clock).await;
+        let (id, last) = self.replica.read(|r| Ok((facts::store_id(r)?, facts::store_place(r)?)))?;
+        let known = id.as_deref().map(|id| (id, last.as_deref()));
+        let mut checks = doctor::store(&*self.store, &self.keys, known, &*self.clock).await;
         let cache = self.vfs.cache_use();
         let dir = self.config.cache.dir.clone();
         let (free, total) = rustix::fs::statvfs(&dir).map_or((0, 0), |s| (s.f_bavail * s.f_frsize, s.f_blocks * s.f_frsize));

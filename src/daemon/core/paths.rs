@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a store that does not answer is waited for before a request goes on with what is known here.
-const FRESH: Duration = Duration::from_secs(10);
+pub(super) const FRESH: Duration = Duration::from_secs(10);
 /// How long catching up may take with a store that does answer.
 const CATCH_UP: Duration = Duration::from_secs(600);
 
@@ -48,11 +48,25 @@ impl Core {
             Err(_) if self.fleet.is_online() => tokio::time::timeout(CATCH_UP, looking).await,
             other => other,
         };
-        match done {
-            Ok(Ok(_)) => Ok(false),
-            Ok(Err(e)) if !e.kind().is_transient() && e.kind() != Kind::Unauthorized => Err(e),
-            _ => Ok(true),
-        }
+        offline(done)
+    }
+
+    /// Whether the store does not answer within `patience` (at most [`FRESH`]). Asks it only if it was not seen
+    /// answering just before.
+    ///
+    /// Errors: those that waiting does not mend, such as another store than the one this state belongs to: what would be
+    /// written could never go out.
+    pub(super) async fn is_offline(&self, patience: Duration) -> Result<bool> {
+        offline(tokio::time::timeout(patience.min(FRESH), self.fleet.connect()).await)
+    }
+}
+
+/// What the answer of a store means, if it came in time.
+fn offline<T, E>(answer: std::result::Result<Result<T>, E>) -> Result<bool> {
+    match answer {
+        Ok(Ok(_)) => Ok(false),
+        Ok(Err(e)) if !e.kind().is_transient() && e.kind() != Kind::Unauthorized => Err(e),
+        _ => Ok(true),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Must: it returns when what it wrote is in this device's log, or says that it is queued.
 //! Not here: what a version from outside replaces (`vfs::place`).
 
+use super::paths::FRESH;
 use super::{Core, blocking};
 use crate::daemon::protocol::{Push, Pushed, Response, Skipped};
 use crate::daemon::service::Progress;
@@ -39,6 +40,8 @@ impl Drop for Gone {
 impl Core {
     pub(super) async fn push(&self, request: Push, progress: &Progress) -> Result<Response> {
         let top = self.push_target(&request).await?;
+        // Before anything is written: another store's files would be waiting here for ever.
+        let offline = self.is_offline(FRESH).await?;
         let gone = Gone(Arc::default());
         let work = Work {
             vfs: self.vfs.clone(),
@@ -55,7 +58,7 @@ impl Core {
         drop(gone);
         // Content that was there already may be there only as something that is not published yet.
         if wrote || (pushed.same > 0 && !request.dry_run) {
-            pushed.queued = !self.published(progress).await?;
+            pushed.queued = !self.published(progress, if offline { LOOK } else { PATIENCE }).await?;
         }
         Ok(Response::Pushed(pushed))
     }
@@ -83,13 +86,13 @@ impl Core {
         self.fleet.wake();
         let alone = self.mounts.lock().is_empty();
         if alone {
-            self.published(progress).await?;
+            self.published(progress, PATIENCE).await?;
         }
         Ok(())
     }
 
-    /// Waits until everything sealed so far is in this device's log; false if the store does not answer.
-    pub(super) async fn published(&self, progress: &Progress) -> Result<bool> {
+    /// Waits until everything sealed so far is in this device's log; false if the store does not answer for `patience`.
+    async fn published(&self, progress: &Progress, patience: Duration) -> Result<bool> {
         let (vfs, replica) = (self.vfs.clone(), self.replica.clone());
         let upto = blocking(move || {
             vfs.drain_moves()?;
@@ -109,7 +112,7 @@ impl Core {
             progress.files("uploading", 0, Some(status.pending), status.current.as_deref());
             if self.fleet.is_online() && status.last_error.is_none() {
                 trouble = None;
-            } else if trouble.get_or_insert_with(Instant::now).elapsed() >= PATIENCE {
+            } else if trouble.get_or_insert_with(Instant::now).elapsed() >= patience {
                 return Ok(false);
             }
         }

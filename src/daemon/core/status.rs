@@ -6,7 +6,7 @@ use crate::error::{Kind, Result};
 use crate::model::RelPath;
 use crate::state::Tree;
 use crate::state::rows::Sealed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Without a time-out, `wait` waits this long at a time and looks again.
 const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -35,7 +35,7 @@ impl Core {
             pending: publish.pending + unsealed.closed,
             outbox: Outbox {
                 bytes: publish.bytes,
-                active: u64::from(publish.current.is_some()),
+                active: publish.active.max(u64::from(publish.current.is_some())),
                 oldest_at: oldest,
                 last_error: publish.last_error,
                 retry_at: None,
@@ -77,8 +77,13 @@ impl Core {
         })
         .await?;
         let before = self.pending_upto(upto, only.as_ref()).await?;
+        let until = Instant::now() + request.timeout_ms.map_or(FOR_EVER, Duration::from_millis).min(FOR_EVER);
+        if before > 0 {
+            // Nothing is ever published to another store than our own: that is no reason to wait.
+            self.is_offline(until.saturating_duration_since(Instant::now())).await?;
+        }
         self.fleet.wake();
-        let patience = request.timeout_ms.map_or(FOR_EVER, Duration::from_millis);
+        let patience = until.saturating_duration_since(Instant::now());
         match self.fleet.wait_published_at(upto, only.as_ref(), patience).await {
             Ok(()) => Ok(Response::Waited(Waited { published: before, pending: 0, why: None })),
             Err(e) if e.kind() == Kind::Timeout => {
