@@ -317,7 +317,7 @@ macro_rules! ok {
 
 /// How long the kernel may believe what a name leads to: only the stored spelling of it is told of when it changes.
 fn ttl(name: &OsStr) -> Duration {
-    let stored = name.is_ascii() || name.to_str().is_some_and(unicode_normalization::is_nfc);
+    let stored = name.is_ascii() || name.to_str().is_some_and(crate::model::path::is_stored_spelling);
     if stored { TTL } else { Duration::ZERO }
 }
 
