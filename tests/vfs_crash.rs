@@ -582,3 +582,51 @@ async fn regression_file_being_written_is_not_kept_half_after_a_power_cut() {
     assert!(!rig.has("f"));
     assert_eq!(rig.text("g").await, "half", "its program asked for it");
 }
+
+/// A kernel that was told of an error asks again, for a page: the program waited for the deadline twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_a_read_that_found_no_store_does_not_wait_for_it_again_at_once() {
+    use tcfs::store::fault::{Mode, Rule};
+    let rig = Rig::with(|o| o.read_deadline = std::time::Duration::from_millis(300));
+    rig.remote("bob", "f", b"published").await;
+    let fh = rig.open_ro("f");
+    rig.store.set(vec![Rule::new(Mode::Down)]);
+    assert!(rig.read_fh(fh, 0, 9).await.unwrap_err().kind().is_transient());
+    rig.store.clear();
+    // The clock is turned by hand: it stands still.
+    assert!(rig.read_fh(fh, 0, 9).await.unwrap_err().kind().is_transient());
+    rig.clock.advance(2_000_000_000);
+    assert_eq!(rig.read_fh(fh, 0, 9).await.unwrap(), b"published");
+}
+
+/// What is done to a file by name while the kernel holds it for a writer that writes nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attributes_and_moves_of_a_file_that_is_lent_and_not_written_are_kept() {
+    let rig = Rig::new();
+    for p in ["mode", "attr", "moved", "behind"] {
+        rig.remote("bob", p, b"published").await;
+        assert_eq!(rig.text(p).await, "published");
+        let (fh, file) = open_lent(&rig, rig.ino(p), false);
+        rig.count_open(fh, true).unwrap();
+        drop(file);
+        match p {
+            "mode" => drop(rig.chmod(p, 0o600)),
+            "attr" => rig.setxattr(rig.ino(p), "user.x", Some(b"y"), false, false).unwrap(),
+            "moved" => rig.mv(p, "elsewhere").unwrap(),
+            _ => {
+                // Something newer came that is not shown yet: what is moved is what was shown.
+                rig.remote("bob", p, b"from bob").await;
+                rig.mv(p, "ahead").unwrap();
+            }
+        }
+        rig.flush(fh).unwrap();
+        rig.release(fh).unwrap();
+        common::check_rows(&rig, None);
+    }
+    let last = |p: &str| rig.outbox().into_iter().flat_map(|r| r.versions).rfind(|v| v.path.as_str() == p).unwrap();
+    assert_eq!(last("mode").mode & 0o777, 0o600);
+    assert!(last("attr").xattrs.contains_key("user.x"));
+    assert_eq!(rig.text("elsewhere").await, "published");
+    assert_eq!((rig.text("ahead").await, rig.text("behind").await), ("published".to_owned(), "from bob".to_owned()));
+    assert!(!rig.has("moved"));
+}

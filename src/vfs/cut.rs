@@ -212,7 +212,7 @@ impl Vfs {
         }
         let (whole, sealed) = {
             let st = node.st.lock();
-            (st.is_whole(), st.is_sealed())
+            (st.is_whole(), self.nothing_to_seal(&st)?)
         };
         match node.unsealed.load(Ordering::Acquire) {
             true if whole && !sealed => self.seal_copy(node).map(drop),

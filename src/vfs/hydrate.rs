@@ -16,6 +16,7 @@ use crate::state::rows::*;
 use crate::state::{Scan, Tree, Txn};
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -85,6 +86,51 @@ impl Vfs {
                 continue;
             }
             // It was published anew meanwhile: look again with the list it has now.
+        }
+    }
+
+    /// The bytes of a range in memory, at their offsets: for a disk that is too full to take them. Waits for the store up
+    /// to the read deadline. Also how many there are: fewer at the end of the file.
+    pub(super) async fn read_aside(self: &Arc<Self>, node: &Arc<Node>, range: Range<u64>) -> Result<(File, usize)> {
+        let deadline = Instant::now() + self.options.read_deadline;
+        loop {
+            let (content, known, wgen, range) = {
+                let st = node.st.lock();
+                let range = range.start..range.end.min(st.size).max(range.start);
+                (st.content.clone(), st.chunks.clone(), st.wgen, range)
+            };
+            let memory = rustix::fs::memfd_create("tcfs-read", rustix::fs::MemfdFlags::CLOEXEC).map_err(std::io::Error::from);
+            let memory = File::from(memory.doing(|| "making room in memory for a read")?);
+            let list = match (&content, known) {
+                (None, _) => None,
+                (Some(_), Some(known)) => Some(known),
+                (Some(c), None) => Some(self.chunk_list(node.ino, c, Priority::Foreground, deadline).await?),
+            };
+            let doing = || format!("reading inode {} past a full disk", node.ino);
+            for (at, c) in list.iter().flat_map(|l| l.overlapping(range.clone())) {
+                let end = at + u64::from(c.1);
+                if node.st.lock().is_here(at.max(range.start)..end.min(range.end)) {
+                    continue;
+                }
+                let bytes = self.chunk(c, Priority::Foreground, deadline).await?;
+                let part = at.max(range.start)..end.min(range.end);
+                memory.write_all_at(&bytes[(part.start - at) as usize..(part.end - at) as usize], part.start).doing(doing)?;
+            }
+            let mut st = node.st.lock();
+            if st.wgen != wgen || st.content.as_ref().map(|c| c.root) != content.as_ref().map(|c| c.root) {
+                continue;
+            }
+            // What is here may be newer than what was published.
+            let here: Vec<Range<u64>> = st.have.within(range.clone()).collect();
+            if !here.is_empty() {
+                let file = self.local_file(node, &mut st)?;
+                for r in here {
+                    let mut buf = vec![0; (r.end - r.start) as usize];
+                    FileExt::read_exact_at(&*file, &mut buf, r.start).doing(doing)?;
+                    memory.write_all_at(&buf, r.start).doing(doing)?;
+                }
+            }
+            return Ok((memory, (range.end - range.start) as usize));
         }
     }
 

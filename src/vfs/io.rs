@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 /// An open file.
 pub struct Handle {
@@ -31,6 +31,8 @@ pub struct Handle {
     lent: AtomicBool,
     /// A `close` was answered and nothing was written through it since: its release is on the way.
     closing: AtomicBool,
+    /// When a read of it last found no store, by the clock, milliseconds; 0 for never.
+    gave_up: AtomicI64,
     pub(crate) ahead: Mutex<ReadAhead>,
 }
 
@@ -78,10 +80,18 @@ fn only_here(node: &Node, st: &St) -> bool {
     node.unsealed.load(Ordering::Acquire) || st.token.is_some()
 }
 
+/// For so long after a read that found no store further reads through the same handle do not wait for it, milliseconds.
+const GAVE_UP: i64 = 1000;
+
 /// Largest file: what a signed offset holds.
 const SIZE_MAX: u64 = i64::MAX as u64;
 
 impl Handle {
+    fn new(node: Arc<Node>, write: bool, passthrough: bool, lent: bool) -> Handle {
+        let (lent, closing) = (AtomicBool::new(lent), AtomicBool::new(false));
+        Handle { node, write, passthrough, lent, closing, gave_up: AtomicI64::new(0), ahead: Mutex::new(ReadAhead::default()) }
+    }
+
     /// It is used again after a `close` of one of its descriptors: another one is open.
     fn goes_on(&self) {
         if self.closing.load(Ordering::Acquire) {
@@ -106,15 +116,7 @@ impl Vfs {
             self.hydrate_in_background(&node);
         }
         let fh = self.next_handle.fetch_add(1, Ordering::Relaxed);
-        let handle = Handle {
-            node,
-            write,
-            passthrough: false,
-            lent: AtomicBool::new(false),
-            closing: AtomicBool::new(false),
-            ahead: Mutex::new(ReadAhead::default()),
-        };
-        self.handles.insert(fh, Arc::new(handle));
+        self.handles.insert(fh, Arc::new(Handle::new(node, write, false, false)));
         Ok(Opened { fh, whole, size })
     }
 
@@ -196,11 +198,7 @@ impl Vfs {
         }
         drop(st);
         if passthrough {
-            self.handles.alter(&fh, |_, h| {
-                let lent = AtomicBool::new(h.lent.load(Ordering::Acquire));
-                let (closing, ahead) = (AtomicBool::new(false), Mutex::new(ReadAhead::default()));
-                Arc::new(Handle { node: h.node.clone(), write: h.write, passthrough: true, lent, closing, ahead })
-            });
+            self.handles.alter(&fh, |_, h| Arc::new(Handle::new(h.node.clone(), h.write, true, h.lent.load(Ordering::Acquire))));
         }
         Ok(())
     }
@@ -263,8 +261,23 @@ impl Vfs {
     /// Brings the bytes of a read here, waiting for the store up to the read deadline. Cancel-safe.
     pub async fn hydrate_read(self: &Arc<Self>, fh: u64, off: u64, len: usize) -> Result<ReadNow> {
         let h = self.handle(fh)?;
-        let done = self.hydrate_range(&h.node, off..off.saturating_add(len as u64), Priority::Foreground).await;
+        let range = off..off.saturating_add(len as u64);
+        // A kernel asks again at once, for less, when a read failed: that must not take the deadline twice.
+        let since = self.clock.now_ms() - h.gave_up.load(Ordering::Acquire);
+        if (0..GAVE_UP).contains(&since) {
+            return Err(Error::new(Kind::Timeout, format!("reading inode {}: the store did not answer just now", h.node.ino)));
+        }
+        let mut done = self.hydrate_range(&h.node, range.clone(), Priority::Foreground).await;
+        if done.as_ref().is_err_and(|e| e.kind() == Kind::NoSpace) {
+            match self.read_aside(&h.node, range).await {
+                Ok((file, len)) => return Ok(ReadNow { file: Arc::new(file), len }),
+                Err(e) => done = Err(e),
+            }
+        }
         if let Err(e) = done {
+            if e.kind().is_transient() {
+                h.gave_up.store(self.clock.now_ms(), Ordering::Release);
+            }
             let path = self.path_of(h.node.ino).map_or_else(|_| format!("inode {}", h.node.ino), |p| p.to_string());
             let e = e.context(format!("reading {path:?} at {off}"));
             // The file is there; it is its bytes that are not to be had.

@@ -316,10 +316,11 @@ impl Vfs {
                 if st.token.is_none() && st.content.as_ref().is_some_and(|c| !c.manifest.is_zero()) {
                     st.dirty.clear();
                 }
-                st.lent_writing = true;
-                if !self.may_still_change(&mut st)? {
+                (st.lent_writing, st.sealed_wgen) = (true, Some(st.wgen));
+                if !self.may_still_change(&mut st)? && self.nothing_to_seal(&st)? {
                     return self.settle(node, &mut st);
                 }
+                st.sealed_wgen = None;
             }
             if let Some(m) = found
                 && st.overlay

@@ -109,10 +109,33 @@ impl Vfs {
         if self.may_still_change(&mut st)? {
             return Ok(());
         }
-        if st.is_sealed() {
+        if self.nothing_to_seal(&st)? {
             return self.settle(node, &mut st);
         }
         self.seal_locked(node, &mut st, false)
+    }
+
+    /// Whether an unsealed file is what its names say, bytes and attributes: it could have been written, and was not.
+    pub(super) fn nothing_to_seal(&self, st: &St) -> Result<bool> {
+        if !st.is_sealed() {
+            return Ok(false);
+        }
+        self.replica.read(|r| {
+            let Some(i) = r.get::<Inode>(Tree::Inode, st.ino)? else { return Ok(true) };
+            let xattrs = encode_xattrs(&i.xattrs);
+            for (dir, name) in &i.links {
+                let Some(at) = self.at(r, *dir, name)? else { return Ok(false) };
+                let mut shown = false;
+                for h in at.reg.entry.live() {
+                    let attrs = h.mode & 0o7777 == i.mode && h.mtime == i.mtime.pair() && h.xattrs == xattrs;
+                    shown |= attrs && holds(r, st.ino, &i, h)?;
+                }
+                if !shown {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        })
     }
 
     /// A file that could have been written and was not is again what it was: sealed, or published.
@@ -349,7 +372,7 @@ impl Vfs {
                 self.seal_if_needed(node)?;
                 let (lent, sealed) = {
                     let st = node.st.lock();
-                    (st.passthrough_writers > 0, st.is_sealed())
+                    (st.passthrough_writers > 0, self.nothing_to_seal(&st)?)
                 };
                 if sealed || !node.unsealed.load(Ordering::Acquire) {
                     break;
@@ -377,7 +400,7 @@ impl Vfs {
     pub fn seal_all(&self) -> Result<()> {
         self.each_unsealed(|node| {
             self.seal_if_needed(node)?;
-            if node.unsealed.load(Ordering::Acquire) && !node.st.lock().is_sealed() {
+            if node.unsealed.load(Ordering::Acquire) && !self.nothing_to_seal(&node.st.lock())? {
                 // Mapped by a program that will outlive this process.
                 self.seal_copy(node)?;
             }
