@@ -7,7 +7,6 @@
 
 #[path = "../common/mod.rs"]
 mod common;
-#[allow(dead_code)] // options for stores inside a process, and restarts, are for other test programs
 #[path = "../common/weed.rs"]
 mod weed;
 
