@@ -11,7 +11,7 @@ use super::plan::content;
 use crate::content::{Uploader, chunker};
 use crate::error::{Error, Kind, Result};
 use crate::model::manifest::{About, SyncManifest};
-use crate::model::{ChunkRef, FileContent, Hash, Version};
+use crate::model::{ChunkRef, FileContent, Hash, RelPath, Version};
 use crate::store::PutMode;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
@@ -51,10 +51,10 @@ pub(super) enum Progress {
     },
     /// In the store.
     Done(Arc<CutFile>),
-    /// The sealed bytes were written over; the outbox was searched for a later seal up to that row.
+    /// The sealed bytes were written over, or removed; the outbox was searched for what replaced the version.
     Gone {
-        /// Last row that was looked at.
-        searched: u64,
+        /// For each path that had them (a file that was moved had several), the last row that was looked at.
+        searched: HashMap<RelPath, u64>,
     },
     /// It did not work; tried again in the next round.
     Failed(Kind, String),
@@ -100,15 +100,23 @@ impl Cuts {
         })
     }
 
+    /// How far that was.
+    pub(super) fn searched_upto(&self, token: &Hash, path: &RelPath) -> u64 {
+        self.see(token, |p| match p {
+            Some(Progress::Gone { searched }) => searched.get(path).copied().unwrap_or(0),
+            _ => 0,
+        })
+    }
+
     /// How many files are worked on.
     pub(super) fn running(&self) -> u64 {
         self.entries.lock().values().filter(|e| matches!(e.progress, Progress::Running { .. })).count() as u64
     }
 
-    /// Notes how far the outbox was searched for a later seal.
-    pub(super) fn searched(&self, token: &Hash, upto: u64) {
+    /// Notes how far the outbox was searched for what replaces these bytes at `path`.
+    pub(super) fn searched(&self, token: &Hash, path: &RelPath, upto: u64) {
         if let Some(Entry { progress: Progress::Gone { searched }, .. }) = self.entries.lock().get_mut(token) {
-            *searched = upto;
+            searched.insert(path.clone(), upto);
         }
     }
 
@@ -155,7 +163,7 @@ impl Fleet {
         let task = tokio::spawn(async move {
             let progress = match this.cut(ino, wgen, &version, bulk).await {
                 Ok(Some(file)) => Progress::Done(Arc::new(file)),
-                Ok(None) => Progress::Gone { searched: 0 },
+                Ok(None) => Progress::Gone { searched: HashMap::new() },
                 Err(e) => Progress::Failed(e.kind(), e.to_string()),
             };
             this.cuts.finish(token, number, progress);

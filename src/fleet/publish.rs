@@ -90,7 +90,7 @@ enum See {
     Running(Duration),
     /// In the bulk lane, by size or by time.
     Slow,
-    Gone(u64),
+    Gone,
     Failed(Error),
 }
 
@@ -103,7 +103,7 @@ impl See {
                 Some(left) => See::Running(left),
                 None => See::Slow,
             },
-            Some(Progress::Gone { searched }) => See::Gone(*searched),
+            Some(Progress::Gone { .. }) => See::Gone,
             Some(Progress::Failed(kind, why)) => See::Failed(Error::new(*kind, why.clone())),
             None => See::Running(bulk_after),
         }
@@ -182,7 +182,8 @@ impl Fleet {
         self.write_out_moves().await?;
         let mut through = 0;
         let mut synced: HashSet<Hash> = HashSet::new();
-        let mut searched: HashSet<Hash> = HashSet::new();
+        // By path as well: a file that was moved has the same bytes under each name it had.
+        let mut searched: HashSet<(Hash, RelPath)> = HashSet::new();
         let (plan, ready, why) = loop {
             let this = self.clone();
             let plan = Arc::new(blocking(move || this.plan(through)).await?);
@@ -201,10 +202,10 @@ impl Fleet {
             sync.await?;
             match verdict {
                 Verdict::Search(token, version, from) => {
-                    let this = self.clone();
+                    let (this, path) = (self.clone(), version.path.clone());
                     let (found, upto) = blocking(move || this.find_later(&version, from)).await?;
-                    self.cuts.searched(&token, upto);
-                    searched.insert(token);
+                    self.cuts.searched(&token, &path, upto);
+                    searched.insert((token, path));
                     through = found.unwrap_or(0).max(through);
                 }
                 Verdict::Go(ready, why) => break (plan, ready, why),
@@ -264,7 +265,7 @@ impl Fleet {
                     break;
                 }
                 // Rows that are only waited for do not use the window up.
-                let held = |p: Option<&Progress>| matches!(See::of(p, self.options.bulk_after), See::Slow | See::Gone(_));
+                let held = |p: Option<&Progress>| matches!(See::of(p, self.options.bulk_after), See::Slow | See::Gone);
                 let held = sealed.files.iter().any(|(t, ..)| self.cuts.see(t, held));
                 versions += if held { 0 } else { sealed.versions.len().max(1) };
                 rows.push(Row { seq, sealed });
@@ -339,7 +340,7 @@ impl Fleet {
     }
 
     /// Waits until something can be done with a plan.
-    async fn wait_for(&self, plan: &Plan, searched: &HashSet<Hash>) -> Verdict {
+    async fn wait_for(&self, plan: &Plan, searched: &HashSet<(Hash, RelPath)>) -> Verdict {
         loop {
             let progress = self.cuts.progress.notified();
             tokio::pin!(progress);
@@ -354,7 +355,7 @@ impl Fleet {
         }
     }
 
-    fn judge(&self, plan: &Plan, searched: &HashSet<Hash>) -> Verdict {
+    fn judge(&self, plan: &Plan, searched: &HashSet<(Hash, RelPath)>) -> Verdict {
         let mut ready = Vec::new();
         let mut wait: Option<Duration> = None;
         let mut failed = None;
@@ -376,12 +377,13 @@ impl Fleet {
                     See::Slow if ready.is_empty() => return Verdict::Wait(None),
                     See::Slow => return Verdict::Go(ready, failed),
                     See::Running(left) => wait = Some(wait.map_or(left, |w| w.min(left))),
-                    See::Gone(from) if !plan.whole && !searched.contains(&t) => {
+                    See::Gone if !plan.whole && !searched.contains(&(t, v.path.clone())) => {
+                        let from = self.cuts.searched_upto(&t, &v.path);
                         let last = plan.rows.last().map_or(0, |r| r.seq);
                         return Verdict::Search(t, Box::new(v.clone()), from.max(last + 1));
                     }
-                    See::Gone(_) if g.passable => held = true,
-                    See::Gone(_) => {
+                    See::Gone if g.passable => held = true,
+                    See::Gone => {
                         if let Some((ino, _)) = plan.sources.get(&t) {
                             self.files.wanted(*ino);
                         }

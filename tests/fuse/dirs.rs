@@ -55,7 +55,7 @@ fn large_directory_lists_every_stable_entry_once_while_others_come_and_go() {
     let m = Mounted::new();
     let dir = m.path("many");
     fs::create_dir(&dir).unwrap();
-    let n = count(20_000, 100_000);
+    let n = count(5_000, 100_000);
     for i in 0..n {
         fs::File::create(dir.join(format!("stable-{i:06}"))).unwrap();
     }
