@@ -629,4 +629,13 @@ async fn attributes_and_moves_of_a_file_that_is_lent_and_not_written_are_kept() 
     assert_eq!(rig.text("elsewhere").await, "published");
     assert_eq!((rig.text("ahead").await, rig.text("behind").await), ("published".to_owned(), "from bob".to_owned()));
     assert!(!rig.has("moved"));
+    // Also if the daemon is killed before the release.
+    let mut rig = rig;
+    let (fh, file) = open_lent(&rig, rig.ino("mode"), false);
+    rig.count_open(fh, true).unwrap();
+    drop(file);
+    rig.chmod("mode", 0o640);
+    rig.crash();
+    let last = rig.outbox().into_iter().flat_map(|r| r.versions).rfind(|v| v.path.as_str() == "mode").unwrap();
+    assert_eq!(last.mode & 0o777, 0o640);
 }

@@ -15,6 +15,7 @@ use crate::model::ranges::RangeSet;
 use crate::model::{Hash, RelPath, VClock, Version};
 use crate::state::db::prefix_end;
 use crate::state::rows::*;
+use crate::state::tree::holds;
 use crate::state::{Ns, Scan, Tree};
 use std::fs::File;
 use std::path::PathBuf;
@@ -303,6 +304,25 @@ impl Vfs {
         Ok(Some((dir, name)))
     }
 
+    /// Whether the versions of all names of an inode have its attributes: those of an open file are sealed with it.
+    fn has_its_attributes(&self, i: &Inode, ino: u64) -> Result<bool> {
+        let xattrs = super::attr::encode_xattrs(&i.xattrs);
+        self.replica.read(|r| {
+            for (dir, name) in &i.links {
+                let Some(at) = self.at(r, *dir, name)? else { return Ok(false) };
+                let mut same = false;
+                for h in at.reg.entry.live() {
+                    let attrs = h.mode & 0o7777 == i.mode && h.mtime == i.mtime.pair() && h.xattrs == xattrs;
+                    same |= attrs && holds(r, ino, i, h)?;
+                }
+                if !same {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        })
+    }
+
     /// Seals what a crash left open.
     fn seal_found(&self, node: &Arc<Node>, ended: Ended) -> Result<()> {
         let ino = node.ino;
@@ -317,7 +337,7 @@ impl Vfs {
                     st.dirty.clear();
                 }
                 (st.lent_writing, st.sealed_wgen) = (true, Some(st.wgen));
-                if !self.may_still_change(&mut st)? && self.nothing_to_seal(&st)? {
+                if !self.may_still_change(&mut st)? && self.nothing_to_seal(&st)? && self.has_its_attributes(&inode, ino)? {
                     return self.settle(node, &mut st);
                 }
                 st.sealed_wgen = None;
