@@ -54,7 +54,9 @@ fn main() {
         // These need the drive's own commands.
         if wanted(name) && !common::native() {
             eprintln!("measuring: {name}");
-            rows.push(measure(&plan, name));
+            let row = measure(&plan, name);
+            eprintln!("{}", row.line());
+            rows.push(row);
         }
     }
     if json { table::print_json(&rows) } else { table::print_markdown(&rows, &plan) }
@@ -185,7 +187,7 @@ fn beside_peers(plan: &Plan, wanted: &dyn Fn(&str) -> bool) -> Vec<Row> {
             let i = peers.iter().position(|p| p.name() == name)?;
             (!figures[i].is_empty()).then(|| table::median(&figures[i]))
         };
-        rows.push(Row {
+        let row = Row {
             name: m.name.into(),
             unit: m.unit,
             goals: m.goals.to_vec(),
@@ -193,7 +195,9 @@ fn beside_peers(plan: &Plan, wanted: &dyn Fn(&str) -> bool) -> Vec<Row> {
             native: figure("native"),
             bindfs: figure("bindfs"),
             rclone: figure("rclone"),
-        });
+        };
+        eprintln!("{}", row.line());
+        rows.push(row);
     }
     rows
 }

@@ -103,29 +103,36 @@ fn number(x: f64) -> String {
     }
 }
 
+impl Row {
+    /// As a line of the Markdown table.
+    pub fn line(&self) -> String {
+        let ratio = |other: Option<f64>| other.map_or("–".into(), |o| format!("{:.2}", self.tcfs / o));
+        let plain = |f: Option<f64>| f.map_or("–".into(), |f| format!("{} {}", number(f), self.unit.name()));
+        let goals: Vec<String> = self.goals.iter().map(|g| self.goal_text(g)).collect();
+        let reached: Vec<&str> = self.goals.iter().map(|g| self.reached(g).map_or("?", |y| if y { "yes" } else { "no" })).collect();
+        let cells = [
+            self.name.clone(),
+            ratio(self.native),
+            ratio(self.bindfs),
+            ratio(self.rclone),
+            plain(Some(self.tcfs)),
+            plain(self.native),
+            plain(self.bindfs),
+            plain(self.rclone),
+            goals.join(", "),
+            reached.join(", "),
+        ];
+        format!("| {} |", cells.join(" | "))
+    }
+}
+
 /// A Markdown table, ratios first.
 pub fn print_markdown(rows: &[Row], plan: &Plan) {
     println!("{}\n", plan.describe());
     println!("| measure | × native | × bindfs | × rclone | tcfs | native | bindfs | rclone | to reach | reached |");
     println!("|---|---|---|---|---|---|---|---|---|---|");
     for r in rows {
-        let ratio = |other: Option<f64>| other.map_or("–".into(), |o| format!("{:.2}", r.tcfs / o));
-        let plain = |f: Option<f64>| f.map_or("–".into(), |f| format!("{} {}", number(f), r.unit.name()));
-        let goals: Vec<String> = r.goals.iter().map(|g| r.goal_text(g)).collect();
-        let reached: Vec<&str> = r.goals.iter().map(|g| r.reached(g).map_or("?", |y| if y { "yes" } else { "no" })).collect();
-        let cells = [
-            r.name.clone(),
-            ratio(r.native),
-            ratio(r.bindfs),
-            ratio(r.rclone),
-            plain(Some(r.tcfs)),
-            plain(r.native),
-            plain(r.bindfs),
-            plain(r.rclone),
-            goals.join(", "),
-            reached.join(", "),
-        ];
-        println!("| {} |", cells.join(" | "));
+        println!("{}", r.line());
     }
 }
 

@@ -36,8 +36,11 @@ impl Plan {
     pub fn describe(&self) -> String {
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        // What else goes on decides how long a wake-up takes, and with it every figure of small files.
+        let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        let load = load.split(' ').nth(2).unwrap_or("?");
         format!(
-            "{cpus} cores, kernel {}, {} files in the tree, large file {} MiB, medians of {} interleaved rounds.",
+            "{cpus} cores, kernel {}, load {load}, {} files in the tree, large file {} MiB, medians of {} interleaved rounds.",
             kernel.trim(),
             self.files,
             self.big >> 20,

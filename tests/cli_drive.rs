@@ -496,9 +496,16 @@ fn doctor_looks_at_everything_and_leaves_nothing_behind() {
         let checks = items(&d);
         let verdict =
             |name: &str| checks.iter().find(|c| c["name"] == name).unwrap_or_else(|| panic!("{name}: {checks:?}"))["verdict"].clone();
-        for name in ["store", "clock", "state", "outbox", "records", "names", "logs"] {
+        let all =
+            ["kernel", "helper", "config", "socket", "store", "clock", "cache", "state", "disk", "outbox", "records", "names", "logs"];
+        for name in all.into_iter().chain(mounted.then_some("mount")) {
             assert_eq!(verdict(name), "ok", "{name}: {}", d.stdout);
         }
+        let sum = answer(&d);
+        assert_eq!(
+            (sum["type"].as_str(), sum["failed"].as_u64(), sum["ok"].as_u64()),
+            (Some("checked"), Some(0), Some(checks.len() as u64))
+        );
         assert!(!a.store().join("default/canary").exists() || std::fs::read_dir(a.store().join("default/canary")).unwrap().count() == 0);
         push(&a, &local(&w, "f", "x"), "names/README", 0);
         let d = a.cli(&["--json", "doctor"]).ok();

@@ -13,10 +13,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tcfs::ErrorKind;
+use tcfs::clock::Clock;
 use tcfs::content::codec;
 use tcfs::fleet::{Options, Outcome, Round};
 use tcfs::model::record;
 use tcfs::model::{Kind, Target, Version};
+use tcfs::state::rows::Inode;
+use tcfs::state::{Change, Tree};
 use tcfs::store::count::Op;
 use tcfs::store::fault::{FaultStore, Mode, Rule};
 use tcfs::store::memory::MemoryStore;
@@ -46,6 +49,46 @@ async fn settle(devices: &[&Device]) -> BTreeMap<String, String> {
         assert!(d.outbox().is_empty());
     }
     first
+}
+
+#[tokio::test]
+async fn a_directory_shows_elsewhere_when_its_listing_changed_or_the_time_set_after_that() {
+    let s = store();
+    let (a, b) = (Device::new("ann", s.clone()), Device::new("bob", s.clone()));
+    let later = |seconds: i64| {
+        for d in [&a, &b] {
+            d.clock.advance(seconds * 1_000_000_000);
+        }
+        tcfs::state::rows::Time::from_ms(a.clock.now_ms()).pair()
+    };
+    let shown = |p: &str| b.replica.read(|r| r.get::<Inode>(Tree::Inode, b.ino(p))).unwrap().unwrap().mtime.pair();
+    later(1000);
+    a.mkdir("d");
+    let made = later(10);
+    a.mkdir("d/x");
+    later(10);
+    settle(&[&a, &b]).await;
+    assert_eq!(shown("d"), made, "not when it was made, nor when that arrived");
+    // As copying does it: what is in the directory first, then its time.
+    later(10);
+    a.mkdir("d/y");
+    later(10);
+    a.touch("d", (1000, 7));
+    later(10);
+    settle(&[&a, &b]).await;
+    assert_eq!(shown("d"), (1000, 7));
+    // A file that was last written before that, and whose close was heard of later.
+    later(10);
+    b.disk.changes.lock().clear();
+    a.write("d/f", "f");
+    settle(&[&a, &b]).await;
+    assert_eq!(shown("d"), (1000, 7));
+    assert!(b.disk.changes.lock().contains(&Change::Listing(b.ino("d"))), "a cache above may hold the old listing");
+    let removed = later(10);
+    a.rm("d/x");
+    later(10);
+    settle(&[&a, &b]).await;
+    assert_eq!(shown("d"), removed);
 }
 
 #[tokio::test]

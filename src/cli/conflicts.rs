@@ -36,7 +36,7 @@ enum Siblings {
 
 impl Conflicts {
     pub async fn run(self, ctx: &Ctx) -> Result<u8> {
-        let drive = ctx.drive().await?;
+        let drive = ctx.own_drive().await?;
         let path = self.path.as_ref().map(|p| ctx.path(&drive, p)).transpose()?;
         let show_siblings = self.siblings.as_ref().map(|s| matches!(s, Siblings::Show));
         let response = ctx

@@ -74,7 +74,16 @@ impl Ctx {
         Ok(Drive { service: Arc::new(client), mounts, in_process: false })
     }
 
-    /// The running daemon, or the drive opened in this process.
+    /// [`Ctx::drive`] for a command that makes sense only on a machine that is enrolled: it does not enrol it.
+    pub async fn own_drive(&self) -> Result<Drive> {
+        match self.daemon().await {
+            Err(e) if e.kind() == Kind::NoDaemon => crate::daemon::must_be_enrolled(&self.config)?,
+            other => return other,
+        }
+        self.drive().await
+    }
+
+    /// The running daemon, or the drive opened in this process, which enrols a machine that is not.
     pub async fn drive(&self) -> Result<Drive> {
         match self.daemon().await {
             Err(e) if e.kind() == Kind::NoDaemon => {}

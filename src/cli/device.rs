@@ -53,7 +53,8 @@ impl Device {
             What::Revoke { device } => Request::DeviceRevoke(DeviceRevoke { device }),
             What::List => return list(ctx).await,
         };
-        let response = ctx.ask(ctx.drive().await?, request, |_| {}).await?;
+        let drive = if matches!(request, Request::DeviceEnroll(_)) { ctx.drive().await? } else { ctx.own_drive().await? };
+        let response = ctx.ask(drive, request, |_| {}).await?;
         ctx.out.object(&response);
         match &response {
             Response::Enrolled(e) => enrolled(ctx, e, renamed),

@@ -19,7 +19,7 @@ pub struct History {
 
 impl History {
     pub async fn run(self, ctx: &Ctx) -> Result<u8> {
-        let drive = ctx.drive().await?;
+        let drive = ctx.own_drive().await?;
         let path = ctx.path(&drive, &self.path)?;
         let response = ctx
             .ask(drive, Request::History(OnPath { path }), |i| {

@@ -34,7 +34,7 @@ impl Hydrate {
 
 /// Does the same request on each path, one after the other; ends with the first error.
 pub async fn on_each(ctx: &Ctx, paths: &[String], request: fn(OnPath) -> Request, show: impl Fn(&Response) -> Result<()>) -> Result<u8> {
-    let drive = ctx.drive().await?;
+    let drive = ctx.own_drive().await?;
     let work = async {
         let mut code = 0;
         for typed in paths {

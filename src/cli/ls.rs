@@ -33,7 +33,7 @@ pub struct Ls {
 
 impl Ls {
     pub async fn run(self, ctx: &Ctx) -> Result<u8> {
-        let drive = ctx.drive().await?;
+        let drive = ctx.own_drive().await?;
         let path = ctx.path(&drive, &self.path)?;
         let request = Request::Ls(protocol::Ls { path, recursive: self.recursive, all: self.all });
         let response = ctx

@@ -35,7 +35,7 @@ pub struct ResolveConflict {
 
 impl ResolveConflict {
     pub async fn run(self, ctx: &Ctx) -> Result<u8> {
-        let drive = ctx.drive().await?;
+        let drive = ctx.own_drive().await?;
         let work = async {
             let path = ctx.path(&drive, &self.path)?;
             let keep = match self.choice() {

@@ -35,7 +35,7 @@ impl Restore {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64);
         let at = self.at.as_ref().map(|t| format::parse_time(t, now, ctx.out.offset())).transpose();
         let at = at.map_err(|why| Error::new(Kind::Usage, format!("--at: {why}")))?;
-        let drive = ctx.drive().await?;
+        let drive = ctx.own_drive().await?;
         let path = ctx.path(&drive, &self.path)?;
         let to = self.to.as_ref().map(|p| ctx.path(&drive, p)).transpose()?;
         let request = Request::Restore(protocol::Restore { path, version: self.version, at, to });

@@ -57,7 +57,7 @@ async fn show(ctx: &Ctx) -> Result<u8> {
 async fn move_to(ctx: &Ctx, url: &str) -> Result<u8> {
     let base = Base { home: std::env::var_os("HOME").map(Into::into), dir: ctx.local(std::path::Path::new("")) };
     let url = StoreUrl::parse(url, &base).map_err(|why| Error::new(Kind::Usage, why))?.to_string();
-    let response = ctx.ask(ctx.drive().await?, Request::StoreMove(StoreMove { url }), |_| {}).await?;
+    let response = ctx.ask(ctx.own_drive().await?, Request::StoreMove(StoreMove { url }), |_| {}).await?;
     ctx.out.object(&response);
     let Response::StoreMoved(m) = &response else { return Err(unexpected(&response)) };
     let objects = format::count(m.objects, "object", "objects");

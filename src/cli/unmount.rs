@@ -4,7 +4,7 @@ use super::context::Ctx;
 use super::format;
 use crate::daemon::lifecycle;
 use crate::daemon::protocol::Response;
-use crate::error::Result;
+use crate::error::{IoContext, Result};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -29,6 +29,8 @@ pub struct Unmount {
 impl Unmount {
     pub async fn run(self, ctx: &Ctx) -> Result<u8> {
         let at = self.mountpoint.as_ref().map(|m| ctx.local(m));
+        // Whoever calls it from inside the drive works there; this program must not be one more who does.
+        std::env::set_current_dir("/").doing(|| "changing to /")?;
         let done = ctx.with_progress(async |p| lifecycle::unmount(&ctx.config, at, self.force, p).await).await?;
         ctx.out.object(&Response::Unmounted(done.clone()));
         if done.mountpoints.is_empty() {

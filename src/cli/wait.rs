@@ -26,7 +26,7 @@ pub struct Wait {
 
 impl Wait {
     pub async fn run(self, ctx: &Ctx) -> Result<u8> {
-        let drive = ctx.drive().await?;
+        let drive = ctx.own_drive().await?;
         let path = self.path.as_ref().map(|p| ctx.path(&drive, p)).transpose()?;
         let what = path.as_ref().map_or("everything", |p| p.trim_matches('/')).to_owned();
         let timeout_ms = self.timeout.map(|t| t.0.as_millis() as u64);

@@ -17,6 +17,9 @@ use tokio::net::UnixStream;
 /// How long a daemon may take to greet. It does so before anything else, so silence means that it hangs.
 const GREETING: Duration = Duration::from_secs(5);
 
+/// How long a request may take that only looks at what the daemon has at hand.
+const QUICK: Duration = Duration::from_secs(30);
+
 /// The daemon behind a socket.
 pub struct Client {
     socket: PathBuf,
@@ -40,6 +43,14 @@ impl Client {
 #[async_trait]
 impl Service for Client {
     async fn call(&self, request: Request, progress: &Progress) -> Result<Response> {
+        let quick = matches!(request, Request::Status | Request::Stay | Request::Stop);
+        let limit = if quick { QUICK } else { Duration::MAX };
+        tokio::time::timeout(limit, self.ask(request, progress)).await.unwrap_or_else(|_| Err(hangs()))
+    }
+}
+
+impl Client {
+    async fn ask(&self, request: Request, progress: &Progress) -> Result<Response> {
         let (mut stream, _) = open(&self.socket).await?;
         let mut line =
             serde_json::to_vec(&FromClient::Request(request)).map_err(|e| Error::new(Kind::Internal, "writing a request").source(e))?;
@@ -82,9 +93,13 @@ async fn open(socket: &Path) -> Result<(BufReader<UnixStream>, Hello)> {
             None => Err(Error::new(Kind::NoDaemon, "no daemon is running, it is just ending").hint("`tcfs mount` starts it again")),
             Some(_) => Err(Error::new(Kind::Unsupported, format!("{} does not speak as a tcfs daemon", socket.display()))),
         },
-        Err(_) => Err(Error::new(Kind::Timeout, "the daemon does not answer")
-            .hint("`tcfs unmount --force` takes the mount away; its log may say what it waits for")),
+        Err(_) => Err(hangs()),
     }
+}
+
+fn hangs() -> Error {
+    Error::new(Kind::Timeout, "the daemon does not answer")
+        .hint("`tcfs unmount --force` takes the mount away; its log may say what it waits for")
 }
 
 async fn read(stream: &mut BufReader<UnixStream>) -> Result<Option<FromDaemon>> {

@@ -19,6 +19,8 @@ pub mod shell;
 pub mod socket;
 
 use crate::error::{Kind, Result};
+use crate::fleet::Identity;
+use crate::state::db;
 use crate::state::lock::StateLock;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,6 +35,19 @@ const LOOK: Duration = Duration::from_millis(20);
 pub async fn open_service(config: &config::Config) -> Result<Arc<dyn service::Service>> {
     let lock = own_state(config).await?;
     Ok(core::Core::open(config, lock).await?)
+}
+
+/// Refuses what makes sense only on a machine that is enrolled already, before opening the drive enrols it: with a
+/// mistyped state directory, a question must not make a new device.
+///
+/// Errors: `NotEnrolled`.
+pub fn must_be_enrolled(config: &config::Config) -> Result<()> {
+    match Identity::load(&config.dirs.state) {
+        // The database has it, too.
+        Err(e) if e.kind() == Kind::NotEnrolled && !config.dirs.state.join(db::FILE).exists() => Err(e),
+        // Whatever else is wrong is told by whoever opens it.
+        _ => Ok(()),
+    }
 }
 
 /// Takes the lock of the state, waiting a while for an owner that will let go; not for a daemon that serves.

@@ -35,6 +35,11 @@ impl fmt::Display for NameError {
 
 impl std::error::Error for NameError {}
 
+/// Whether a name is spelled as it is stored (NFC); another spelling of it is found by comparing.
+pub fn is_stored_spelling(name: &str) -> bool {
+    is_nfc(name)
+}
+
 /// Checks one component and returns it in NFC.
 pub fn name(bytes: &[u8]) -> Result<String, NameError> {
     let s = std::str::from_utf8(bytes).map_err(|_| NameError::NotUtf8)?;

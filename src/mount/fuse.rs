@@ -317,7 +317,7 @@ macro_rules! ok {
 
 /// How long the kernel may believe what a name leads to: only the stored spelling of it is told of when it changes.
 fn ttl(name: &OsStr) -> Duration {
-    let stored = name.is_ascii() || name.to_str().is_some_and(unicode_normalization::is_nfc);
+    let stored = name.is_ascii() || name.to_str().is_some_and(crate::model::path::is_stored_spelling);
     if stored { TTL } else { Duration::ZERO }
 }
 
@@ -420,6 +420,9 @@ impl Filesystem for Fuse {
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         match self.vfs.lookup(parent.0, name.as_bytes()) {
             Err(e) if e.kind() == Kind::NotFound => reply.entry(&ttl(name), &negative(), Generation(0)),
+            Ok(a) if self.vfs.is_fleeting(parent.0, name.as_bytes()) => {
+                reply.entry(&Duration::ZERO, &attr_of(&a), Generation(u64::from(a.generation)));
+            }
             other => self.entry(name, reply, other),
         }
     }

@@ -31,6 +31,9 @@ use std::sync::Arc;
 /// Layout number of the database; an older one is migrated, a newer one refused.
 pub const SCHEMA: u32 = 1;
 
+/// Name of the database in the state directory.
+pub const FILE: &str = "state.db";
+
 /// The trees. Integer keys are stored as SQLite row ids, the others as order-preserving bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -303,7 +306,7 @@ impl Db {
     }
 
     fn open_in(dir: &Path) -> Result<(Inner, PathBuf)> {
-        let path = dir.join("state.db");
+        let path = dir.join(FILE);
         let conn = open_connection(&path)?;
         let found: u32 = conn.query_row("PRAGMA user_version", [], |r| r.get(0)).map_err(|e| sql("reading its version", e))?;
         if found > SCHEMA {

@@ -474,7 +474,7 @@ fn root_cause(e: &aws_sdk_s3::error::ConnectorError) -> String {
 }
 
 /// Checks the endpoint and gives it without a trailing slash.
-fn check_endpoint(endpoint: &str, allow_http: bool) -> Result<String> {
+pub(crate) fn check_endpoint(endpoint: &str, allow_http: bool) -> Result<String> {
     let bad = |why: &str, hint: &str| Err(Error::new(Kind::Usage, format!("s3.endpoint {endpoint:?}: {why}")).hint(hint));
     let (secure, rest) = match (endpoint.strip_prefix("https://"), endpoint.strip_prefix("http://")) {
         (Some(rest), _) => (true, rest),

@@ -208,6 +208,11 @@ impl Vfs {
         all.iter().find(|a| a.dir == dir && a.name == name).map(|a| a.ino)
     }
 
+    /// Whether a name only works for a while after what it led to took another one: not to be kept in mind by caches.
+    pub fn is_fleeting(&self, dir: u64, name: &[u8]) -> bool {
+        std::str::from_utf8(name).is_ok_and(|n| self.alias(dir, n).is_some())
+    }
+
     /// The present name of what an old sibling name led to.
     pub(crate) fn unalias(&self, dir: u64, name: &str) -> Result<String> {
         let here = self.replica.read(|r| r.get::<Slot>(Tree::Entry, slot_key(dir, name)))?;

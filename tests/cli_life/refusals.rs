@@ -148,6 +148,9 @@ fn a_busy_unmount_names_the_processes_and_force_does_it_all_the_same() {
     let error = answer(&m.cli(&["--json", "unmount"]).exit(1))["error"].clone();
     refused(&busy, 1, &["is in use", &w, &h, "tcfs unmount --force"]);
     assert_eq!(error["kind"], "busy");
+    // Whoever asks from inside is not one of them.
+    let inside = cli::run(m.tcfs(&["unmount"]).current_dir(m.path("d")), Duration::from_secs(60));
+    assert!(!inside.exit(1).stderr.contains("tcfs (process"));
     // It goes on as it was.
     assert_eq!(fs::read_to_string(m.path("d/f")).unwrap(), "text");
     m.cli(&["unmount", "--force", s(m.root())]).ok();
@@ -215,6 +218,36 @@ fn a_state_that_another_process_owns_is_exit_code_eleven() {
     }
     drop(lock);
     m.mount();
+}
+
+#[test]
+fn a_question_to_a_machine_that_is_not_enrolled_is_exit_code_twelve_and_enrols_nobody() {
+    drive_only!();
+    let (w, m) = machine();
+    for args in [
+        &["ls"][..],
+        &["history", "f"],
+        &["restore", "f"],
+        &["wait"],
+        &["conflicts"],
+        &["resolve-conflict", "f", "--keep-both"],
+        &["hydrate", "f"],
+        &["unsync", "f"],
+        &["pin", "f"],
+        &["unpin", "f"],
+        &["device", "rename", "x"],
+        &["device", "revoke", "x"],
+        &["store", "move", "file:///nowhere"],
+    ] {
+        refused(&m.cli(args), 12, &["has no identity yet", "tcfs device enroll", "tcfs mount"]);
+    }
+    assert_eq!(answer(&m.cli(&["--json", "ls"]).exit(12))["error"]["kind"], "not_enrolled");
+    assert!(!m.state().exists() && fs::read_dir(w.store()).unwrap().next().is_none(), "something was made");
+    m.cli(&["device", "enroll"]).ok();
+    assert_eq!(m.cli(&["ls"]).ok().stdout, "");
+    // Also while the identity file is lost: the database knows.
+    fs::remove_file(m.state().join("identity.json")).unwrap();
+    m.cli(&["ls"]).ok();
 }
 
 #[test]
@@ -329,6 +362,14 @@ fn a_daemon_that_hangs_is_told_within_seconds_and_force_takes_its_mount_away() {
     let pid = m.pid();
     // SAFETY: the id came from this machine's own daemon.
     unsafe { libc::kill(pid, libc::SIGSTOP) };
+    // A busy machine takes a moment to stop all its threads; meanwhile they answer.
+    until("all of it stands still", Duration::from_secs(20), || {
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|t| t.unwrap().path().join("stat"));
+        threads
+            .into_iter()
+            .all(|t| fs::read_to_string(t).is_ok_and(|s| s.rsplit(')').next().unwrap().trim_start().starts_with('T')))
+            .then_some(())
+    });
     let status = m.cli(&["status"]);
     let forced = m.cli(&["unmount", "--force", s(m.root())]);
     // SAFETY: as above.

@@ -409,6 +409,17 @@ impl Device {
         })
     }
 
+    pub fn touch(&self, p: &str, mtime: (i64, u32)) -> u64 {
+        let p = path(p);
+        self.change(|ns, author| {
+            let (entry, implied) = self.entry(ns, &p)?;
+            let seen = view(&entry, implied, ConflictMode::Auto, &author.device_id).unwrap();
+            let change = ops::AttrChange { mtime: Some(mtime), ..Default::default() };
+            let v = ops::set_attrs(&p, &entry, &seen, Target::Path, change, author)?;
+            self.seal(ns, vec![v], vec![])
+        })
+    }
+
     /// Removes a path, or the first sibling of it.
     pub fn rm_target(&self, p: &str, target: Target) -> u64 {
         let p = path(p);

@@ -361,12 +361,10 @@ impl Config {
         if self.nats_url.is_none() && KEYS.iter().any(|k| k.name.starts_with("nats.") && self.origins.contains_key(k.name)) {
             out.push("[nats] is set but nats_url is not, so there is no bus".to_owned());
         }
-        if let Some(e) = &self.s3.endpoint
-            && e.starts_with("http://")
-            && !self.s3.allow_http
-            && matches!(self.store, StoreUrl::S3 { .. })
+        if let (Some(e), StoreUrl::S3 { .. }) = (&self.s3.endpoint, &self.store)
+            && let Err(e) = crate::store::s3::check_endpoint(e, self.s3.allow_http)
         {
-            out.push(format!("s3.endpoint is {e}, without TLS, and s3.allow_http is false: the store will refuse"));
+            out.push(e.to_string());
         }
         out
     }
