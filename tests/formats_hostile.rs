@@ -303,7 +303,9 @@ proptest! {
         for whole in [true, false] {
             let dir = tempfile::tempdir().unwrap();
             let mut j = Journal::open(dir.path(), 0, |_, _| Ok(())).unwrap();
-            records.iter().for_each(|r| drop(j.append(&[r]).unwrap()));
+            for r in &records {
+                j.append(&[r]).unwrap();
+            }
             drop(j);
             let segment = dir.path().join(format!("{:020}", 1));
             let bytes = if whole { noise.clone() } else { damaged(std::fs::read(&segment).unwrap(), &d) };

@@ -599,6 +599,29 @@ async fn regression_a_read_that_found_no_store_does_not_wait_for_it_again_at_onc
     assert_eq!(rig.read_fh(fh, 0, 9).await.unwrap(), b"published");
 }
 
+/// A version that was in a batch already (and in the store, with its bytes) was taken back with what was written on top
+/// of it: others had it, this machine did not, and its number would have been used again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_what_is_in_a_fixed_batch_is_not_taken_back_after_a_power_cut() {
+    use tcfs::state::rows::{Batch, Sealed};
+    use tcfs::state::{Replica, Tree};
+    let mut rig = Rig::new();
+    rig.put("f", b"one");
+    let replica: &Replica = rig.replica();
+    let rows: Vec<(u64, Sealed)> = replica.read(|r| r.scan_int(Tree::Outbox, 0, u64::MAX, 10)).unwrap();
+    let (seq, mut v) = (rows[0].0, rows[0].1.versions[0].clone());
+    v.kind = tcfs::model::Kind::File(rig.upload("f", b"one").await);
+    let batch = Batch { body: Vec::new(), rows: vec![seq], versions: vec![v.clone()] };
+    rig.replica().db().write(|t| t.put(Tree::Batch, 1, &batch)).unwrap();
+    // Written again, in the same inode, and not closed when the power went.
+    let fh = rig.open_file(rig.ino("f"), true, true).unwrap().fh;
+    rig.write(fh, 0, b"half", false).unwrap();
+    power_cut(&mut rig);
+    assert_eq!(rig.text("f").await, "one");
+    assert_eq!(rig.entry("f").heads, [v]);
+    common::check_rows(&rig, None);
+}
+
 /// What is done to a file by name while the kernel holds it for a writer that writes nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn attributes_and_moves_of_a_file_that_is_lent_and_not_written_are_kept() {
@@ -629,4 +652,13 @@ async fn attributes_and_moves_of_a_file_that_is_lent_and_not_written_are_kept() 
     assert_eq!(rig.text("elsewhere").await, "published");
     assert_eq!((rig.text("ahead").await, rig.text("behind").await), ("published".to_owned(), "from bob".to_owned()));
     assert!(!rig.has("moved"));
+    // Also if the daemon is killed before the release.
+    let mut rig = rig;
+    let (fh, file) = open_lent(&rig, rig.ino("mode"), false);
+    rig.count_open(fh, true).unwrap();
+    drop(file);
+    rig.chmod("mode", 0o640);
+    rig.crash();
+    let last = rig.outbox().into_iter().flat_map(|r| r.versions).rfind(|v| v.path.as_str() == "mode").unwrap();
+    assert_eq!(last.mode & 0o777, 0o640);
 }

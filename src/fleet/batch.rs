@@ -90,7 +90,16 @@ impl Fleet {
     pub(super) async fn put_batch(&self, seq: u64, body: &[u8]) -> Result<bool> {
         let key = self.keys.batch(&self.me().id, seq);
         self.store.put(&key, Bytes::copy_from_slice(body), PutMode::IfAbsent).await?;
-        Ok(self.store.get(&key).await? == body)
+        let there = self.store.get(&key).await?;
+        if there == body {
+            return Ok(true);
+        }
+        // Another machine's object is the same whenever it is read; an answer that was damaged on its way is not.
+        let again = self.store.get(&key).await?;
+        if again != body && again != there {
+            return Err(Error::new(Kind::Unavailable, format!("reading {key} back: the store gives other bytes each time")));
+        }
+        Ok(again == body)
     }
 
     /// Takes a batch that is in the log out of the outbox. `chunks`: the lists of what was just uploaded; after a crash

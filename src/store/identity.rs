@@ -60,7 +60,16 @@ pub async fn expect_where(store: &dyn Store, keys: &Keys, expected: &str, last: 
     let moved = last.filter(|l| *l != here);
     let was = moved.map_or(String::new(), |l| format!("; it was last at {l}"));
     let hint = "check the spelling of `store` and whether its disk is mounted; `tcfs store move URL` copies everything to a new store and switches to it";
-    match read(store, keys).await? {
+    let mut found = read(store, keys).await?;
+    if found.as_ref().is_some_and(|f| f.id != expected) {
+        // Another store says the same twice; an answer that was damaged on its way does not.
+        let again = read(store, keys).await?;
+        if again != found && again.as_ref().is_none_or(|f| f.id != expected) {
+            return Err(Error::new(Kind::Unavailable, format!("{here} tells another identity each time it is asked")));
+        }
+        found = again;
+    }
+    match found {
         Some(found) if found.id == expected => Ok(found),
         Some(found) => {
             let what = format!("{here} is another store ({}) than the one this machine's state belongs to ({expected}){was}", found.id);

@@ -177,6 +177,10 @@ impl Vfs {
             }
             ns.inode(ino)
         })?;
+        if let Some(st) = st.as_deref_mut().filter(|_| unsealed) {
+            // Its seal brings them: there has to be one.
+            st.sealed_wgen = None;
+        }
         if let (Some(st), Some(m)) = (st.as_deref_mut(), set.mtime) {
             st.mtime = m;
         }
@@ -281,6 +285,9 @@ impl Vfs {
             }
             Ok(())
         })?;
+        if let Some(st) = st.as_deref_mut().filter(|_| unsealed) {
+            st.sealed_wgen = None;
+        }
         drop(st);
         self.sealed.notify_one();
         Ok(())

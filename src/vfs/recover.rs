@@ -12,10 +12,12 @@ use super::node::Node;
 use crate::error::{IoContext, Result};
 use crate::model::entry::Entry;
 use crate::model::ranges::RangeSet;
-use crate::model::{Hash, RelPath, VClock, Version};
+use crate::model::{FileContent, Hash, RelPath, VClock, Version};
 use crate::state::db::prefix_end;
 use crate::state::rows::*;
+use crate::state::tree::holds;
 use crate::state::{Ns, Scan, Tree};
+use std::collections::HashMap;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -213,6 +215,15 @@ impl Vfs {
                 }
             }
         }
+        // What is in a batch has its bytes in the store, and may have been seen by others: it is published.
+        let fixed = self.fixed_contents(&rows)?;
+        let kept: Vec<RelPath> = rows
+            .iter()
+            .flat_map(|(_, s)| &s.versions)
+            .filter(|v| has_token(v, &tokens) && v.file().is_some_and(|c| fixed.contains_key(&c.root)))
+            .map(|v| v.path.clone())
+            .collect();
+        tokens.retain(|t| !fixed.contains_key(t));
         let of_it = |v: &Version| has_token(v, &tokens);
         let name = inode.links.first().map(|(dir, name)| (*dir, name.clone()));
         let path = match &name {
@@ -227,6 +238,18 @@ impl Vfs {
             ns.t.del(Tree::Unsealed, ino)?;
             ns.t.del(Tree::Local, ino)?;
             let mut touched: Vec<(u64, String)> = inode.links.clone();
+            for path in &kept {
+                ns.replace_heads(path, |h| {
+                    if let crate::model::Kind::File(c) = &mut h.kind
+                        && let Some(known) = fixed.get(&c.root)
+                    {
+                        *c = known.clone();
+                    }
+                })?;
+                if let Some(parent) = path.parent() {
+                    touched.push((ns.ensure_dir(&parent)?, path.file_name().to_owned()));
+                }
+            }
             let mut waiting: Vec<Version> = Vec::new();
             for (seq, row) in &rows {
                 if !row.versions.iter().any(of_it) {
@@ -262,6 +285,22 @@ impl Vfs {
             let _ = std::fs::remove_file(self.local_path(ino, overlay));
         }
         Ok(())
+    }
+
+    /// Contents that tokens of outbox rows stand for whose batch is fixed and not known to be out.
+    fn fixed_contents(&self, rows: &[(u64, Sealed)]) -> Result<HashMap<Hash, FileContent>> {
+        let batches: Vec<(u64, Batch)> = self.replica.read(|r| r.scan_int(Tree::Batch, 0, u64::MAX, usize::MAX >> 1))?;
+        let mut known = HashMap::new();
+        for (_, batch) in batches.iter().filter(|(_, b)| !b.rows.is_empty()) {
+            let sealed = rows.iter().filter(|(seq, _)| batch.rows.contains(seq)).flat_map(|(_, s)| &s.versions);
+            for v in sealed.filter(|v| v.is_uncut()) {
+                let out = batch.versions.iter().find(|p| p.path == v.path && p.vclock == v.vclock);
+                if let (Some(token), Some(content)) = (v.file(), out.and_then(Version::file)) {
+                    known.insert(token.root, content.clone());
+                }
+            }
+        }
+        Ok(known)
     }
 
     /// Where what was found of a path is put.
@@ -303,6 +342,25 @@ impl Vfs {
         Ok(Some((dir, name)))
     }
 
+    /// Whether the versions of all names of an inode have its attributes: those of an open file are sealed with it.
+    fn has_its_attributes(&self, i: &Inode, ino: u64) -> Result<bool> {
+        let xattrs = super::attr::encode_xattrs(&i.xattrs);
+        self.replica.read(|r| {
+            for (dir, name) in &i.links {
+                let Some(at) = self.at(r, *dir, name)? else { return Ok(false) };
+                let mut same = false;
+                for h in at.reg.entry.live() {
+                    let attrs = h.mode & 0o7777 == i.mode && h.mtime == i.mtime.pair() && h.xattrs == xattrs;
+                    same |= attrs && holds(r, ino, i, h)?;
+                }
+                if !same {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        })
+    }
+
     /// Seals what a crash left open.
     fn seal_found(&self, node: &Arc<Node>, ended: Ended) -> Result<()> {
         let ino = node.ino;
@@ -317,7 +375,7 @@ impl Vfs {
                     st.dirty.clear();
                 }
                 (st.lent_writing, st.sealed_wgen) = (true, Some(st.wgen));
-                if !self.may_still_change(&mut st)? && self.nothing_to_seal(&st)? {
+                if !self.may_still_change(&mut st)? && self.nothing_to_seal(&st)? && self.has_its_attributes(&inode, ino)? {
                     return self.settle(node, &mut st);
                 }
                 st.sealed_wgen = None;

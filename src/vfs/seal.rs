@@ -115,22 +115,21 @@ impl Vfs {
         self.seal_locked(node, &mut st, false)
     }
 
-    /// Whether an unsealed file is what its names say, bytes and attributes: it could have been written, and was not.
+    /// Whether an unsealed file needs no version: it could have been written, and was not, and each of its names has the
+    /// version that it shows, or one that replaced it.
     pub(super) fn nothing_to_seal(&self, st: &St) -> Result<bool> {
         if !st.is_sealed() {
             return Ok(false);
         }
         self.replica.read(|r| {
             let Some(i) = r.get::<Inode>(Tree::Inode, st.ino)? else { return Ok(true) };
-            let xattrs = encode_xattrs(&i.xattrs);
             for (dir, name) in &i.links {
                 let Some(at) = self.at(r, *dir, name)? else { return Ok(false) };
-                let mut shown = false;
+                let mut known = i.links.len() == 1 && !i.shows.is_empty() && at.reg.entry.clock().ge(&i.shows);
                 for h in at.reg.entry.live() {
-                    let attrs = h.mode & 0o7777 == i.mode && h.mtime == i.mtime.pair() && h.xattrs == xattrs;
-                    shown |= attrs && holds(r, st.ino, &i, h)?;
+                    known = known || holds(r, st.ino, &i, h)?;
                 }
-                if !shown {
+                if !known {
                     return Ok(false);
                 }
             }
