@@ -209,6 +209,17 @@ pub fn alive(pid: i32) -> bool {
     })
 }
 
+/// Processor time that a process has had, its own and the system's for it.
+pub fn processor_time(pid: i32) -> std::time::Duration {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    // The name, in parentheses, may hold spaces; of what comes after it the 12th and 13th field count ticks.
+    let rest = text.rsplit_once(')').unwrap_or_else(|| panic!("/proc/{pid}/stat: {text}")).1;
+    let ticks: u64 = rest.split_whitespace().skip(11).take(2).map(|n| n.parse::<u64>().unwrap()).sum();
+    // SAFETY: asks for a number.
+    let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) } as u64;
+    std::time::Duration::from_millis(ticks * 1000 / per_second)
+}
+
 /// (`VmRSS`, `VmHWM`) of a process in bytes.
 pub fn memory(pid: i32) -> (u64, u64) {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
