@@ -112,9 +112,13 @@ stub_tests! {
         let fh = rig.open_ro("f");
         let e = rig.read_fh(fh, 0, 10).await.unwrap_err();
         assert!(matches!(e.kind(), ErrorKind::Timeout | ErrorKind::Unavailable), "{e}");
+        // Who asks again at once does not wait again; a second later the store is asked.
+        assert_eq!(rig.read_fh(fh, 0, 10).await.unwrap_err().kind(), ErrorKind::Timeout);
+        rig.clock.advance(1_000_000_000);
         rig.store.set(vec![Rule::new(Mode::Garble)]);
         assert!(rig.read_fh(fh, 0, 10).await.is_err(), "wrong bytes are never shown");
         rig.store.clear();
+        rig.clock.advance(1_000_000_000);
         assert_eq!(rig.read_fh(fh, 0, 10).await.unwrap(), &data[..10]);
         rig.release(fh).unwrap();
     }

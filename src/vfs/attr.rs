@@ -1,7 +1,7 @@
 //! Attributes: what `stat`, `chmod`, `touch`, `setfattr` and `df` see and change.
 
-use super::Vfs;
 use super::node::St;
+use super::{Touches, Vfs};
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::model::Version;
 use crate::model::ops::{self, Accepted, AttrChange, Target};
@@ -145,7 +145,7 @@ impl Vfs {
             }
         }
         let unsealed = node.as_ref().is_some_and(|n| n.unsealed.load(std::sync::atomic::Ordering::Acquire));
-        let inode = self.change_settled(&[], |ns| {
+        let inode = self.change_settled(&[], Touches::Only(&[ino]), |ns| {
             let mut i = ns.inode(ino)?;
             let was = (i.mode, i.mtime);
             if let Some(m) = set.mode {
@@ -260,7 +260,7 @@ impl Vfs {
         let node = self.loaded(ino);
         let mut st = node.as_ref().map(|n| n.st.lock());
         let unsealed = node.as_ref().is_some_and(|n| n.unsealed.load(std::sync::atomic::Ordering::Acquire));
-        self.change_settled(&[], |ns| {
+        self.change_settled(&[], Touches::Only(&[ino]), |ns| {
             let mut i = ns.inode(ino)?;
             let had = i.xattrs.contains_key(name);
             match value {

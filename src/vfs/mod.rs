@@ -47,8 +47,8 @@ use crate::error::{Error, Kind, Result};
 use crate::fleet::Me;
 use crate::model::ops::Author;
 use crate::model::view::ConflictMode;
-use crate::state::rows::{Inode, ROOT, Sealed};
-use crate::state::{Change, Ctx, Ns, Replica, Tree};
+use crate::state::rows::{DirMove, Inode, ROOT, Sealed, Slot, slot_key};
+use crate::state::{Change, Ctx, Ns, Read, Replica, Tree};
 use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashSet;
@@ -57,6 +57,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
+
+/// [`Options::move_at_once`] of a drive for people: what one transaction does without holding others up.
+pub const MOVE_AT_ONCE: usize = 2000;
 
 /// How the drive behaves on this machine.
 #[derive(Clone, Debug)]
@@ -81,6 +84,8 @@ pub struct Options {
     pub exclude_patterns: Vec<String>,
     /// Whether git repositories are carried; otherwise `.git` stays here.
     pub sync_git_dirs: bool,
+    /// Directories with at most so many entries below them are moved and written out in one transaction.
+    pub move_at_once: usize,
     /// This boot of the machine ([`boot_id`]): bytes of another one that were not synced are not trusted.
     pub boot: u64,
 }
@@ -301,14 +306,18 @@ impl Vfs {
         }
     }
 
-    /// The same for what writes versions: directory moves that are not written out yet are written out before. A move
-    /// that comes in between is seen here, under the database's lock, and written out as well.
-    pub(crate) fn change_settled<T>(&self, own: &[(u64, &str)], body: impl FnOnce(&mut Ns<'_, '_>) -> Result<T>) -> Result<T> {
+    /// The same for what writes versions: directory moves that are not written out yet, and that this concerns, are
+    /// written out before. One that comes in between is seen here, under the database's lock, and written out as well.
+    pub(crate) fn change_settled<T>(
+        &self,
+        own: &[(u64, &str)],
+        touches: Touches<'_>,
+        body: impl FnOnce(&mut Ns<'_, '_>) -> Result<T>,
+    ) -> Result<T> {
         let mut body = Some(body);
         loop {
-            self.drain_moves()?;
             let done = self.change(own, |ns| match body.take() {
-                Some(b) if !self.moves_pending.load(Ordering::Acquire) => b(ns).map(Some),
+                Some(b) if !self.moves_pending.load(Ordering::Acquire) || !touches.a_move(ns.t)? => b(ns).map(Some),
                 waiting => {
                     body = waiting;
                     Ok(None)
@@ -317,6 +326,7 @@ impl Vfs {
             if let Some(out) = done {
                 return Ok(out);
             }
+            self.drain_moves()?;
         }
     }
 
@@ -350,7 +360,7 @@ impl Vfs {
             let changes = crate::fleet::moves::expand_all(&self.replica, &ctx, &self.author(), self.boot, pages)?;
             // Under the database's lock, as moves set it.
             self.replica.read(|r| {
-                if r.scan_int::<crate::state::rows::DirMove>(Tree::Move, 0, u64::MAX, 1)?.is_empty() {
+                if r.scan_int::<DirMove>(Tree::Move, 0, u64::MAX, 1)?.is_empty() {
                     self.moves_pending.store(false, Ordering::Release);
                 }
                 Ok(())
@@ -360,6 +370,57 @@ impl Vfs {
             self.sealed.notify_one();
         }
         Ok(())
+    }
+}
+
+/// What a change is about, as far as directory moves that are not written out yet matter to it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Touches<'a> {
+    /// It may be about anything.
+    Anything,
+    /// Names in these directories, or these files under all their names.
+    Only(&'a [u64]),
+    /// What these names in these directories stand for, with all that is below it.
+    Moving(&'a [(u64, &'a str)]),
+}
+
+impl Touches<'_> {
+    /// Whether a move that waits concerns it: it lies below the moved directory, or below the gone one at the old path,
+    /// whose registers are still being rewritten; or it moves a directory above one of these, whose path the move names.
+    fn a_move(self, r: &Read<'_>) -> Result<bool> {
+        let (mut inside, mut moving) = (Vec::new(), Vec::new());
+        match self {
+            Touches::Anything => return Ok(true),
+            Touches::Only(these) => inside.extend_from_slice(these),
+            Touches::Moving(names) => {
+                for (dir, name) in names {
+                    inside.push(*dir);
+                    let slot = r.get::<Slot>(Tree::Entry, slot_key(*dir, name))?;
+                    moving.extend(slot.as_ref().map(Slot::ino));
+                    // A directory that is gone keeps its tombstones here, which what comes over it takes.
+                    if let Some(Slot::Register(reg)) = slot {
+                        moving.push(reg.dir);
+                    }
+                }
+            }
+        }
+        let moves: Vec<(u64, DirMove)> = r.scan_int(Tree::Move, 0, u64::MAX, usize::MAX)?;
+        let waiting: Vec<u64> = moves.iter().flat_map(|(_, m)| [m.dir, m.old, m.under]).filter(|n| *n != 0).collect();
+        let above = |of: &[u64]| -> Result<HashSet<u64>> {
+            let (mut seen, mut todo) = (HashSet::new(), of.to_vec());
+            while let Some(ino) = todo.pop() {
+                if ino != ROOT
+                    && seen.insert(ino)
+                    && let Some(i) = r.get::<Inode>(Tree::Inode, ino)?
+                {
+                    todo.extend(i.links.iter().map(|l| l.0));
+                }
+            }
+            Ok(seen)
+        };
+        inside.extend(&moving);
+        let (ours, theirs) = (above(&inside)?, above(&waiting)?);
+        Ok(waiting.iter().any(|w| ours.contains(w)) || moving.iter().any(|m| theirs.contains(m)))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::attr::Attr;
 use super::node::Node;
-use super::{Opened, Vfs, not_found};
+use super::{Opened, Touches, Vfs, not_found};
 use crate::error::{Error, Kind, Result};
 use crate::model::entry::Entry;
 use crate::model::ops::{self, Accepted, Target};
@@ -294,7 +294,7 @@ impl Vfs {
     pub(crate) fn make_file(&self, dir: u64, name: &[u8], mode: u32, uid: u32, gid: u32, open: bool) -> Result<Attr> {
         self.room()?;
         let (given, name) = (spelled(name), parse_name(name)?);
-        let (ino, inode, accept) = self.change_settled(&[(dir, given)], |ns| {
+        let (ino, inode, accept) = self.change_settled(&[(dir, given)], Touches::Only(&[dir]), |ns| {
             let parent = self.dir_inode(ns.t, dir)?;
             let local = self.is_local_name(ns.t, dir, &parent, &name, false)?;
             let gid = parent.group_for(gid);
@@ -352,7 +352,7 @@ impl Vfs {
     pub fn mkdir(&self, dir: u64, name: &[u8], mode: u32, uid: u32, gid: u32) -> Result<Attr> {
         self.room()?;
         let (given, name) = (spelled(name), parse_name(name)?);
-        let (ino, inode) = self.change_settled(&[(dir, given)], |ns| {
+        let (ino, inode) = self.change_settled(&[(dir, given)], Touches::Only(&[dir]), |ns| {
             let parent = self.dir_inode(ns.t, dir)?;
             if ns.slot(dir, &name)?.is_some_and(|s| s.ino() != 0) {
                 return Err(Error::new(Kind::Exists, format!("{name:?} exists")));
@@ -395,7 +395,7 @@ impl Vfs {
             let kind = if target.is_empty() { Kind::NotFound } else { Kind::NameTooLong };
             return Err(Error::new(kind, format!("the target of {name:?} is empty or longer than 4095 bytes")));
         }
-        let (ino, inode) = self.change_settled(&[(dir, given)], |ns| {
+        let (ino, inode) = self.change_settled(&[(dir, given)], Touches::Only(&[dir]), |ns| {
             let parent = self.dir_inode(ns.t, dir)?;
             let local = self.is_local_name(ns.t, dir, &parent, &name, false)?;
             let ino = ns.next_id();
@@ -433,7 +433,7 @@ impl Vfs {
             _ => return Err(Error::new(Kind::Invalid, "making a node of an unknown type")),
         };
         let (given, name) = (spelled(name), parse_name(name)?);
-        let (ino, inode) = self.change_settled(&[(dir, given)], |ns| {
+        let (ino, inode) = self.change_settled(&[(dir, given)], Touches::Only(&[dir]), |ns| {
             let gid = self.dir_inode(ns.t, dir)?.group_for(gid);
             let ino = ns.next_id();
             let mut i = Inode::new(kind, mode & 0o7777, uid, gid, ns.ctx.now);
@@ -451,7 +451,7 @@ impl Vfs {
     pub fn link(&self, ino: u64, dir: u64, name: &[u8]) -> Result<Attr> {
         self.room()?;
         let (given, name) = (spelled(name), parse_name(name)?);
-        let inode = self.change_settled(&[(dir, given)], |ns| {
+        let inode = self.change_settled(&[(dir, given)], Touches::Only(&[dir, ino]), |ns| {
             self.dir_inode(ns.t, dir)?;
             let mut i = ns.inode(ino)?;
             if i.kind == FileType::Dir {
@@ -540,7 +540,7 @@ impl Vfs {
     pub fn unlink(&self, dir: u64, name: &[u8]) -> Result<()> {
         let (given, name) = (spelled(name), self.unalias(dir, &parse_name(name)?)?);
         let before = Instant::now() + ALIAS;
-        let promoted = self.change_settled(&[(dir, given)], |ns| {
+        let promoted = self.change_settled(&[(dir, given)], Touches::Only(&[dir]), |ns| {
             self.dir_inode(ns.t, dir)?;
             self.unlink_in(ns, dir, &name)
         })?;
@@ -637,7 +637,7 @@ impl Vfs {
     /// Removes an empty directory.
     pub fn rmdir(&self, dir: u64, name: &[u8]) -> Result<()> {
         let (given, name) = (spelled(name), parse_name(name)?);
-        self.change_settled(&[(dir, given)], |ns| {
+        self.change_settled(&[(dir, given)], Touches::Only(&[dir]), |ns| {
             self.dir_inode(ns.t, dir)?;
             self.rmdir_in(ns, dir, &name)
         })?;

@@ -5,7 +5,7 @@
 //! Must: bytes are whole in a local file before a version speaks of them; a crash before that leaves nothing.
 //! Not here: walking local directories (`daemon::core::push`).
 
-use super::{Vfs, not_found};
+use super::{Touches, Vfs, not_found};
 use crate::content::Priority;
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::model::entry::{Entry, merged};
@@ -216,7 +216,7 @@ impl Vfs {
             synced.doing(|| format!("syncing {}", path.display()))?;
             path.parent().map(crate::state::journal::sync_dir).transpose()?;
         }
-        let placed = self.change_settled(&[], |ns| {
+        let placed = self.change_settled(&[], Touches::Anything, |ns| {
             let parent = self.dir_inode(ns.t, dir)?;
             if let Some(Slot::Sibling { of, .. }) = ns.slot(dir, name)? {
                 return Err(Error::new(Kind::Exists, format!("{name:?} is a version of {of:?} that is in conflict"))

@@ -2,7 +2,7 @@
 
 use super::names::{At, parse_name, path_for, spelled};
 use super::node::{Node, St};
-use super::{Vfs, not_found};
+use super::{Touches, Vfs, not_found};
 use crate::error::{Error, Kind, Result};
 use crate::model::ops::{self, Accepted, Target};
 use crate::model::{self, FileContent, Hash, RelPath, Version};
@@ -11,9 +11,6 @@ use crate::state::tree::{has_children, holds};
 use crate::state::{Change, Ns, Tree};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-
-/// Directories with at most this many slots below them are moved and written out in one transaction.
-const SMALL: usize = 2000;
 
 /// What a rename means for the file's next seal.
 struct Moved {
@@ -36,8 +33,9 @@ impl Vfs {
         let ino = self.ino_at(dir, &name)?;
         let node = self.loaded(ino);
         let mut st = node.as_ref().map(|n| n.st.lock());
-        let moved = self.change_settled(&own, |ns| {
-            let moved = self.rename_in(ns, dir, &name, to, &to_name, no_replace, SMALL)?;
+        let names = [(dir, name.as_str()), (to, to_name.as_str())];
+        let moved = self.change_settled(&own, Touches::Moving(&names), |ns| {
+            let moved = self.rename_in(ns, dir, &name, to, &to_name, no_replace, self.options.move_at_once)?;
             self.note_move(ns, node.as_deref(), st.as_deref_mut(), moved.as_ref())?;
             Ok(moved)
         })?;
@@ -578,7 +576,7 @@ impl Vfs {
         // Through a third name within one transaction; coalescing leaves nothing of it to publish. Each step is written
         // out at once: the next one moves the same entries again.
         let third = format!(".tcfs-exchange-{:x}", self.clock.random());
-        let (ma, mb) = self.change_settled(&own, |ns| {
+        let (ma, mb) = self.change_settled(&own, Touches::Anything, |ns| {
             self.rename_in(ns, a, &an, a, &third, true, usize::MAX)?;
             let mb = self.rename_in(ns, b, &bn, a, &an, true, usize::MAX)?;
             let ma = self.rename_in(ns, a, &third, b, &bn, true, usize::MAX)?;

@@ -4,7 +4,7 @@
 //! unpublished bytes is refused ([`Vfs::unpublished`] says which ones to wait for).
 //! Not here: which head is chosen (`model::resolve`), finding versions in history (`daemon::core::history`).
 
-use super::{Vfs, not_found};
+use super::{Touches, Vfs, not_found};
 use crate::error::{Error, Kind, Result};
 use crate::model::entry::Entry;
 use crate::model::ops::{self, Accepted, Attrs};
@@ -114,7 +114,7 @@ impl Vfs {
     pub fn resolve_conflict(&self, path: &RelPath, keep: &Keep) -> Result<Vec<RelPath>> {
         let parent = path.parent().ok_or_else(|| Error::new(Kind::NotFound, "the root is not in conflict"))?;
         let name = path.file_name();
-        let paths = self.change_settled(&[], |ns| {
+        let paths = self.change_settled(&[], Touches::Anything, |ns| {
             let none = || Error::new(Kind::NotFound, format!("{path} is not in conflict")).hint("`tcfs conflicts` lists what is");
             let dir = dir_of(ns.t, &parent)?.ok_or_else(none)?;
             let mut reg = match ns.slot(dir, name)? {
@@ -213,7 +213,7 @@ impl Vfs {
                 .hint("try again when they are: `tcfs wait`"));
         }
         let name = path.file_name();
-        let done = self.change_settled(&[], |ns| {
+        let done = self.change_settled(&[], Touches::Anything, |ns| {
             let dir = ns.ensure_dir(&parent)?;
             if ns.inode(dir)?.local_only || self.rules.is_local(|| Ok(parent.clone()), name, from.is_dir())? {
                 return Err(Error::new(Kind::NotPermitted, format!("{path} never leaves this machine and has no history")));

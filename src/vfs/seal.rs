@@ -3,10 +3,10 @@
 //! Must: the version and its row in the outbox appear in one transaction, and the node counts as sealed only then.
 //! Must: a seal replaces what was accepted when the change began, not what arrived meanwhile.
 
-use super::Vfs;
 use super::attr::encode_xattrs;
 use super::names::At;
 use super::node::{Node, St};
+use super::{Touches, Vfs};
 use crate::error::Result;
 use crate::model::entry::merged;
 use crate::model::ops::{self, Accepted, Attrs, Target};
@@ -221,7 +221,7 @@ impl Vfs {
         st.token = Some((token, what.wgen));
         // What the next seal replaces is another thing.
         st.accept = None;
-        let sealed = self.change_settled(&[], |ns| {
+        let sealed = self.change_settled(&[], Touches::Only(&[node.ino]), |ns| {
             let mut i = ns.inode(node.ino)?;
             (i.size, i.mtime, i.blocks) = (st.size, st.mtime, self.blocks_of(st));
             i.ctime = i.ctime.max(st.mtime);
@@ -265,6 +265,8 @@ impl Vfs {
             // Others' batches were applied while it was being written: a move among them is followed now.
             if !what.goes_on && (recovered || self.applied.load(Ordering::Acquire) != st.applied_before) {
                 let author = self.author();
+                // It may lead anywhere.
+                crate::fleet::moves::expand_in(ns, &author, self.boot)?;
                 for path in &paths {
                     crate::fleet::healing::after_seal(ns, path, &author, self.boot)?;
                 }

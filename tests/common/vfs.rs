@@ -67,6 +67,7 @@ impl Rig {
             gid: 1000,
             exclude_patterns: vec!["*.swp".into()],
             sync_git_dirs: false,
+            move_at_once: tcfs::vfs::MOVE_AT_ONCE,
             boot: 1,
         };
         set(&mut options);

@@ -141,6 +141,7 @@ impl Core {
             gid: rustix::process::getgid().as_raw(),
             exclude_patterns: config.exclude_patterns.clone(),
             sync_git_dirs: config.sync_git_dirs,
+            move_at_once: crate::vfs::MOVE_AT_ONCE,
             boot: crate::vfs::boot_id(),
         };
         let fetcher = Fetcher::new(store.clone(), keys.clone(), clock.clone(), FetchOptions::default());

@@ -60,10 +60,12 @@ impl Root {
 
     /// Whether the directory is there. `Unavailable` if it was and is no more, or is another one now.
     pub(super) fn check(&self) -> Result<bool> {
+        // Before the look: another thread may make it right after.
+        let seen = self.known.lock().is_some();
         let m = match fs::metadata(&self.path) {
             Ok(m) => m,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                return if self.known.lock().is_some() { Err(self.gone("has gone")) } else { Ok(false) };
+                return if seen { Err(self.gone("has gone")) } else { Ok(false) };
             }
             Err(e) => return Err(fail("looking at the store directory", &self.path, e)),
         };
