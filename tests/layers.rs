@@ -33,6 +33,7 @@ const OWNED: &[(&str, &[&str])] = &[
     ("dashmap", &["vfs/mod.rs", "mount/fuse.rs"]),
     ("postcard", &["state/", "model/ranges.rs"]),
     ("base64", &["fleet/identity.rs", "state/tree.rs", "vfs/attr.rs"]),
+    ("similar", &["daemon/core/diff.rs"]),
     ("time", &["cli/"]),
 ];
 

@@ -2,7 +2,7 @@
 
 use super::context::{Ctx, unexpected};
 use super::format;
-use crate::daemon::protocol::{Conflict, Item, ListConflicts, Request, Response};
+use crate::daemon::protocol::{Conflict, ConflictDiff, Diff, DiffForm, DiffSide, EntryKind, Item, ListConflicts, Request, Response};
 use crate::error::Result;
 use clap::{Args, Subcommand};
 
@@ -17,17 +17,30 @@ use clap::{Args, Subcommand};
 Examples:
   tcfs conflicts
   tcfs conflicts notes
+  tcfs conflicts diff notes/plan.md
+  tcfs conflicts diff notes/plan.md --with yoga
   tcfs conflicts show      with conflict_mode = \"defer\": show the siblings in the mount (hide: not)"
 )]
 pub struct Conflicts {
     /// Only this PATH and what is below
     path: Option<String>,
     #[command(subcommand)]
-    siblings: Option<Siblings>,
+    what: Option<What>,
 }
 
 #[derive(Subcommand)]
-enum Siblings {
+enum What {
+    /// Show how two versions of a file differ
+    ///
+    /// Texts line by line, the version that has the name as the old side; other files by their sizes, hashes and the
+    /// first byte that differs.
+    Diff {
+        /// PATH of the file, or of the sibling that is compared with it
+        path: String,
+        /// Compare with the version of this device
+        #[arg(long, value_name = "DEVICE")]
+        with: Option<String>,
+    },
     /// Show siblings in the mount (conflict_mode = "defer")
     Show,
     /// Hide them again
@@ -36,9 +49,14 @@ enum Siblings {
 
 impl Conflicts {
     pub async fn run(self, ctx: &Ctx) -> Result<u8> {
+        let show_siblings = match self.what {
+            Some(What::Diff { path, with }) => return diff(ctx, &path, with).await,
+            Some(What::Show) => Some(true),
+            Some(What::Hide) => Some(false),
+            None => None,
+        };
         let drive = ctx.own_drive().await?;
         let path = self.path.as_ref().map(|p| ctx.path(&drive, p)).transpose()?;
-        let show_siblings = self.siblings.as_ref().map(|s| matches!(s, Siblings::Show));
         let response = ctx
             .ask(drive, Request::Conflicts(ListConflicts { path, show_siblings }), |i| {
                 if let Item::Conflict(c) = i {
@@ -53,7 +71,14 @@ impl Conflicts {
         }
         match c.conflicts {
             0 => ctx.out.line("no conflicts"),
-            _ => ctx.out.line("rm what is not wanted, or: tcfs resolve-conflict PATH --keep-local | --keep-remote | --keep-both"),
+            n => {
+                let rm = if c.siblings_shown { "rm what is not wanted, or: " } else { "" };
+                ctx.out.line(format!(
+                    "{}; {rm}tcfs resolve-conflict PATH --keep-local | --keep-remote | --keep-both | --keep DEVICE",
+                    format::count(n, "conflict", "conflicts")
+                ));
+                ctx.out.line("tcfs conflicts diff PATH shows how two versions differ");
+            }
         }
         Ok(response.exit_code())
     }
@@ -75,5 +100,57 @@ pub fn show(ctx: &Ctx, c: &Conflict) {
             marks.join(", ")
         );
         ctx.out.line(line.trim_end());
+    }
+}
+
+async fn diff(ctx: &Ctx, path: &str, with: Option<String>) -> Result<u8> {
+    let drive = ctx.own_drive().await?;
+    let path = ctx.path(&drive, path)?;
+    let response = ctx.ask(drive, Request::ConflictDiff(ConflictDiff { path, with }), |_| {}).await?;
+    ctx.out.object(&response);
+    let Response::Diff(d) = &response else { return Err(unexpected(&response)) };
+    match (d.form, &d.text) {
+        (DiffForm::Text, Some(text)) => lines(ctx, text),
+        _ => sides(ctx, d),
+    }
+    Ok(response.exit_code())
+}
+
+/// The difference line by line: as it is for `patch`, and so that control characters do nothing to a terminal.
+fn lines(ctx: &Ctx, text: &str) {
+    if ctx.out.is_json() {
+        return;
+    }
+    if !ctx.out.is_terminal() {
+        return ctx.out.raw(text);
+    }
+    for line in text.trim_end_matches('\n').split('\n') {
+        let line = ctx.out.name(&line.replace('\t', "        "));
+        ctx.out.line(match line.as_bytes().first() {
+            _ if line.starts_with("--- ") || line.starts_with("+++ ") => ctx.out.bold(&line),
+            Some(b'+') => ctx.out.green(&line),
+            Some(b'-') => ctx.out.red(&line),
+            _ => line,
+        });
+    }
+}
+
+/// What is told of files that are no text.
+fn sides(ctx: &Ctx, d: &Diff) {
+    for side in [&d.shown, &d.other] {
+        ctx.out.line(format!("{}  by {}, {}", ctx.out.bold(&ctx.out.name(&side.head.path)), side.head.device.name, what(ctx, side)));
+    }
+    if let Some(at) = d.first {
+        ctx.out.line(format!("the first byte that differs is number {at} (from 0)"));
+    }
+}
+
+fn what(ctx: &Ctx, side: &DiffSide) -> String {
+    let h = &side.head;
+    match (h.kind, &side.target, &side.hash) {
+        (_, Some(target), _) => format!("link to {}", ctx.out.name(target)),
+        (EntryKind::Dir, ..) => "directory".to_owned(),
+        (_, _, Some(hash)) => format!("{} ({} bytes), BLAKE3 {hash}", format::size(h.size), h.size),
+        _ => format!("{} ({} bytes)", format::size(h.size), h.size),
     }
 }

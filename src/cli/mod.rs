@@ -8,6 +8,7 @@ pub mod context;
 pub mod format;
 pub mod output;
 
+mod adopt;
 mod completions;
 mod config;
 mod conflicts;
@@ -98,6 +99,7 @@ enum Cmd {
     Restore(restore::Restore),
     Conflicts(conflicts::Conflicts),
     ResolveConflict(resolve_conflict::ResolveConflict),
+    Adopt(adopt::Adopt),
     Device(device::Device),
     Store(store::Store),
     Doctor(doctor::Doctor),
@@ -166,6 +168,7 @@ async fn dispatch(command: Cmd, ctx: &Ctx) -> Result<u8> {
         Cmd::Restore(c) => c.run(ctx).await,
         Cmd::Conflicts(c) => c.run(ctx).await,
         Cmd::ResolveConflict(c) => c.run(ctx).await,
+        Cmd::Adopt(c) => c.run(ctx).await,
         Cmd::Device(c) => c.run(ctx).await,
         Cmd::Store(c) => c.run(ctx).await,
         Cmd::Doctor(c) => c.run(ctx).await,

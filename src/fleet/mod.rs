@@ -19,6 +19,7 @@ pub mod identity;
 mod link;
 pub mod moves;
 mod newid;
+pub mod older;
 mod plan;
 mod publish;
 pub mod registry;

@@ -3,6 +3,7 @@
 //!
 //! Must: no I/O, no async, no clock, no logging. Everything here is a function of its arguments, the same on every device.
 
+pub mod adopt;
 pub mod coalesce;
 pub mod entry;
 pub mod hash;

@@ -94,6 +94,39 @@ struct Current {
     symlink_target: Option<String>,
 }
 
+/// What keeps objects of the older layout alive: the ids of manifests that an index object names, and the whole keys of
+/// staged ones. Of one that cannot be understood, whatever could be an id.
+pub fn named_by(body: &[u8]) -> (Vec<String>, Vec<String>) {
+    let Ok(text) = std::str::from_utf8(body) else { return (hashes_in(body), Vec::new()) };
+    let Ok(entry) = serde_json::from_str::<serde_json::Value>(text) else {
+        return match OldEntry::parse(body) {
+            Ok(OldEntry::File { manifest, .. }) => (vec![manifest], Vec::new()),
+            _ => (hashes_in(body), Vec::new()),
+        };
+    };
+    let mut ids = hashes_in(body);
+    let of = |part: &str, field: &str| entry[part][field].as_str().map(str::to_owned);
+    ids.extend(["current", "pending"].iter().filter_map(|p| of(p, "manifest_hash")).filter_map(|id| object_id(id).ok()));
+    ids.sort_unstable();
+    ids.dedup();
+    (ids, of("pending", "staged_manifest_key").into_iter().collect())
+}
+
+/// The chunks that a manifest of the older layout keeps alive. Of one that cannot be understood, whatever could be a hash.
+pub fn chunks_of(body: &[u8]) -> Vec<Hash> {
+    match OldManifest::parse(body) {
+        Ok(OldManifest::File { manifest, .. }) => manifest.chunks().to_vec(),
+        Ok(OldManifest::Symlink { .. }) => Vec::new(),
+        Err(_) => hashes_in(body).iter().filter_map(|h| h.parse().ok()).collect(),
+    }
+}
+
+/// Every run of exactly 64 hex digits.
+fn hashes_in(body: &[u8]) -> Vec<String> {
+    let words = body.split(|b| !b.is_ascii_alphanumeric()).filter(|w| w.len() == 64 && w.iter().all(u8::is_ascii_hexdigit));
+    words.map(|w| String::from_utf8_lossy(w).to_ascii_lowercase()).collect()
+}
+
 fn parse_json(text: &str) -> Result<OldEntry> {
     let entry: JsonEntry = serde_json::from_str(text).map_err(|e| corrupt("JSON").source(e))?;
     if !(2..=4).contains(&entry.version) {
@@ -198,5 +231,37 @@ impl OldManifest {
             OldManifest::File { manifest: Manifest::V1(_), .. } => id.parse().ok(),
             OldManifest::Symlink { .. } => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn golden(name: &str) -> Vec<u8> {
+        std::fs::read(format!("{}/tests/golden/old/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    }
+
+    #[test]
+    fn what_is_being_prepared_is_alive_as_well() {
+        let (ids, staged) = named_by(&golden("index-preparing.json"));
+        assert_eq!((ids.len(), staged), (2, vec!["data/staging/x".to_owned()]));
+        assert_eq!(named_by(&golden("index.txt")).0.len(), 1);
+        assert_eq!(named_by(&golden("index-v4-deleted.json")).0.len(), 0);
+    }
+
+    #[test]
+    fn what_cannot_be_understood_keeps_all_that_it_may_name() {
+        let hash = "ab".repeat(32);
+        for body in
+            [format!("{{\"version\":9,\"x\":\"{hash}\"}}"), format!("manifest_hash={hash}\nsize=x\n"), format!("{{\"cut off\":[\"{hash}\"")]
+        {
+            assert_eq!(named_by(body.as_bytes()).0, [hash.clone()], "{body}");
+            assert_eq!(chunks_of(body.as_bytes()).len(), 1, "{body}");
+        }
+        let mut bytes = vec![0xff, 0];
+        bytes.extend(hash.as_bytes());
+        assert_eq!((named_by(&bytes).0.len(), chunks_of(&bytes).len()), (1, 1));
+        assert_eq!(chunks_of(&golden("manifest-v2-encrypted.json")).len(), 1);
     }
 }

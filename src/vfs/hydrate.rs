@@ -135,7 +135,7 @@ impl Vfs {
     }
 
     /// A chunk: from a local file that has it, else from the store.
-    async fn chunk(self: &Arc<Self>, c: ChunkRef, priority: Priority, deadline: Instant) -> Result<Bytes> {
+    pub(super) async fn chunk(self: &Arc<Self>, c: ChunkRef, priority: Priority, deadline: Instant) -> Result<Bytes> {
         if let Some(b) = self.local_chunk(c)? {
             return Ok(b);
         }

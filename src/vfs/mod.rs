@@ -11,6 +11,7 @@
 //! No lock is held across `.await`.
 #![doc = include_str!("SEMANTICS.md")]
 
+mod adopt;
 mod attr;
 mod cache;
 mod copies;
@@ -21,6 +22,7 @@ mod lent;
 mod look;
 mod names;
 mod node;
+mod peek;
 mod place;
 mod recover;
 mod rename;
@@ -29,6 +31,7 @@ mod rules;
 mod seal;
 
 pub use crate::state::rows::{FileType, Time};
+pub use adopt::{Adopt, Adopted};
 pub use attr::{Attr, SetAttr, StatFs};
 pub use cache::{CacheUse, Dropped};
 pub use cut::VfsFiles;
@@ -36,6 +39,7 @@ pub use io::{Handle, Opened, ReadNow};
 pub use look::{Found, Held, Look};
 pub use names::DirEntry;
 pub use node::Node;
+pub use peek::Peek;
 pub use place::{Bytes, Compared, New, Placed};
 pub use resolve::InConflict;
 pub use rules::Rules;

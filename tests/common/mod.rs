@@ -12,6 +12,7 @@ pub mod cli;
 pub mod image;
 pub mod mounted;
 pub mod objects;
+pub mod older;
 pub mod sys;
 pub mod tools;
 pub mod tree;

@@ -72,6 +72,11 @@ impl Weed {
         format!("http://127.0.0.1:{}", self.base + 3)
     }
 
+    /// Where the files behind the buckets can be reached by plain HTTP.
+    pub fn filer_port(&self) -> u16 {
+        self.base + 2
+    }
+
     /// Options with the right credentials and short time-outs.
     pub fn options(&self) -> S3Options {
         S3Options {

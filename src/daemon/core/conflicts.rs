@@ -16,6 +16,18 @@ fn below(vfs: &Vfs, path: &RelPath) -> Result<Vec<InConflict>> {
     Ok(vfs.conflicts()?.into_iter().filter(|c| path.is_root() || c.path == *path || c.path.is_below(path)).collect())
 }
 
+/// The conflict at a path, be it that of the entry or of a sibling. Blocking.
+///
+/// Errors: `NotFound` if there is none.
+pub(super) fn in_conflict_at(vfs: &Vfs, typed: &RelPath) -> Result<InConflict> {
+    let path = vfs.entry_of(typed)?;
+    let all = vfs.conflicts()?;
+    // Where siblings are not shown their names are no entries.
+    let named = |c: &InConflict| c.path == path || c.heads.iter().any(|(p, _)| p == typed);
+    let found = all.into_iter().find(named);
+    found.ok_or_else(|| Error::new(Kind::NotFound, format!("{path} is not in conflict")).hint("`tcfs conflicts` lists what is"))
+}
+
 impl Core {
     pub(super) async fn conflicts(&self, request: ListConflicts, progress: &Progress) -> Result<Response> {
         let path = request.path.as_deref().map_or(Ok(RelPath::root()), |p| self.path(p))?;
@@ -27,11 +39,11 @@ impl Core {
             }
             let path = vfs.entry_of(&path)?;
             let all = below(&vfs, &path)?;
-            let conflicts = all.len() as u64;
+            let (conflicts, shown) = (all.len() as u64, vfs.siblings_shown());
             for c in all {
-                progress.blocking_item(Item::Conflict(conflict(&c, &me)))?;
+                progress.blocking_item(Item::Conflict(conflict(&c, &me, shown)))?;
             }
-            Ok(Response::Conflicts(Conflicts { conflicts, mode, siblings_shown: vfs.siblings_shown() }))
+            Ok(Response::Conflicts(Conflicts { conflicts, mode, siblings_shown: shown }))
         })
         .await
     }
@@ -41,7 +53,7 @@ impl Core {
         let vfs = self.vfs.clone();
         let path = blocking(move || {
             vfs.seal_closed()?;
-            vfs.entry_of(&typed)
+            Ok(in_conflict_at(&vfs, &typed)?.path)
         })
         .await?;
         let keep = match &request.keep {
@@ -50,11 +62,6 @@ impl Core {
             protocol::Keep::Both => Keep::Both,
             protocol::Keep::Device(d) => Keep::Device(d.clone()),
         };
-        let vfs = self.vfs.clone();
-        let at = path.clone();
-        if !blocking(move || Ok(vfs.conflicts()?.iter().any(|c| c.path == at))).await? {
-            return Err(Error::new(Kind::NotFound, format!("{path} is not in conflict")).hint("`tcfs conflicts` lists what is"));
-        }
         if keep != Keep::Both {
             self.keep_in_history(&path).await?;
         }
@@ -74,7 +81,8 @@ impl Core {
     }
 }
 
-fn conflict(c: &InConflict, me: &str) -> Conflict {
+/// A conflict for lists. `me`: this device; `shown`: siblings are in the mount.
+pub(super) fn conflict(c: &InConflict, me: &str, shown: bool) -> Conflict {
     let heads = c.heads.iter().map(|(path, v)| {
         let (name, id) = v.place();
         Head {
@@ -89,5 +97,33 @@ fn conflict(c: &InConflict, me: &str) -> Conflict {
             version: id_of(v),
         }
     });
-    Conflict { path: c.path.as_str().to_owned(), heads: heads.collect() }
+    Conflict { path: c.path.as_str().to_owned(), heads: heads.collect(), resolve: ways(c, shown) }
+}
+
+/// Commands that end a conflict.
+fn ways(c: &InConflict, shown: bool) -> Vec<String> {
+    let path = quoted(c.path.as_str());
+    let names: Vec<&str> = c.heads.iter().map(|(_, v)| v.place().0).collect();
+    let mut out: Vec<String> = c.heads.iter().skip(1).filter(|_| shown).map(|(p, _)| format!("rm {}", quoted(p.as_str()))).collect();
+    let is_dir = c.heads.first().is_some_and(|(_, v)| v.is_dir());
+    if let [_, (sibling, _)] = c.heads.as_slice()
+        && !is_dir
+        && shown
+    {
+        out.push(format!("mv {} {path}", quoted(sibling.as_str())));
+    }
+    out.extend(["--keep-local", "--keep-remote", "--keep-both"].map(|how| format!("tcfs resolve-conflict {path} {how}")));
+    let distinct = names.iter().collect::<std::collections::BTreeSet<_>>().len() == names.len();
+    out.extend(names.iter().filter(|_| distinct).map(|n| format!("tcfs resolve-conflict {path} --keep {n}")));
+    out
+}
+
+/// A path as a shell wants it.
+fn quoted(path: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || matches!(c, '/' | '.' | '_' | '-' | '+' | ',' | '@' | '%' | ':' | '=');
+    if !path.is_empty() && !path.starts_with('-') && path.chars().all(plain) {
+        path.to_owned()
+    } else {
+        format!("'{}'", path.replace('\'', "'\\''"))
+    }
 }

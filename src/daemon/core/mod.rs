@@ -5,8 +5,10 @@
 //! closes the database; nothing of it waits for the store.
 //! Not here: what a request means in detail (one file each beside this one).
 
+mod adopt;
 mod conflicts;
 mod device;
+mod diff;
 mod doctor;
 mod history;
 mod hydrate;
@@ -295,6 +297,7 @@ impl Service for Core {
             Request::History(p) => self.history(p, progress).await,
             Request::Restore(r) => self.restore(r, progress).await,
             Request::Conflicts(c) => self.conflicts(c, progress).await,
+            Request::ConflictDiff(d) => self.conflict_diff(d, progress).await,
             Request::ResolveConflict(r) => self.resolve_conflict(r, progress).await,
             Request::DeviceList => self.device_list(progress).await,
             Request::DeviceEnroll(e) => self.device_enroll(e).await,
@@ -303,6 +306,7 @@ impl Service for Core {
             Request::Doctor => self.doctor(progress).await,
             Request::StoreShow => self.store_show().await,
             Request::StoreMove(m) => self.store_move(m, progress).await,
+            Request::Adopt(a) => self.adopt(a, progress).await,
             // The process around this service ends it.
             other @ (Request::Stop | Request::Stay) => Err(Error::new(Kind::Unsupported, format!("{} is not possible here", other.op()))),
         }

@@ -91,6 +91,11 @@ impl Core {
         Ok(())
     }
 
+    /// [`Core::published`] with the usual patience.
+    pub(super) async fn all_out(&self, progress: &Progress) -> Result<bool> {
+        self.published(progress, PATIENCE).await
+    }
+
     /// Waits until everything sealed so far is in this device's log; false if the store does not answer for `patience`.
     async fn published(&self, progress: &Progress, patience: Duration) -> Result<bool> {
         let (vfs, replica) = (self.vfs.clone(), self.replica.clone());

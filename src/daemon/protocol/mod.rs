@@ -10,10 +10,14 @@
 //! [`PROTOCOL`]. The structs of [`response`] are also what `--json` prints.
 //! Not here: the socket itself (`daemon::socket`, `daemon::client`), the work (`daemon::service::Service`).
 
+pub mod adopt;
+pub mod diff;
 pub mod request;
 pub mod response;
 pub mod wire;
 
+pub use adopt::*;
+pub use diff::*;
 pub use request::*;
 pub use response::*;
 pub use wire::{FromClient, FromDaemon, Hello, WireError};

@@ -5,6 +5,7 @@
 //! stripped by the service unless an entry of that name exists ([`crate::daemon::pathargs::strip_store_words`]).
 //! The empty path and `/` are the root. A trailing `/` matters only where a field says so.
 
+use super::{Adopt, ConflictDiff};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -40,6 +41,8 @@ pub enum Request {
     Restore(Restore),
     /// Paths with more than one visible head. Items: [`super::Conflict`]; answer: [`super::Conflicts`].
     Conflicts(ListConflicts),
+    /// How two versions of a path in conflict differ. Answer: [`super::Diff`].
+    ConflictDiff(ConflictDiff),
     /// End a conflict. Answer: [`super::Resolved`].
     ResolveConflict(ResolveConflict),
     /// The fleet, after asking the store where it answers. Items: [`super::Device`]; answer: [`super::Devices`].
@@ -57,6 +60,8 @@ pub enum Request {
     StoreShow,
     /// Copy everything to another store and switch to it. Answer: [`super::StoreMoved`].
     StoreMove(StoreMove),
+    /// Take over a bucket in the older layout. Items: [`super::AdoptedPath`]; answer: [`super::AdoptSum`].
+    Adopt(Adopt),
     /// Go on when nothing is mounted. Answer: [`super::Status`].
     Stay,
     /// Seal and keep everything, unmount, end the daemon. Answer: [`super::Stopped`].
@@ -81,6 +86,7 @@ impl Request {
             Request::History(_) => "history",
             Request::Restore(_) => "restore",
             Request::Conflicts(_) => "conflicts",
+            Request::ConflictDiff(_) => "conflict_diff",
             Request::ResolveConflict(_) => "resolve_conflict",
             Request::DeviceList => "device_list",
             Request::DeviceEnroll(_) => "device_enroll",
@@ -89,6 +95,7 @@ impl Request {
             Request::Doctor => "doctor",
             Request::StoreShow => "store_show",
             Request::StoreMove(_) => "store_move",
+            Request::Adopt(_) => "adopt",
             Request::Stay => "stay",
             Request::Stop => "stop",
         }

@@ -4,6 +4,7 @@
 //! Long lists come as [`Item`]s, one line each, while they are found; the [`Response`] then only sums them up.
 
 use super::request::Keep;
+use super::{AdoptSum, AdoptedPath, Diff};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -40,6 +41,8 @@ pub enum Response {
     Restored(Restored),
     /// To `conflicts`.
     Conflicts(Conflicts),
+    /// To `conflict_diff`.
+    Diff(Diff),
     /// To `resolve_conflict`.
     Resolved(Resolved),
     /// To `device_list`.
@@ -54,6 +57,8 @@ pub enum Response {
     Store(StoreInfo),
     /// To `store_move`.
     StoreMoved(StoreMoved),
+    /// To `adopt`.
+    Adopted(AdoptSum),
     /// To `stop`.
     Stopped(Stopped),
 }
@@ -69,11 +74,12 @@ impl Response {
             Response::Unsynced(r) => part(!r.kept.is_empty()),
             Response::Waited(r) => part(r.pending > 0),
             Response::Checked(r) => u8::from(r.failed > 0),
+            Response::Adopted(r) => part(r.is_part()),
             Response::Resolved(r) => part(r.conflicts_left > 0),
             Response::Status(_) | Response::Mounted(_) | Response::Unmounted(_) | Response::Listed(_) => 0,
             Response::Pinned(_) | Response::Unpinned(_) | Response::History(_) | Response::Restored(_) => 0,
             Response::Conflicts(_) | Response::Devices(_) | Response::Enrolled(_) | Response::Revoked(_) => 0,
-            Response::Store(_) | Response::StoreMoved(_) | Response::Stopped(_) => 0,
+            Response::Diff(_) | Response::Store(_) | Response::StoreMoved(_) | Response::Stopped(_) => 0,
         }
     }
 }
@@ -92,6 +98,8 @@ pub enum Item {
     Device(Device),
     /// Of `doctor`.
     Check(Check),
+    /// Of `adopt`.
+    Adopted(AdoptedPath),
 }
 
 /// How far a long request is.
@@ -569,6 +577,9 @@ pub struct Conflict {
     pub path: String,
     /// Its visible heads, the shown one first.
     pub heads: Vec<Head>,
+    /// Commands that end it, the first ones with nothing but the mount.
+    #[serde(default)]
+    pub resolve: Vec<String>,
 }
 
 /// Sum of `tcfs conflicts`.

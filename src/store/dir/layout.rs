@@ -6,6 +6,8 @@
 //! default/store.json      →  default/store.json
 //! ```
 //!
+//! (Not below an `index/`: the older layout has people's own paths there.)
+//!
 //! The fan-out is for listing: a page then sorts one 256th of the chunks, not all of them. It is undone by dropping
 //! the component before a 64-digit name that begins with it, so keys come back. A 64-digit name that lies flat (a
 //! directory filled by another program from an S3 bucket) is found too.
@@ -13,6 +15,11 @@
 use crate::error::Result;
 use crate::store::keys;
 use std::path::PathBuf;
+
+/// Below `index/` of the older layout names are people's, and keep their place whatever they look like.
+fn is_peoples<'a>(mut above: impl Iterator<Item = &'a str>) -> bool {
+    above.any(|c| c == "index")
+}
 
 fn is_hash(name: &str) -> bool {
     name.len() == 64 && name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
@@ -22,7 +29,7 @@ fn is_hash(name: &str) -> bool {
 pub(super) fn path_of(key: &str) -> Result<PathBuf> {
     keys::check(key)?;
     let name = key.rsplit('/').next().unwrap_or(key);
-    if !is_hash(name) {
+    if !is_hash(name) || is_peoples(key.split('/').rev().skip(1)) {
         return Ok(PathBuf::from(key));
     }
     let parent = &key[..key.len() - name.len()];
@@ -40,6 +47,7 @@ pub(super) fn key_of(components: &[String]) -> String {
         && is_hash(name)
         && fan.len() == 2
         && name.starts_with(fan.as_str())
+        && !is_peoples(front.iter().map(String::as_str))
     {
         let mut key = front.join("/");
         if !key.is_empty() {
@@ -76,7 +84,7 @@ mod tests {
         }
 
         #[test]
-        fn keys_come_back(key in "([a-z]{1,3}|[0-9a-f]{64}|[0-9a-f]{2}|[A-Z._-]{3}x)(/([a-z]{1,3}|[0-9a-f]{64}|[0-9a-f]{2})){0,4}") {
+        fn keys_come_back(key in "([a-z]{1,3}|index|[0-9a-f]{64}|[0-9a-f]{2}|[A-Z._-]{3}x)(/([a-z]{1,3}|index|[0-9a-f]{64}|[0-9a-f]{2})){0,4}") {
             let path = path_of(&key).unwrap();
             let parts = components(&path);
             prop_assert_eq!(key_of(&parts), key.clone());
@@ -85,6 +93,15 @@ mod tests {
                     prop_assert!(may_hold(&parts[..depth], &key[..cut]), "{:?} {:?}", &parts[..depth], &key[..cut]);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn names_of_people_below_the_older_index_keep_their_place() {
+        let h = "ab".repeat(32);
+        for key in [format!("default/index/cache/ab/{h}"), format!("index/ab/{h}"), format!("data/index/{h}")] {
+            assert_eq!(path_of(&key).unwrap(), PathBuf::from(&key));
+            assert_eq!(key_of(&components(&PathBuf::from(&key))), key);
         }
     }
 
