@@ -5,10 +5,17 @@ pub mod db;
 pub mod journal;
 mod layer;
 pub mod lock;
+mod read;
 pub mod reserve;
 pub mod rows;
+mod schema;
+mod sqlite;
 pub mod tree;
+mod txn;
 
-pub use db::{Db, Read, Scan, Tree, Txn};
+pub use db::Db;
+pub use read::{Read, Scan};
 pub use rows::ROOT;
+pub use schema::{Key, Tree, prefix_end};
 pub use tree::{Change, Ctx, Ns, Replica};
+pub use txn::Txn;

@@ -9,8 +9,11 @@
 //! Not here: which versions an operation writes (`model::ops`), what happens to the bytes of an inode that lost
 //! its last name (`vfs`).
 
-use super::db::{Db, Read, Scan, Tree, Txn};
+use super::db::Db;
+use super::read::{Read, Scan};
 use super::rows::*;
+use super::schema::Tree;
+use super::txn::Txn;
 use crate::error::{Error, Kind, Result};
 use crate::model::entry::Entry;
 use crate::model::sibling::sibling_names;
@@ -789,7 +792,7 @@ impl Ns<'_, '_> {
     /// Reconciles every name that waited for a writer when the last process ended.
     pub fn reconcile_waiting(&mut self) -> Result<()> {
         let mut waiting: Vec<(u64, String)> = Vec::new();
-        self.t.scan(Tree::Meta, Scan::From(WAITS, &super::db::prefix_end(WAITS)), usize::MAX, |_, at| {
+        self.t.scan(Tree::Meta, Scan::From(WAITS, &super::schema::prefix_end(WAITS)), usize::MAX, |_, at| {
             waiting.push(at);
             Ok(())
         })?;
