@@ -32,7 +32,7 @@ const OWNED: &[(&str, &[&str])] = &[
     ("lru", &["content/known.rs", "fleet/tokens.rs", "vfs/cache.rs"]),
     ("dashmap", &["vfs/mod.rs", "mount/fuse.rs"]),
     ("postcard", &["state/", "model/ranges.rs"]),
-    ("base64", &["fleet/identity.rs", "state/tree.rs", "vfs/attr.rs"]),
+    ("base64", &["fleet/identity.rs", "state/inode.rs", "vfs/attr.rs"]),
     ("time", &["cli/"]),
 ];
 

@@ -2,10 +2,14 @@
 //! process owns.
 
 pub mod db;
+mod inode;
 pub mod journal;
 mod layer;
 pub mod lock;
+mod namespace;
 mod read;
+mod reconcile;
+mod replica;
 pub mod reserve;
 pub mod rows;
 mod schema;
@@ -14,8 +18,10 @@ pub mod tree;
 mod txn;
 
 pub use db::Db;
+pub use inode::{holds, same_content, uncut_token};
+pub use namespace::Ns;
 pub use read::{Read, Scan};
+pub use replica::{Change, Ctx, Replica};
 pub use rows::ROOT;
 pub use schema::{Key, Tree, prefix_end};
-pub use tree::{Change, Ctx, Ns, Replica};
 pub use txn::Txn;

@@ -10,8 +10,8 @@ use crate::model::path::{NameError, PATH_MAX, name as check_name};
 use crate::model::view::{ConflictMode, View, view};
 use crate::model::{RelPath, Version};
 use crate::state::rows::*;
-use crate::state::tree::{has_children, holds, path_of_dir, stale};
-use crate::state::{Ns, Read, Scan, Tree};
+use crate::state::tree::{has_children, path_of_dir, stale};
+use crate::state::{Ns, Read, Scan, Tree, holds};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 

@@ -7,8 +7,8 @@ use crate::error::{Error, Kind, Result};
 use crate::model::ops::{self, Accepted, Target};
 use crate::model::{self, FileContent, Hash, RelPath, Version};
 use crate::state::rows::*;
-use crate::state::tree::{has_children, holds};
-use crate::state::{Change, Ns, Tree};
+use crate::state::tree::has_children;
+use crate::state::{Change, Ns, Tree, holds};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
