@@ -104,7 +104,7 @@ pub fn holds(r: &Read<'_>, ino: u64, i: &Inode, h: &Version) -> Result<bool> {
 }
 
 /// Whether two contents are the same bytes, as far as both sides tell.
-pub fn same_content(a: &FileContent, b: &FileContent) -> bool {
+fn same_content(a: &FileContent, b: &FileContent) -> bool {
     a.root == b.root || a.size == b.size && a.hash.is_some() && a.hash == b.hash
 }
 

@@ -18,7 +18,7 @@ pub mod tree;
 mod txn;
 
 pub use db::Db;
-pub use inode::{holds, same_content, uncut_token};
+pub use inode::{holds, uncut_token};
 pub use namespace::Ns;
 pub use read::{Read, Scan};
 pub use replica::{Change, Ctx, Replica};

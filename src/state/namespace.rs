@@ -7,7 +7,7 @@
 use super::replica::{Change, Ctx, Replica};
 use super::rows::*;
 use super::schema::Tree;
-use super::tree::{NAMES, dir_of, has_children, names, path_of_dir, stale};
+use super::tree::{NAMES, has_children, locate, names, path_of_dir, stale};
 use super::txn::Txn;
 use crate::error::{Error, Kind, Result};
 use crate::model::entry::Entry;
@@ -241,9 +241,7 @@ impl Ns<'_, '_> {
 
     /// Replaces a register's heads (content of an uncut version became known, a new device id).
     pub fn replace_heads(&mut self, path: &RelPath, change: impl Fn(&mut Version)) -> Result<()> {
-        let Some(parent) = path.parent() else { return Ok(()) };
-        let Some(dir) = dir_of(self.t, &parent)? else { return Ok(()) };
-        if let Some(Slot::Register(mut r)) = self.slot(dir, path.file_name())? {
+        if let Some((dir, mut r)) = locate(self.t, path)? {
             let mut entry = Entry::default();
             for h in &r.entry.heads {
                 let mut h = h.clone();

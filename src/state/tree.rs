@@ -29,14 +29,19 @@ pub fn dir_of(r: &Read<'_>, path: &RelPath) -> Result<Option<u64>> {
     Ok(Some(dir))
 }
 
-/// The register of a path, if there ever was one.
-pub fn register_at(r: &Read<'_>, path: &RelPath) -> Result<Option<Register>> {
+/// The register of a path with the directory it lies in, if there ever was one.
+pub fn locate(r: &Read<'_>, path: &RelPath) -> Result<Option<(u64, Box<Register>)>> {
     let Some(parent) = path.parent() else { return Ok(None) };
     let Some(dir) = dir_of(r, &parent)? else { return Ok(None) };
     match r.get::<Slot>(Tree::Entry, slot_key(dir, path.file_name()))? {
-        Some(Slot::Register(reg)) => Ok(Some(*reg)),
+        Some(Slot::Register(reg)) => Ok(Some((dir, reg))),
         _ => Ok(None),
     }
+}
+
+/// The register of a path, if there ever was one.
+pub fn register_at(r: &Read<'_>, path: &RelPath) -> Result<Option<Register>> {
+    Ok(locate(r, path)?.map(|(_, reg)| *reg))
 }
 
 /// Path of a directory by its number.
