@@ -357,7 +357,7 @@ impl Vfs {
             let me = self.device().0;
             let busy = |ino| self.is_busy(ino);
             let ctx = self.ctx(&me, &busy);
-            let changes = crate::fleet::moves::expand_all(&self.replica, &ctx, &self.author(), self.boot, pages)?;
+            let changes = crate::fleet::moves::write_out_all(&self.replica, &ctx, &self.author(), self.boot, pages)?;
             // Under the database's lock, as moves set it.
             self.replica.read(|r| {
                 if r.scan_int::<DirMove>(Tree::Move, 0, u64::MAX, 1)?.is_empty() {

@@ -543,7 +543,7 @@ impl Vfs {
         ns.touch_dir(to, 1)?;
         self.keep_parent(ns, dir, &mut out)?;
         self.enqueue(ns, Sealed { versions: out, files, ..self.sealed_row() })?;
-        if !crate::fleet::moves::expand_small(ns, id, &row, small, &author, self.boot)? {
+        if !crate::fleet::moves::write_out_small(ns, id, &row, small, &author, self.boot)? {
             self.moves_pending.store(true, Ordering::Release);
         }
         ns.reconcile_one(to, to_name)?;

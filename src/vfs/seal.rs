@@ -265,7 +265,7 @@ impl Vfs {
             if !what.goes_on && (recovered || self.applied.load(Ordering::Acquire) != st.applied_before) {
                 let author = self.author();
                 // It may lead anywhere.
-                crate::fleet::moves::expand_in(ns, &author, self.boot)?;
+                crate::fleet::moves::write_out_in(ns, &author, self.boot)?;
                 for path in &paths {
                     crate::fleet::healing::after_seal(ns, path, &author, self.boot)?;
                 }
