@@ -14,7 +14,9 @@
 mod attr;
 mod cache;
 mod copies;
+mod create;
 mod cut;
+mod heads;
 mod hydrate;
 mod io;
 mod lent;
@@ -23,6 +25,7 @@ mod names;
 mod node;
 mod place;
 mod recover;
+mod remove;
 mod rename;
 mod resolve;
 mod rules;

@@ -169,6 +169,11 @@ impl St {
 }
 
 impl Vfs {
+    /// The row of a file in use.
+    pub(crate) fn inode_of(&self, node: &Node) -> Result<Inode> {
+        self.replica.read(|r| r.get(Tree::Inode, node.ino)?.ok_or_else(|| stale(node.ino)))
+    }
+
     /// Path of an inode's bytes.
     pub(crate) fn local_path(&self, ino: u64, overlay: bool) -> PathBuf {
         let base = if overlay { self.options.state_dir.join("overlay") } else { self.options.cache_dir.join("data") };

@@ -362,7 +362,7 @@ impl Vfs {
     /// Seals what a crash left open.
     fn seal_found(&self, node: &Arc<Node>, ended: Ended) -> Result<()> {
         let ino = node.ino;
-        let inode: Inode = self.regular(node)?;
+        let inode: Inode = self.inode_of(node)?;
         {
             let mut st = node.st.lock();
             let found = std::fs::metadata(self.local_path(ino, st.overlay)).ok();

@@ -1,6 +1,7 @@
 //! Rename, in all its forms.
 
-use super::names::{At, parse_name, path_for, spelled};
+use super::heads::At;
+use super::names::{parse_name, path_for, spelled};
 use super::node::{Node, St};
 use super::{Touches, Vfs, not_found};
 use crate::error::{Error, Kind, Result};

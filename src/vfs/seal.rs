@@ -4,7 +4,7 @@
 //! Must: a seal replaces what was accepted when the change began, not what arrived meanwhile.
 
 use super::attr::encode_xattrs;
-use super::names::At;
+use super::heads::At;
 use super::node::{Node, St};
 use super::{Touches, Vfs};
 use crate::error::Result;
@@ -69,7 +69,7 @@ impl Vfs {
                 return Ok(());
             }
             st.accept = None;
-            self.regular(node).map(|i| i.links).unwrap_or_default()
+            self.inode_of(node).map(|i| i.links).unwrap_or_default()
         };
         // Remote changes waited for this writer.
         self.change(&[], |ns| {
@@ -143,7 +143,7 @@ impl Vfs {
             self.to_cache(node, st)?;
         }
         let row = st.row(self.clock.now_ms() / 1000);
-        let names = self.regular(node)?.links;
+        let names = self.inode_of(node)?.links;
         (st.lent_writing, st.sealed_wgen, st.accept, st.dirty_since) = (false, None, None, None);
         node.unsealed.store(false, Ordering::Release);
         // Remote changes waited for this writer; while another one has it open they go on waiting.
