@@ -41,6 +41,13 @@ impl Inode {
         if self.mode & 0o2000 != 0 { self.gid } else { gid }
     }
 
+    /// One of its names is another from now on.
+    pub fn rename_link(&mut self, (dir, name): (u64, &str), (to, to_name): (u64, &str)) {
+        for l in self.links.iter_mut().filter(|l| l.0 == dir && l.1 == name) {
+            *l = (to, to_name.to_owned());
+        }
+    }
+
     /// Link count as `stat` tells it.
     pub fn nlink(&self) -> u32 {
         match self.kind {

@@ -135,9 +135,7 @@ impl Ns<'_, '_> {
         self.put_slot(dir, of, &Slot::Register(owner))?;
         self.put_slot(dir, &new, &Slot::Sibling { ino, of: of.to_owned() })?;
         let mut i = self.inode(ino)?;
-        for l in i.links.iter_mut().filter(|l| l.0 == dir && l.1 == name) {
-            l.1 = new.clone();
-        }
+        i.rename_link((dir, name), (dir, &new));
         self.put_inode(ino, &i)?;
         self.changes.push(Change::Name { dir, name: name.to_owned(), was: ino });
         self.changes.push(Change::Name { dir, name: new, was: 0 });
@@ -149,9 +147,7 @@ impl Ns<'_, '_> {
         let aside = self.free_name(dir, &format!("{name}.local-only"))?;
         tracing::warn!(name, aside, "a local-only file made room for a file of the fleet");
         let mut i = self.inode(ino)?;
-        for l in i.links.iter_mut().filter(|l| l.0 == dir && l.1 == name) {
-            l.1 = aside.clone();
-        }
+        i.rename_link((dir, name), (dir, &aside));
         self.put_inode(ino, &i)?;
         self.put_slot(dir, &aside, &Slot::LocalOnly { ino })?;
         self.changes.push(Change::Name { dir, name: name.to_owned(), was: ino });

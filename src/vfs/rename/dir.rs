@@ -6,7 +6,7 @@
 use super::super::names::path_for;
 use super::super::{Vfs, not_found};
 use crate::error::Result;
-use crate::model::ops::{self};
+use crate::model::ops;
 use crate::state::rows::*;
 use crate::state::{Change, Ns, Tree};
 use std::sync::atomic::Ordering;
@@ -81,9 +81,7 @@ impl Vfs {
             files.extend(self.files_of(ns, &versions, s.ino)?);
             let free = crate::model::path::name(format!("{to_name}.{:x}", s.ino).as_bytes()).unwrap_or_else(|_| format!("{:x}", s.ino));
             let mut i = ns.inode(s.ino)?;
-            for l in i.links.iter_mut().filter(|l| l.0 == dir && l.1 == s.name) {
-                *l = (to, free.clone());
-            }
+            i.rename_link((dir, &s.name), (to, &free));
             i.shows = clock.clone();
             ns.put_inode(s.ino, &i)?;
             ns.del_slot(dir, &s.name)?;

@@ -113,9 +113,7 @@ impl Vfs {
         if moved.is_none() {
             inode.shows = crate::model::VClock::new();
         }
-        for l in inode.links.iter_mut().filter(|l| l.0 == from.dir && l.1 == name) {
-            *l = (to, to_name.to_owned());
-        }
+        inode.rename_link((from.dir, name), (to, to_name));
         inode.ctime = ns.ctx.now;
         ns.put_inode(ino, &inode)?;
         if name == from.name {
@@ -166,9 +164,7 @@ impl Vfs {
         reg.sibs.retain(|s| s.ino != ino);
         let mut inode = ns.inode(ino)?;
         inode.shows = v.vclock.clone();
-        for l in inode.links.iter_mut().filter(|l| l.0 == from.dir && l.1 == name) {
-            l.1 = from.name.clone();
-        }
+        inode.rename_link((from.dir, name), (from.dir, &from.name));
         inode.ctime = ns.ctx.now;
         ns.put_inode(ino, &inode)?;
         ns.del_slot(from.dir, name)?;

@@ -59,9 +59,7 @@ impl Vfs {
             }
         }
         self.clear_local(ns, dir, name, slot)?;
-        for l in inode.links.iter_mut().filter(|l| l.0 == dir && l.1 == name) {
-            *l = (to, to_name.to_owned());
-        }
+        inode.rename_link((dir, name), (to, to_name));
         inode.ctime = ns.ctx.now;
         let enters = inode.local_only && !local_there;
         inode.local_only = local_there;
