@@ -12,7 +12,7 @@ use crate::state::rows::*;
 use crate::state::tree::path_of_dir;
 use crate::state::{Change, Ns, Read, Tree};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Instant;
 
 impl Vfs {
@@ -36,7 +36,8 @@ impl Vfs {
     pub(crate) fn make_file(&self, dir: u64, name: &[u8], mode: u32, uid: u32, gid: u32, open: bool) -> Result<Attr> {
         self.room()?;
         let (given, name) = (spelled(name), parse_name(name)?);
-        let (ino, inode, accept) = self.change_settled(&[(dir, given)], Touches::Only(&[dir]), |ns| {
+        let mut made = None;
+        let done = self.change_settled(&[(dir, given)], Touches::Only(&[dir]), |ns| {
             let parent = self.dir_inode(ns.t, dir)?;
             let local = self.is_local_name(ns.t, dir, &parent, &name, false)?;
             let gid = parent.group_for(gid);
@@ -54,24 +55,34 @@ impl Vfs {
                     accept = Some((path, Accepted::of_entry(&r.entry)));
                 }
             }
-            Ok((ino, inode, accept))
-        })?;
-        let node = self.hold(ino)?;
-        {
-            let mut st = node.st.lock();
+            // In use and busy before anybody can see the name: a version of it that arrives then waits for the seal.
+            let mut node = self.node_of(ino, inode.clone(), None, true)?;
+            let st = node.st.get_mut();
             st.accept = accept;
             st.overlay = true;
             st.dirty_since = Some(Instant::now());
             st.applied_before = self.applied.load(Ordering::Acquire);
-            node.unsealed.store(!st.local_only, Ordering::Release);
-        }
-        if open {
-            node.writers.fetch_add(1, Ordering::AcqRel);
-        } else {
-            self.seal_if_needed(&node)?;
+            node.unsealed = AtomicBool::new(!local);
+            node.writers = AtomicU32::new(u32::from(open));
+            node.opens = AtomicU32::new(1);
+            let node = Arc::new(node);
+            self.nodes.insert(ino, node.clone());
+            made = Some(node);
+            Ok(inode)
+        });
+        let (inode, node) = match (done, made) {
+            (Ok(inode), Some(node)) => (inode, node),
+            (done, made) => {
+                made.map(|n| self.nodes.remove(&n.ino));
+                return Err(done.err().unwrap_or_else(|| Error::new(Kind::Internal, "a file was made without a node")));
+            }
+        };
+        if !open {
+            let sealed = self.seal_if_needed(&node);
             self.unhold(&node);
+            sealed?;
         }
-        Ok(self.attr_of(ino, &inode))
+        Ok(self.attr_of(node.ino, &inode))
     }
 
     /// Puts an inode under a free name.

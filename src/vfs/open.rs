@@ -5,7 +5,7 @@
 //! Not here: what is sealed when the last writer goes (`seal`), files that the kernel writes by itself (`lent`).
 
 use super::Vfs;
-use super::node::Node;
+use super::node::{Node, St};
 use crate::content::readahead::ReadAhead;
 use crate::error::{Error, Kind, Result};
 use parking_lot::Mutex;
@@ -77,17 +77,33 @@ impl Vfs {
     fn open_node(&self, node: &Arc<Node>, write: bool, truncate: bool) -> Result<(bool, u64)> {
         let mut st = node.st.lock();
         if write {
-            // What is shown now is what a save through this handle replaces.
-            if !st.local_only && st.accept.is_none() && !node.is_busy() {
-                st.accept = self.accept_now(node.ino)?;
-            }
-            self.absorb(&mut st)?;
-            if truncate && st.size > 0 {
-                self.truncate_locked(node, &mut st, 0)?;
-            }
+            let was_busy = node.is_busy();
+            // First of all: a version that arrives from here on leaves the name to this file.
             node.writers.fetch_add(1, Ordering::AcqRel);
+            let begun = self.begin_writing(node, &mut st, was_busy, truncate);
+            if let Err(e) = begun {
+                drop(st);
+                if node.writers.fetch_sub(1, Ordering::AcqRel) == 1
+                    && let Err(e) = self.after_last_writer(node)
+                {
+                    tracing::warn!(ino = node.ino, error = %e, "what waited for a writer goes on waiting");
+                }
+                return Err(e);
+            }
         }
         Ok((st.is_whole(), st.size))
+    }
+
+    fn begin_writing(&self, node: &Arc<Node>, st: &mut St, was_busy: bool, truncate: bool) -> Result<()> {
+        // What is shown now is what a save through this handle replaces.
+        if !st.local_only && st.accept.is_none() && !was_busy {
+            st.accept = self.accept_now(node.ino)?;
+        }
+        self.absorb(st)?;
+        if truncate && st.size > 0 {
+            self.truncate_locked(node, st, 0)?;
+        }
+        Ok(())
     }
 
     /// An open handle.

@@ -39,19 +39,37 @@ impl Vfs {
         self.pass_promise_on(self.ino_at(dir, &name)?, self.ino_at(to, &to_name)?)?;
         // The file that moves is locked, so that it is not sealed under its old name in between.
         let ino = self.ino_at(dir, &name)?;
-        let node = self.loaded(ino);
+        let held = self.hold_local_only(ino)?;
+        let node = held.clone().or_else(|| self.loaded(ino));
+        let was_unsealed = held.as_ref().is_some_and(|n| n.unsealed.load(Ordering::Acquire));
         let mut st = node.as_ref().map(|n| n.st.lock());
         let names = [(dir, name.as_str()), (to, to_name.as_str())];
         let moved = self.change_settled(&own, Touches::Moving(&names), |ns| {
             let moved = self.rename_in(ns, dir, &name, to, &to_name, no_replace, self.options.move_at_once)?;
             self.note_move(ns, node.as_deref(), st.as_deref_mut(), moved.as_ref())?;
             Ok(moved)
-        })?;
+        });
         drop(st);
-        self.after_move(ino, node, moved.as_ref())?;
+        let done = match &moved {
+            Ok(_) => self.after_move(node),
+            Err(_) => Ok(()),
+        };
+        if let Some(n) = held {
+            if moved.is_err() {
+                n.unsealed.store(was_unsealed, Ordering::Release);
+            }
+            self.unhold(&n);
+        }
+        moved.and(done)?;
         self.tell_spelling(own[1], &to_name);
         self.sealed.notify_one();
         Ok(())
+    }
+
+    /// A local-only file, held: a rename may make it a file of the namespace.
+    fn hold_local_only(&self, ino: u64) -> Result<Option<Arc<Node>>> {
+        let inode: Option<Inode> = self.replica.read(|r| r.get(Tree::Inode, ino))?;
+        inode.filter(|i| i.local_only && i.kind == FileType::File).map(|_| self.hold(ino)).transpose()
     }
 
     /// A kernel takes what it knows of the old name along to the new one as that was spelled; nothing is told of another
@@ -95,6 +113,10 @@ impl Vfs {
         if let (Some(n), Some(st), Some(m)) = (node, st, moved)
             && (n.is_busy() || m.enters)
         {
+            if m.enters {
+                // From here on, so that a version which arrives before its seal leaves it the name.
+                n.unsealed.store(true, Ordering::Release);
+            }
             st.accept = m.accept.clone();
             st.local_only = m.local_only;
             self.persist_in(ns, n, st)?;
@@ -102,20 +124,11 @@ impl Vfs {
         Ok(())
     }
 
-    /// After it: seals what has no writer any more, or is a file of the namespace only now.
-    fn after_move(&self, ino: u64, node: Option<Arc<Node>>, moved: Option<&Moved>) -> Result<()> {
-        if moved.is_some_and(|m| m.enters) {
-            let n = self.hold(ino)?;
-            n.unsealed.store(true, Ordering::Release);
-            let sealed = if n.writers.load(Ordering::Acquire) == 0 { self.seal_if_needed(&n) } else { Ok(()) };
-            self.unhold(&n);
-            sealed
-        } else if let Some(n) = node
-            && n.writers.load(Ordering::Acquire) == 0
-        {
-            self.seal_if_needed(&n)
-        } else {
-            Ok(())
+    /// After it: seals what has no writer any more.
+    fn after_move(&self, node: Option<Arc<Node>>) -> Result<()> {
+        match node {
+            Some(n) if n.writers.load(Ordering::Acquire) == 0 => self.seal_if_needed(&n),
+            _ => Ok(()),
         }
     }
 
@@ -223,17 +236,16 @@ impl Vfs {
         // Through a third name within one transaction; coalescing leaves nothing of it to publish. Each step is written
         // out at once: the next one moves the same entries again.
         let third = format!(".tcfs-exchange-{:x}", self.clock.random());
-        let (ma, mb) = self.change_settled(&own, Touches::Anything, |ns| {
+        self.change_settled(&own, Touches::Anything, |ns| {
             self.rename_in(ns, a, &an, a, &third, true, usize::MAX)?;
             let mb = self.rename_in(ns, b, &bn, a, &an, true, usize::MAX)?;
             let ma = self.rename_in(ns, a, &third, b, &bn, true, usize::MAX)?;
             self.note_move(ns, na.as_deref(), sa.as_deref_mut(), ma.as_ref())?;
-            self.note_move(ns, nb.as_deref(), sb.as_deref_mut(), mb.as_ref())?;
-            Ok((ma, mb))
+            self.note_move(ns, nb.as_deref(), sb.as_deref_mut(), mb.as_ref())
         })?;
         drop((sa, sb));
-        self.after_move(ia, na, ma.as_ref())?;
-        self.after_move(ib, nb, mb.as_ref())?;
+        self.after_move(na)?;
+        self.after_move(nb)?;
         self.tell_spelling(own[0], &an);
         self.tell_spelling(own[1], &bn);
         self.sealed.notify_one();

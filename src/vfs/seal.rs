@@ -145,9 +145,9 @@ impl Vfs {
         let row = st.row(self.clock.now_ms() / 1000);
         let names = self.inode_of(node)?.links;
         (st.lent_writing, st.sealed_wgen, st.accept, st.dirty_since) = (false, None, None, None);
-        node.unsealed.store(false, Ordering::Release);
         // Remote changes waited for this writer; while another one has it open they go on waiting.
         let done = self.change(&[], |ns| {
+            node.unsealed.store(false, Ordering::Release);
             ns.t.put(Tree::Local, node.ino, &Local { accept: None, ..row })?;
             ns.t.del(Tree::Unsealed, node.ino)?;
             for (dir, name) in &names {
@@ -214,13 +214,14 @@ impl Vfs {
             // What the kernel wrote since the last sync was not counted.
             st.unsynced_boot = self.boot;
         }
-        // For the reconciling below the node is no longer changing, unless somebody still writes.
-        node.unsealed.store(what.goes_on, Ordering::Release);
         let was_token = st.token;
         st.token = Some((token, what.wgen));
         // What the next seal replaces is another thing.
         st.accept = None;
         let sealed = self.change_settled(&[], Touches::Only(&[node.ino]), |ns| {
+            // For the reconciling below the node is no longer changing, unless somebody still writes. Not before: a version
+            // that arrived while this waited for the database would take the name, and with it the bytes.
+            node.unsealed.store(what.goes_on, Ordering::Release);
             let mut i = ns.inode(node.ino)?;
             (i.size, i.mtime, i.blocks) = (st.size, st.mtime, self.blocks_of(st));
             i.ctime = i.ctime.max(st.mtime);

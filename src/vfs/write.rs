@@ -67,16 +67,20 @@ impl Vfs {
     /// Sets the size of a file.
     pub fn truncate(&self, ino: u64, size: u64) -> Result<()> {
         let node = self.hold(ino)?;
+        // A writer for as long as it takes, so that a version that arrives meanwhile leaves it the name.
+        node.writers.fetch_add(1, Ordering::AcqRel);
         let done = {
             let mut st = node.st.lock();
             self.truncate_locked(&node, &mut st, size)
         };
-        let idle = node.writers.load(Ordering::Acquire) == 0;
-        if done.is_ok() && idle {
-            self.seal_if_needed(&node)?;
-        }
+        let last = node.writers.fetch_sub(1, Ordering::AcqRel) == 1;
+        let sealed = match last {
+            true if node.unsealed.load(Ordering::Acquire) => self.seal_if_needed(&node),
+            true => self.after_last_writer(&node),
+            false => Ok(()),
+        };
         self.unhold(&node);
-        done
+        done.and(sealed)
     }
 
     pub(crate) fn truncate_locked(&self, node: &Node, st: &mut St, size: u64) -> Result<()> {
