@@ -8,7 +8,7 @@ mod units;
 mod words;
 
 pub use device_name::DeviceName;
-pub use store_url::{DEFAULT_PREFIX, StoreUrl};
+pub use store_url::StoreUrl;
 pub use units::{Size, Span};
 pub use words::{ConflictMode, GitSyncMode, LogLevel, WriteMode};
 

@@ -1,6 +1,7 @@
 //! Where the store is: `file:///srv/tcfs`, `s3://bucket/prefix`.
 
 use super::{Base, Raw, Value, quoted};
+use crate::store::open::DEFAULT_PREFIX;
 use std::path::{Path, PathBuf};
 
 /// Where the store is.
@@ -16,9 +17,6 @@ pub enum StoreUrl {
         prefix: String,
     },
 }
-
-/// Prefix where the URL names none, and inside a directory store.
-pub const DEFAULT_PREFIX: &str = "default";
 
 impl StoreUrl {
     /// Reads `file:///srv/tcfs`, `/srv/tcfs` or `s3://bucket/prefix` (no prefix: `default`).
