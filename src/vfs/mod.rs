@@ -15,32 +15,40 @@ mod adopt;
 mod attr;
 mod cache;
 mod copies;
+mod create;
 mod cut;
+mod fsync;
+mod heads;
 mod hydrate;
-mod io;
 mod lent;
 mod look;
 mod names;
 mod node;
+mod open;
+mod orphans;
 mod peek;
 mod place;
+mod read;
 mod recover;
+mod remove;
 mod rename;
 mod resolve;
 mod rules;
 mod seal;
+mod write;
 
 pub use crate::state::rows::{FileType, Time};
 pub use adopt::{Adopt, Adopted};
 pub use attr::{Attr, SetAttr, StatFs};
 pub use cache::{CacheUse, Dropped};
 pub use cut::VfsFiles;
-pub use io::{Handle, Opened, ReadNow};
 pub use look::{Found, Held, Look};
 pub use names::DirEntry;
 pub use node::Node;
+pub use open::{Handle, Opened};
 pub use peek::Peek;
 pub use place::{Bytes, Compared, New, Placed};
+pub use read::ReadNow;
 pub use resolve::InConflict;
 pub use rules::Rules;
 pub use seal::Unsealed;
@@ -114,6 +122,8 @@ pub struct Vfs {
     rules: Rules,
     me: Arc<Me>,
     nodes: DashMap<u64, Arc<Node>>,
+    /// Counts the nodes taken out of `nodes`.
+    forgotten: AtomicU64,
     /// Rows of the outbox below this are on the disk with their bytes.
     synced_rows: AtomicU64,
     /// Inodes without a name whose bytes go once the database is durable beyond the loss of the name.
@@ -167,6 +177,7 @@ impl Vfs {
             rules,
             me,
             nodes: DashMap::new(),
+            forgotten: AtomicU64::new(0),
             orphans: Mutex::default(),
             synced_rows: AtomicU64::new(0),
             loading: (0..node::LOADING).map(|_| Mutex::new(())).collect(),
@@ -361,7 +372,7 @@ impl Vfs {
             let me = self.device().0;
             let busy = |ino| self.is_busy(ino);
             let ctx = self.ctx(&me, &busy);
-            let changes = crate::fleet::moves::expand_all(&self.replica, &ctx, &self.author(), self.boot, pages)?;
+            let changes = crate::fleet::moves::write_out_all(&self.replica, &ctx, &self.author(), self.boot, pages)?;
             // Under the database's lock, as moves set it.
             self.replica.read(|r| {
                 if r.scan_int::<DirMove>(Tree::Move, 0, u64::MAX, 1)?.is_empty() {

@@ -130,6 +130,10 @@ impl Node {
     }
 }
 
+/// Up to which forgotten node the rows that are read from then on are complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Moment(u64);
+
 impl St {
     /// Whether every byte of `range` can be read from the local file.
     pub fn is_here(&self, range: std::ops::Range<u64>) -> bool {
@@ -169,6 +173,11 @@ impl St {
 }
 
 impl Vfs {
+    /// The row of a file in use.
+    pub(crate) fn inode_of(&self, node: &Node) -> Result<Inode> {
+        self.replica.read(|r| r.get(Tree::Inode, node.ino)?.ok_or_else(|| stale(node.ino)))
+    }
+
     /// Path of an inode's bytes.
     pub(crate) fn local_path(&self, ino: u64, overlay: bool) -> PathBuf {
         let base = if overlay { self.options.state_dir.join("overlay") } else { self.options.cache_dir.join("data") };
@@ -237,16 +246,32 @@ impl Vfs {
             }
         }
         let last = node.opens.fetch_sub(1, Ordering::AcqRel) == 1;
-        self.nodes.remove_if(&node.ino, |_, n| n.opens.load(Ordering::Acquire) == 0 && !n.is_busy());
+        self.let_go(node.ino);
         if last && node.gone.load(Ordering::Acquire) {
             self.orphaned(node.ino);
         }
     }
 
+    /// Forgets a node that nobody needs: its row says the same.
+    pub(super) fn let_go(&self, ino: u64) {
+        // Counted first: whoever finds no node has seen the count, or read the row after it was written.
+        self.forgotten.fetch_add(1, Ordering::SeqCst);
+        self.nodes.remove_if(&ino, |_, n| n.opens.load(Ordering::Acquire) == 0 && !n.is_busy());
+    }
+
+    /// To be taken before rows are read that `attr_of` gets.
+    pub(crate) fn moment(&self) -> Moment {
+        Moment(self.forgotten.load(Ordering::SeqCst))
+    }
+
     fn load_node(&self, ino: u64) -> Result<Node> {
         let (inode, local, unsealed): (Option<Inode>, Option<Local>, Option<()>) =
             self.replica.read(|r| Ok((r.get(Tree::Inode, ino)?, r.get(Tree::Local, ino)?, r.get(Tree::Unsealed, ino)?)))?;
-        let inode = inode.ok_or_else(|| stale(ino))?;
+        self.node_of(ino, inode.ok_or_else(|| stale(ino))?, local, unsealed.is_some())
+    }
+
+    /// A node with these rows.
+    pub(super) fn node_of(&self, ino: u64, inode: Inode, local: Option<Local>, unsealed: bool) -> Result<Node> {
         if inode.kind != FileType::File {
             return Err(crate::error::Error::new(crate::error::Kind::Invalid, format!("inode {ino} is not a regular file")));
         }
@@ -284,7 +309,7 @@ impl Vfs {
                 dirty: local.dirty,
                 wgen: local.wgen,
                 // That of a handle which made no change means nothing after its close.
-                accept: local.accept.filter(|_| unsealed.is_some()),
+                accept: local.accept.filter(|_| unsealed),
                 token: local.token,
                 overlay: local.overlay,
                 unsynced_boot: local.unsynced_boot,
