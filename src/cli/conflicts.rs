@@ -2,7 +2,9 @@
 
 use super::context::{Ctx, unexpected};
 use super::format;
-use crate::daemon::protocol::{Conflict, ConflictDiff, Diff, DiffForm, DiffSide, EntryKind, Item, ListConflicts, Request, Response};
+use crate::daemon::protocol::{
+    Conflict, ConflictDiff, Diff, DiffForm, DiffSide, EntryKind, Item, ListConflicts, Parted, Request, Response,
+};
 use crate::error::Result;
 use clap::{Args, Subcommand};
 
@@ -58,10 +60,10 @@ impl Conflicts {
         let drive = ctx.own_drive().await?;
         let path = self.path.as_ref().map(|p| ctx.path(&drive, p)).transpose()?;
         let response = ctx
-            .ask(drive, Request::Conflicts(ListConflicts { path, show_siblings }), |i| {
-                if let Item::Conflict(c) = i {
-                    show(ctx, &c);
-                }
+            .ask(drive, Request::Conflicts(ListConflicts { path, show_siblings }), |i| match i {
+                Item::Conflict(c) => show(ctx, &c),
+                Item::Parted(p) => parted(ctx, &p),
+                _ => {}
             })
             .await?;
         ctx.out.object(&response);
@@ -101,6 +103,13 @@ pub fn show(ctx: &Ctx, c: &Conflict) {
         );
         ctx.out.line(line.trim_end());
     }
+}
+
+/// A pair of names that one file came to have.
+fn parted(ctx: &Ctx, p: &Parted) {
+    let (path, to) = (ctx.out.name(&p.path), ctx.out.name(&p.moved_to));
+    ctx.out.line(ctx.out.bold(&path));
+    ctx.out.line(format!("  was changed here while {} moved it to {to} ({}); both stand", p.device.name, ctx.out.time(p.written_at)));
 }
 
 async fn diff(ctx: &Ctx, path: &str, with: Option<String>) -> Result<u8> {

@@ -81,9 +81,11 @@ pub fn had(entry: &Entry, marker: &str) -> bool {
     entry.heads.iter().any(|h| h.vclock.get(marker) > 0)
 }
 
-/// Of a path whose clock has the marker: whether a head still holds what that old version wrote.
+/// Of a path whose clock has the marker: whether a head still holds what that old version wrote. Later versions have
+/// the marker in their clocks as well, but not alone.
 pub fn untouched(entry: &Entry, marker: &str) -> bool {
-    entry.live().any(|h| h.wrote.get(marker) > 0)
+    let wrote: VClock = [(marker, 1)].into_iter().collect();
+    entry.live().any(|h| h.wrote == wrote)
 }
 
 /// What becomes of an old version at a path with `entry`, shown as `view`. `noted`: markers of what was found to be the
@@ -192,7 +194,9 @@ mod tests {
         let p = OldPlace::new("s3://tcfs/default");
         let mut e = Entry::new();
         assert_eq!((take(&mut e, "a-1", &p, "1", "one"), take(&mut e, "b-1", &p, "1", "one")), ("new", "before"));
+        assert!(untouched(&e, &p.marker("1")));
         save(&mut e, "b-1", "edited");
+        assert!(had(&e, &p.marker("1")) && !untouched(&e, &p.marker("1")));
         assert_eq!((take(&mut e, "a-1", &p, "1", "one"), seen(&e)), ("gone on", vec![6]));
         remove(&mut e, "a-1");
         assert_eq!((take(&mut e, "c-1", &p, "1", "one"), seen(&e)), ("gone on", vec![]));

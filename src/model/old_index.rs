@@ -238,16 +238,17 @@ impl OldManifest {
 mod tests {
     use super::*;
 
-    fn golden(name: &str) -> Vec<u8> {
-        std::fs::read(format!("{}/tests/golden/old/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
-    }
+    const PREPARING: &[u8] = include_bytes!("../../tests/golden/old/index-preparing.json");
+    const TEXT: &[u8] = include_bytes!("../../tests/golden/old/index.txt");
+    const DELETED: &[u8] = include_bytes!("../../tests/golden/old/index-v4-deleted.json");
+    const ENCRYPTED: &[u8] = include_bytes!("../../tests/golden/old/manifest-v2-encrypted.json");
 
     #[test]
     fn what_is_being_prepared_is_alive_as_well() {
-        let (ids, staged) = named_by(&golden("index-preparing.json"));
+        let (ids, staged) = named_by(PREPARING);
         assert_eq!((ids.len(), staged), (2, vec!["data/staging/x".to_owned()]));
-        assert_eq!(named_by(&golden("index.txt")).0.len(), 1);
-        assert_eq!(named_by(&golden("index-v4-deleted.json")).0.len(), 0);
+        assert_eq!(named_by(TEXT).0.len(), 1);
+        assert_eq!(named_by(DELETED).0.len(), 0);
     }
 
     #[test]
@@ -262,6 +263,6 @@ mod tests {
         let mut bytes = vec![0xff, 0];
         bytes.extend(hash.as_bytes());
         assert_eq!((named_by(&bytes).0.len(), chunks_of(&bytes).len()), (1, 1));
-        assert_eq!(chunks_of(&golden("manifest-v2-encrypted.json")).len(), 1);
+        assert_eq!(chunks_of(ENCRYPTED).len(), 1);
     }
 }

@@ -92,9 +92,29 @@ impl Ns<'_, '_> {
         }
     }
 
+    /// Notes whether a register is shown although somebody moved away what it held: one wrote, another moved, and both
+    /// stand. Not a conflict of one name; lists of conflicts tell of the pair.
+    pub(super) fn note_parted(&mut self, dir: u64, name: &str, entry: &Entry) -> Result<()> {
+        let fresh = |v: &Version| v.vclock.iter().map(|(_, n)| n).sum::<u64>() <= 1;
+        // Nearly every new file: nobody can have moved it before.
+        if entry.heads.iter().all(fresh) {
+            return Ok(());
+        }
+        let is = entry.is_live() && entry.tombstones().any(|t| t.moved_to.is_some());
+        let key = parted_key(&slot_key(dir, name));
+        let was = self.t.get::<()>(Tree::Meta, key.clone())?.is_some();
+        match (was, is) {
+            (false, true) => self.t.put(Tree::Meta, key, &()),
+            (true, false) => self.t.del(Tree::Meta, key),
+            _ => Ok(()),
+        }
+    }
+
     /// A register goes to another place as a whole: nothing under this name is in conflict any more.
     pub fn leave_conflict(&mut self, dir: u64, name: &str) -> Result<()> {
-        self.note_conflict(dir, name, false)
+        self.note_conflict(dir, name, false)?;
+        let key = parted_key(&slot_key(dir, name));
+        if self.t.get::<()>(Tree::Meta, key.clone())?.is_some() { self.t.del(Tree::Meta, key) } else { Ok(()) }
     }
 
     /// The register under a name, to be written by the caller; an empty one if there is none. A sibling takes another
@@ -326,4 +346,11 @@ impl Ns<'_, '_> {
         let Some(Slot::Register(r)) = self.slot(*up, name)? else { return Ok(false) };
         Ok(r.entry.live().any(|h| h.is_dir() && Time::from_ms(h.written_at) >= at))
     }
+}
+
+/// Meta keys of registers that [`Ns::note_parted`] found; what follows is the slot's key.
+pub const PARTED: &[u8] = b"parted\0";
+
+fn parted_key(slot: &[u8]) -> Vec<u8> {
+    [PARTED, slot].concat()
 }

@@ -66,6 +66,7 @@ impl Ns<'_, '_> {
         }
         let was = r.ino;
         self.note_conflict(dir, name, seen.as_ref().is_some_and(|v| v.is_conflict()))?;
+        self.note_parted(dir, name, &entry)?;
         let show_siblings = self.ctx.mode != ConflictMode::Defer || self.ctx.show_siblings;
         // A head whose bytes are only here is shown in any case: without a name they would be freed.
         let listed = |h: &Version| show_siblings || h.is_uncut();

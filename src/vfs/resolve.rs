@@ -13,7 +13,7 @@ use crate::model::sibling::sibling_names;
 use crate::model::{RelPath, Version};
 use crate::state::rows::*;
 use crate::state::tree::{dir_of, path_of_dir, register_at};
-use crate::state::{Ns, Read, Scan, Tree};
+use crate::state::{Ns, PARTED, Read, Scan, Tree};
 use std::sync::atomic::Ordering;
 
 /// Meta key: siblings are shown although the mode is `defer`.
@@ -63,6 +63,27 @@ impl Vfs {
             Ok(out)
         })?;
         out.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(out)
+    }
+
+    /// Every path that is shown although somebody moved away what it held, with the tombstone that tells where to; only
+    /// where that place is there. In order; read from an index of them.
+    pub fn parted(&self) -> Result<Vec<(RelPath, Version)>> {
+        let mut out = self.replica.read(|r| {
+            let mut out = Vec::new();
+            for (dir, name) in indexed(r, Tree::Meta, PARTED)? {
+                let Some(Slot::Register(reg)) = r.get::<Slot>(Tree::Entry, slot_key(dir, &name))? else { continue };
+                let path = path_of_dir(r, dir)?.join(&name);
+                for t in reg.entry.tombstones() {
+                    let Some(to) = &t.moved_to else { continue };
+                    if register_at(r, to)?.is_some_and(|there| there.ino != 0) {
+                        out.push((path.clone(), t.clone()));
+                    }
+                }
+            }
+            Ok(out)
+        })?;
+        out.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(out)
     }
 
@@ -135,9 +156,10 @@ impl Vfs {
                 let made = resolve(ops::At { path, entry: e }, v, keep, &names, &lookup, &author)?;
                 let heads: Vec<Version> = v.siblings.iter().map(|s| s.head.clone()).collect();
                 let all: Vec<Version> = v.visible().cloned().collect();
-                Ok((made, names, heads, all))
+                let shown = v.shown.map(|s| s.vclock.clone());
+                Ok((made, names, heads, all, shown))
             })?;
-            let (made, names, heads, all) = made.ok_or_else(none)??;
+            let (made, names, heads, all, shown) = made.ok_or_else(none)??;
             let mut row = Sealed { ..self.sealed_row() };
             let mut paths = vec![path.clone()];
             // What becomes a file of its own takes its inode, and so its bytes, along.
@@ -175,7 +197,9 @@ impl Vfs {
                             s.clock = v.vclock.clone();
                             s.ino
                         }
-                        None => reg.ino,
+                        None if shown.as_ref() == Some(&from.vclock) => reg.ino,
+                        // A sibling that no inode shows: the file at the path has other bytes.
+                        None => 0,
                     };
                     if ino != 0 && ino != reg.dir {
                         self.follow(ns, ino, v, &mut row)?;
@@ -311,9 +335,15 @@ impl Vfs {
 }
 
 fn in_conflict(r: &Read<'_>) -> Result<Vec<(u64, String)>> {
+    indexed(r, Tree::Conflict, &[])
+}
+
+/// The slots that an index names: its keys after `prefix`.
+fn indexed(r: &Read<'_>, tree: Tree, prefix: &[u8]) -> Result<Vec<(u64, String)>> {
     let mut out = Vec::new();
-    let end = crate::state::prefix_end(&[]);
-    r.scan(Tree::Conflict, Scan::From(&[], &end), usize::MAX >> 1, |k, _: ()| {
+    let end = crate::state::prefix_end(prefix);
+    r.scan(tree, Scan::From(prefix, &end), usize::MAX >> 1, |k, _: ()| {
+        let k = k.get(prefix.len()..).unwrap_or_default();
         if let Some(dir) = k.get(..8).and_then(|b| b.try_into().ok()).map(u64::from_be_bytes) {
             out.push((dir, slot_name(k).to_owned()));
         }

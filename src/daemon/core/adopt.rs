@@ -43,6 +43,8 @@ impl Core {
         }
         let vfs = self.vfs.clone();
         blocking(move || vfs.seal_closed()).await?;
+        // What is not cut yet cannot be compared with anything.
+        self.all_out(progress).await?;
         let (bucket, place, mut sum) = self.older(&request).await?;
         let work = Work { core: self, bucket: &bucket, place: &place, doubled: request.doubled, dry: request.dry_run };
         let mut seen: HashSet<RelPath> = HashSet::new();

@@ -5,7 +5,9 @@
 use super::history::id_of;
 use super::paths::{kind_of_version, size_of_version};
 use super::{Core, blocking};
-use crate::daemon::protocol::{self, Conflict, Conflicts, DeviceRef, Head, Item, ListConflicts, ResolveConflict, Resolved, Response};
+use crate::daemon::protocol::{
+    self, Conflict, Conflicts, DeviceRef, Head, Item, ListConflicts, Parted, ResolveConflict, Resolved, Response,
+};
 use crate::daemon::service::Progress;
 use crate::error::{Error, Kind, Result};
 use crate::model::RelPath;
@@ -43,7 +45,17 @@ impl Core {
             for c in all {
                 progress.blocking_item(Item::Conflict(conflict(&c, &me, shown)))?;
             }
-            Ok(Response::Conflicts(Conflicts { conflicts, mode, siblings_shown: shown }))
+            let mut parted = 0;
+            for (path, t) in vfs.parted()?.into_iter().filter(|(p, _)| path.is_root() || *p == path || p.is_below(&path)) {
+                parted += 1;
+                progress.blocking_item(Item::Parted(Parted {
+                    path: path.as_str().to_owned(),
+                    moved_to: t.moved_to.map_or(String::new(), |p| p.as_str().to_owned()),
+                    device: DeviceRef { id: t.device_id, name: t.device_name },
+                    written_at: t.written_at,
+                }))?;
+            }
+            Ok(Response::Conflicts(Conflicts { conflicts, mode, siblings_shown: shown, parted }))
         })
         .await
     }

@@ -104,6 +104,8 @@ pub enum Item {
     Version(HistoryVersion),
     /// Of `conflicts`.
     Conflict(Conflict),
+    /// Of `conflicts`.
+    Parted(Parted),
     /// Of `device_list`.
     Device(Device),
     /// Of `doctor`.

@@ -95,6 +95,20 @@ pub struct Conflict {
     pub resolve: Vec<String>,
 }
 
+/// A line of `tcfs conflicts`: a file that was written on one machine and moved away on another. Both stand, under two
+/// names; nothing has to be done.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parted {
+    /// Where it was written.
+    pub path: String,
+    /// Where it was moved.
+    pub moved_to: String,
+    /// By whom.
+    pub device: DeviceRef,
+    /// When, by that machine's clock.
+    pub written_at: i64,
+}
+
 /// Sum of `tcfs conflicts`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conflicts {
@@ -104,6 +118,9 @@ pub struct Conflicts {
     pub mode: String,
     /// Siblings are shown in the mount.
     pub siblings_shown: bool,
+    /// Files written on one machine and moved away on another ([`Parted`]); no conflicts.
+    #[serde(default)]
+    pub parted: u64,
 }
 
 /// `tcfs resolve-conflict`.
