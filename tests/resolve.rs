@@ -357,3 +357,144 @@ fn a_file_written_here_and_moved_away_there_is_told_as_a_pair() {
         assert!(of_type(&m.cli(&["--json", "conflicts"]).ok(), "parted").is_empty());
     }
 }
+
+/// What each of three machines has of a tree, by path.
+fn drifted(n: usize) -> [std::collections::BTreeMap<String, String>; 3] {
+    let mut trees: [std::collections::BTreeMap<String, String>; 3] = Default::default();
+    for i in 0..n {
+        let path = format!("d{}/s{}/file{i}.txt", i % 13, i % 5);
+        for (m, tree) in trees.iter_mut().enumerate() {
+            // A third everywhere, the rest on two machines or on one.
+            let has = match i % 9 {
+                0..=2 => true,
+                3..=5 => m != i % 3,
+                _ => m == i % 3,
+            };
+            // A tenth of what several have has drifted: on one machine, or on each.
+            let body = match (i % 10 == 0, i % 20 == 0) {
+                (true, true) => format!("file {i} as machine {m} has it\n"),
+                (true, false) if m == 1 => format!("file {i} as only that machine has it\n"),
+                _ => format!("file {i}\n"),
+            };
+            if has {
+                tree.insert(path.clone(), body);
+            }
+        }
+    }
+    trees
+}
+
+/// 5,000 files on three machines with `TCFS_SLOW=1`.
+#[test]
+fn three_drifted_trees_become_one_and_the_differences_are_worked_off() {
+    drive_only!();
+    let w = World::new();
+    let trees = drifted(common::count(360, 7500));
+    let ms: Vec<Mounted> = ["ann", "bob", "cora"].iter().map(|m| w.device(m).env("TCFS_POLL_INTERVAL", "1s").off()).collect();
+    // What stands at a path, first pushed first, each content once.
+    let mut stands: std::collections::BTreeMap<&str, Vec<&str>> = Default::default();
+    for (at, (m, tree)) in ms.iter().zip(&trees).enumerate() {
+        let local = w.dir().join(format!("local-{at}/project"));
+        for (path, body) in tree {
+            std::fs::create_dir_all(local.join(path).parent().unwrap()).unwrap();
+            std::fs::write(local.join(path), body).unwrap();
+        }
+        let (mut new, mut same, mut different) = (0, 0, 0);
+        for (path, body) in tree {
+            let all = stands.entry(path).or_default();
+            match all.first() {
+                None => new += 1,
+                Some(_) if all.contains(&body.as_str()) && (all[0] == body) => same += 1,
+                Some(_) => different += 1,
+            }
+            if !all.contains(&body.as_str()) {
+                all.push(body);
+            }
+        }
+        let local = local.to_str().unwrap();
+        // Without a daemon, and without having asked for news before: the dry run does.
+        let dry = answer(&m.cli_long(&["--json", "push", "-n", local]).ok());
+        let count = |v: &Value, f: &str| v[f].as_u64().unwrap();
+        // Directories count as new, too.
+        assert_eq!((count(&dry, "same"), count(&dry, "different"), count(&dry, "files")), (same, different, new + different), "{dry}");
+        let done = answer(&m.cli_long(&["--json", "push", local]).exit(if different > 0 { 3 } else { 0 }));
+        assert_eq!((count(&done, "same"), count(&done, "different"), count(&done, "files")), (same, different, new + different), "{done}");
+        assert_eq!((count(&done, "new"), done["queued"].as_bool()), (count(&dry, "new"), Some(false)));
+        let again = answer(&m.cli_long(&["--json", "push", "-n", local]));
+        assert_eq!(count(&again, "new"), 0, "{again}");
+    }
+    let in_conflict: Vec<&str> = stands.iter().filter(|(_, all)| all.len() > 1).map(|(p, _)| *p).collect();
+    println!("{} paths, {} in conflict", stands.len(), in_conflict.len());
+    assert!(in_conflict.len() > 10 && stands.values().any(|all| all.len() == 3));
+
+    // On every mount: equal files once, differing ones beside each other, and nothing else.
+    for m in &ms {
+        m.mount();
+        until("everything is here", Duration::from_secs(120), || (conflicts(m) == in_conflict.len() as u64).then_some(()));
+        let found = below(&m.path("project"));
+        let mut texts: std::collections::BTreeMap<String, Vec<String>> = Default::default();
+        for (path, body) in found {
+            let of = match path.split_once(".conflict-") {
+                Some((stem, _)) => format!("{stem}.txt"),
+                None => path,
+            };
+            texts.entry(of).or_default().push(body);
+        }
+        assert_eq!(texts.len(), stands.len());
+        for (path, mut want) in stands.clone() {
+            let mut got = texts.remove(path).unwrap_or_default();
+            got.sort();
+            want.sort();
+            assert_eq!(got, want, "{path}");
+        }
+    }
+    // Worked off: by each way in turn, on one machine after the other.
+    let list = of_type(&ms[0].cli_long(&["--json", "conflicts", "project"]).ok(), "conflict");
+    assert_eq!(list.len(), in_conflict.len());
+    let mut keep: std::collections::BTreeMap<String, String> = Default::default();
+    for (i, c) in list.iter().enumerate() {
+        let (path, heads) = (c["path"].as_str().unwrap(), c["heads"].as_array().unwrap());
+        let m = &ms[i % 3];
+        let head = |i: usize| heads[i]["path"].as_str().unwrap().to_owned();
+        let read = |p: &str| std::fs::read_to_string(m.path(p)).unwrap();
+        match i % 4 {
+            0 => {
+                keep.insert(path.to_owned(), read(path));
+                (1..heads.len()).for_each(|h| std::fs::remove_file(m.path(head(h))).unwrap());
+            }
+            1 if heads.len() == 2 => {
+                keep.insert(path.to_owned(), read(&head(1)));
+                std::fs::rename(m.path(head(1)), m.path(path)).unwrap();
+            }
+            2 => {
+                let d = answer(&m.cli(&["--json", "conflicts", "diff", &head(1)]).ok());
+                assert!(d["text"].as_str().unwrap().contains("\n-file "), "{d}");
+                let device = heads[1]["place"]["name"].as_str().unwrap();
+                keep.insert(path.to_owned(), read(&head(1)));
+                m.cli(&["resolve-conflict", path, "--keep", device]).ok();
+            }
+            _ => {
+                keep.insert(path.to_owned(), read(path));
+                m.cli(&["resolve-conflict", path, "--keep", heads[0]["place"]["name"].as_str().unwrap()]).ok();
+            }
+        }
+    }
+    for m in &ms {
+        m.wait();
+    }
+    for m in &ms {
+        until("nothing is in conflict", Duration::from_secs(120), || (conflicts(m) == 0).then_some(()));
+        for (path, body) in &keep {
+            until("what was kept is here", Duration::from_secs(60), || {
+                (std::fs::read_to_string(m.path(path)).is_ok_and(|t| t == *body)).then_some(())
+            });
+        }
+        assert_eq!(below(&m.path("project")).len(), stands.len());
+    }
+}
+
+/// All files below a directory with what they hold.
+fn below(dir: &std::path::Path) -> std::collections::BTreeMap<String, String> {
+    let files = common::mounted::walk_files(dir);
+    files.into_iter().map(|f| (f.strip_prefix(dir).unwrap().to_str().unwrap().to_owned(), std::fs::read_to_string(&f).unwrap())).collect()
+}

@@ -3,7 +3,6 @@
 //! Must: it returns when what it wrote is in this device's log, or says that it is queued.
 //! Not here: what a version from outside replaces (`vfs::place`).
 
-use super::paths::FRESH;
 use super::{Core, blocking};
 use crate::daemon::protocol::{Push, Pushed, Response, Skipped};
 use crate::daemon::service::Progress;
@@ -40,8 +39,9 @@ impl Drop for Gone {
 impl Core {
     pub(super) async fn push(&self, request: Push, progress: &Progress) -> Result<Response> {
         let top = self.push_target(&request).await?;
-        // Before anything is written: another store's files would be waiting here for ever.
-        let offline = self.is_offline(FRESH).await?;
+        // Before anything is counted or written: what others have pushed meanwhile is told as the same or as different, and
+        // another store's files would be waiting here for ever.
+        let offline = self.catch_up().await?;
         let gone = Gone(Arc::default());
         let work = Work {
             vfs: self.vfs.clone(),
