@@ -15,6 +15,18 @@
 //! An arrow may only point down. `error` and `clock` are used everywhere. Where to begin: how versions merge and what
 //! lies in the store is told in [`model`], what a program on the mount can rely on in [`vfs`], the order of writes in
 //! [`fleet`].
+//!
+//! The way of a save, file by file, below `src/`:
+//! - `mount/fuse/filesystem.rs` takes the kernel's request; `vfs/open.rs`, `create.rs`, `write.rs`, `rename.rs`, `remove.rs` do it;
+//! - `vfs/seal.rs` makes a version of what was written (`model/ops.rs`), `vfs/heads.rs` says what it replaces;
+//! - `state/namespace.rs` merges it into its register, `state/reconcile.rs` brings the names to what that shows,
+//!   `state/txn.rs` and `state/journal.rs` keep it;
+//! - `fleet/publish.rs` takes it from the outbox through `fleet/plan.rs`, `cuts.rs` and `batch.rs` into the store
+//!   (`content/upload.rs`, `store/`).
+//!
+//! The way of a version from elsewhere: `fleet/follow.rs` reads the logs, `fleet/apply.rs` merges what is in them,
+//! `fleet/healing.rs` lets own work follow moves, `mount/fuse/invalidate.rs` tells the kernel; its bytes come when they are
+//! read (`vfs/read.rs`, `vfs/hydrate.rs`, `content/fetch.rs`).
 
 pub mod cli;
 pub mod clock;

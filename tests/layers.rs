@@ -28,6 +28,7 @@ const OWNED: &[(&str, &[&str])] = &[
     ("unicode_normalization", &["model/path.rs"]),
     ("ignore", &["vfs/rules.rs"]),
     ("getrandom", &["clock.rs"]),
+    ("mimalloc", &["main.rs", "bin/tcfsd.rs"]),
     ("fastrand", &["store/s3.rs", "store/fault.rs", "fleet/publish.rs"]),
     ("lru", &["content/known.rs", "fleet/tokens.rs", "vfs/cache.rs"]),
     ("dashmap", &["vfs/mod.rs", "mount/fuse.rs", "mount/fuse/passthrough.rs"]),
