@@ -258,6 +258,7 @@ impl Device {
             clock: clock.clone(),
             me: me.clone(),
             state_dir: dir.to_owned(),
+            bus: None,
             options: options.clone(),
         };
         (replica, Fleet::new(parts).unwrap(), me)

@@ -53,9 +53,19 @@ impl Core {
             conflicts: counts.1,
             // This machine counts before the registry was ever read.
             devices: counts.2.max(1),
-            nats: Nats { state: "off".to_owned(), url: None, last_error: None },
+            nats: self.bus_state(),
             ..Status::default()
         }))
+    }
+
+    fn bus_state(&self) -> Nats {
+        match self.fleet.bus_status() {
+            None => Nats { state: "off".to_owned(), url: None, last_error: None },
+            Some(b) => {
+                let state = if b.connected { "connected" } else { "connecting" };
+                Nats { state: state.to_owned(), url: Some(b.url), last_error: b.last_error }
+            }
+        }
     }
 
     /// Waits until everything that was closed before is in this device's log; with a path, what was at that file or

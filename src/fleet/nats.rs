@@ -1,0 +1,335 @@
+//! The event bus over NATS JetStream.
+//!
+//! One stream holds what was said in the last days (`STATE_UPDATES`, subjects `STATE.>`); each device reads it with a
+//! durable consumer of its own, so what was said while it was away comes when it is back.
+//!
+//! Must: connects again for ever, whatever the server does; a stream or consumer that was deleted is made again; what an
+//! administrator added to the stream (sources, mirrors, replicas) stays. Must: no secret in a log line or status.
+//! Not here: what is said and heard (`hear`).
+
+use super::bus::{Bus, BusStatus, Heard, Saying};
+use super::identity::Me;
+use crate::error::{Error, Kind, Result};
+use crate::model::event::Event;
+use async_nats::jetstream::consumer::pull::{Config as ConsumerConfig, MessagesErrorKind};
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy};
+use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::stream::{Config as StreamConfig, RetentionPolicy, StorageType, Stream};
+use async_nats::jetstream::{self, Context};
+use async_nats::{Client, ConnectOptions, ServerAddr, connection::State};
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use parking_lot::Mutex;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc};
+
+/// The stream.
+pub const STREAM: &str = "STATE_UPDATES";
+/// Its subjects.
+pub const SUBJECTS: &str = "STATE.>";
+/// How long the stream keeps what was said; a consumer that nobody reads for so long goes, too.
+const KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Window in which a repetition is known as one.
+const DUPLICATES: Duration = Duration::from_secs(120);
+/// A request to the server.
+const REQUEST: Duration = Duration::from_secs(5);
+/// Waits between attempts: first, longest.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
+/// A silent server is noticed after two of these.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// Messages asked for at a time, and out without an acknowledgement at most.
+const BATCH: usize = 512;
+const UNACKNOWLEDGED: i64 = 10_000;
+/// Acknowledgements of the server waited for at a time.
+const INFLIGHT: usize = 256;
+
+/// How to reach the server and who this device is for it.
+#[derive(Clone, Debug, Default)]
+pub struct NatsOptions {
+    /// One or more `nats://` or `tls://` URLs, separated by commas; may hold user and password.
+    pub url: String,
+    /// The same for people, without them.
+    pub shown_url: String,
+    /// Token.
+    pub token: Option<String>,
+    /// User and password.
+    pub user: Option<(String, String)>,
+    /// Credentials file (JWT and seed).
+    pub creds_file: Option<PathBuf>,
+    /// Seed of an nkey.
+    pub nkey: Option<String>,
+    /// Certificate authority, PEM; makes TLS a must.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// The bus.
+pub struct Nats {
+    options: NatsOptions,
+    me: Arc<Me>,
+    now: Mutex<Now>,
+    /// The stream or the consumer is not as it should be: begin anew.
+    broken: Notify,
+}
+
+#[derive(Default)]
+struct Now {
+    up: Option<(Client, Context)>,
+    last_error: Option<String>,
+}
+
+fn unavailable(what: &'static str) -> impl Fn(&dyn std::fmt::Display) -> Error {
+    move |e| Error::new(Kind::Unavailable, format!("{what}: {e}"))
+}
+
+impl Nats {
+    /// A bus that connects when it is listened to.
+    ///
+    /// Errors: `Usage` for a URL that is none.
+    pub fn new(options: NatsOptions, me: Arc<Me>) -> Result<Arc<Nats>> {
+        servers(&options)?;
+        Ok(Arc::new(Nats { options, me, now: Mutex::default(), broken: Notify::new() }))
+    }
+
+    async fn connect(&self, came: mpsc::Sender<()>) -> Result<Client> {
+        let o = &self.options;
+        let mut c = ConnectOptions::new()
+            .name(format!("tcfs {}", self.me.get().id))
+            .connection_timeout(REQUEST)
+            .ping_interval(HEARTBEAT)
+            .request_timeout(Some(REQUEST))
+            .reconnect_delay_callback(|n| backoff(n as u32))
+            .event_callback(move |e| {
+                let came = came.clone();
+                async move {
+                    match e {
+                        async_nats::Event::Connected => drop(came.try_send(())),
+                        e => tracing::debug!("event bus: {e}"),
+                    }
+                }
+            });
+        if let Some(t) = &o.token {
+            c = c.token(t.clone());
+        }
+        if let Some((user, password)) = &o.user {
+            c = c.user_and_password(user.clone(), password.clone());
+        }
+        if let Some(seed) = &o.nkey {
+            c = c.nkey(seed.clone());
+        }
+        if let Some(f) = &o.creds_file {
+            let doing = |e| Error::io(format!("reading the NATS credentials {}", f.display()), e);
+            c = c.credentials_file(f).await.map_err(doing)?;
+        }
+        if let Some(f) = &o.ca_file {
+            c = c.add_root_certificates(f.clone()).require_tls(true);
+        }
+        c.connect(servers(o)?).await.map_err(|e| unavailable("connecting to the event bus")(&e))
+    }
+
+    /// Makes the stream, or brings it up to its configuration.
+    async fn stream(&self, js: &Context) -> Result<Stream> {
+        let failed = unavailable("setting up the stream of the event bus");
+        let mut wanted = StreamConfig {
+            name: STREAM.to_owned(),
+            subjects: vec![SUBJECTS.to_owned()],
+            retention: RetentionPolicy::Limits,
+            storage: StorageType::File,
+            max_age: KEEP,
+            duplicate_window: DUPLICATES,
+            num_replicas: 1,
+            max_bytes: -1,
+            max_messages: -1,
+            max_messages_per_subject: -1,
+            max_consumers: -1,
+            ..StreamConfig::default()
+        };
+        let stream = js.get_or_create_stream(wanted.clone()).await.map_err(|e| failed(&e))?;
+        let is = stream.cached_info().config.clone();
+        // A mirror has no subjects of its own: what is said goes to where it comes from.
+        if is.mirror.is_some() {
+            return Ok(stream);
+        }
+        let right = is.subjects == wanted.subjects && is.retention == wanted.retention && is.max_age == wanted.max_age;
+        if !right || is.duplicate_window != wanted.duplicate_window {
+            wanted = StreamConfig {
+                subjects: wanted.subjects,
+                retention: wanted.retention,
+                max_age: wanted.max_age,
+                duplicate_window: wanted.duplicate_window,
+                ..is
+            };
+            tracing::info!("the stream of the event bus is brought up to its configuration");
+            js.update_stream(wanted).await.map_err(|e| failed(&e))?;
+        }
+        Ok(stream)
+    }
+
+    /// One connection, until something about it has to be made anew.
+    async fn session(&self, out: &mpsc::Sender<Heard>) -> Result<()> {
+        let (came, mut comes) = mpsc::channel(1);
+        let client = self.connect(came).await?;
+        let js = jetstream::context::ContextBuilder::new().timeout(REQUEST).ack_timeout(REQUEST).build(client.clone());
+        let stream = self.stream(&js).await?;
+        let id = self.me.get().id.clone();
+        let name = format!("state-{id}");
+        let config = ConsumerConfig {
+            durable_name: Some(name),
+            // What was said before is in the logs.
+            deliver_policy: DeliverPolicy::New,
+            ack_policy: AckPolicy::Explicit,
+            ack_wait: Duration::from_secs(30),
+            max_ack_pending: UNACKNOWLEDGED,
+            filter_subject: SUBJECTS.to_owned(),
+            inactive_threshold: KEEP,
+            ..ConsumerConfig::default()
+        };
+        let failed = unavailable("setting up the consumer of the event bus");
+        // A consumer that is there keeps where it was.
+        let consumer = stream.get_or_create_consumer(&format!("state-{id}"), config).await.map_err(|e| failed(&e))?;
+        let messages = consumer.stream().max_messages_per_batch(BATCH).heartbeat(HEARTBEAT).expires(HEARTBEAT * 6).messages();
+        let mut messages = messages.await.map_err(|e| failed(&e))?;
+        self.up(client.clone(), js);
+        let _ = comes.try_recv();
+        if out.send(Heard::Connected).await.is_err() {
+            return Ok(());
+        }
+        loop {
+            let message = tokio::select! {
+                m = messages.next() => m,
+                Some(()) = comes.recv() => {
+                    self.now.lock().last_error = None;
+                    if out.send(Heard::Connected).await.is_err() {
+                        return Ok(());
+                    }
+                    continue;
+                }
+                () = self.broken.notified() => return Err(Error::new(Kind::Unavailable, "the stream of the event bus does not answer")),
+            };
+            let message = match message {
+                Some(Ok(m)) => m,
+                // The server was silent for a while; the stream of messages goes on by itself.
+                Some(Err(e)) if matches!(e.kind(), MessagesErrorKind::MissingHeartbeat) => {
+                    if client.connection_state() == State::Connected {
+                        // Perhaps it is the consumer that is gone.
+                        self.still_there(&client, &id).await?;
+                    }
+                    continue;
+                }
+                Some(Err(e)) => return Err(unavailable("listening to the event bus")(&e)),
+                None => return Err(Error::new(Kind::Unavailable, "the event bus ended the stream of messages")),
+            };
+            match Event::decode(&message.payload) {
+                Ok(e) => {
+                    if out.send(Heard::Event(Box::new(e))).await.is_err() {
+                        return Ok(());
+                    }
+                }
+                Err(why) => tracing::debug!(subject = %message.subject, "a message on the event bus is no event: {why}"),
+            }
+            // It is handed on: should it be lost from here on, the next look at the log finds it.
+            if let Err(e) = message.ack().await {
+                tracing::debug!("acknowledging an event: {e}");
+            }
+            if self.me.get().id != id {
+                return Err(Error::new(Kind::Unavailable, "this device has a new id"));
+            }
+        }
+    }
+
+    async fn still_there(&self, client: &Client, id: &str) -> Result<()> {
+        let failed = unavailable("looking at the consumer of the event bus");
+        let js = jetstream::context::ContextBuilder::new().timeout(REQUEST).build(client.clone());
+        let stream = js.get_stream(STREAM).await.map_err(|e| failed(&e))?;
+        stream.consumer_info(format!("state-{id}")).await.map(|_| ()).map_err(|e| failed(&e))
+    }
+
+    fn up(&self, client: Client, js: Context) {
+        let mut now = self.now.lock();
+        if now.last_error.take().is_some() {
+            tracing::info!(url = self.options.shown_url, "the event bus answers again");
+        } else {
+            tracing::info!(url = self.options.shown_url, "connected to the event bus");
+        }
+        now.up = Some((client, js));
+    }
+
+    fn down(&self, why: Option<Error>) {
+        let mut now = self.now.lock();
+        now.up = None;
+        if let Some(e) = why {
+            let text = e.to_string();
+            if now.last_error.as_ref() != Some(&text) {
+                tracing::warn!(url = self.options.shown_url, "{text}");
+            }
+            now.last_error = Some(text);
+        }
+    }
+}
+
+fn servers(o: &NatsOptions) -> Result<Vec<ServerAddr>> {
+    let one = |u: &str| {
+        let bad = |e: &dyn std::fmt::Display| {
+            Error::new(Kind::Usage, format!("nats_url: {:?} is no address of a NATS server: {e}", o.shown_url))
+                .hint("for example nats://127.0.0.1:4222")
+        };
+        u.trim().parse::<ServerAddr>().map_err(|e| bad(&e))
+    };
+    o.url.split(',').filter(|u| !u.trim().is_empty()).map(one).collect()
+}
+
+fn backoff(n: u32) -> Duration {
+    let full = AGAIN.0.saturating_mul(1 << n.min(8)).min(AGAIN.1);
+    full.mul_f64(0.5 + fastrand::f64() / 2.0)
+}
+
+#[async_trait]
+impl Bus for Nats {
+    async fn say(&self, what: Vec<Saying>) -> Result<()> {
+        let up = self.now.lock().up.clone();
+        let up = up.filter(|(c, _)| c.connection_state() == State::Connected);
+        let (_, js) = up.ok_or_else(|| Error::new(Kind::Unavailable, "the event bus is not connected"))?;
+        let failed = |e: &dyn std::fmt::Display| {
+            self.broken.notify_waiters();
+            unavailable("saying something on the event bus")(e)
+        };
+        let mut acks = FuturesUnordered::new();
+        for s in what {
+            let subject = format!("STATE.{}.{}", s.event.device_id(), s.event.name());
+            let message = PublishMessage::build().payload(s.event.encode().into()).message_id(&s.id);
+            let ack = js.send_publish(subject, message).await.map_err(|e| failed(&e))?;
+            acks.push(ack.into_future());
+            if acks.len() >= INFLIGHT
+                && let Some(Err(e)) = acks.next().await
+            {
+                return Err(failed(&e));
+            }
+        }
+        while let Some(ack) = acks.next().await {
+            ack.map_err(|e| failed(&e))?;
+        }
+        Ok(())
+    }
+
+    async fn listen(self: Arc<Self>, out: mpsc::Sender<Heard>) {
+        let mut failures = 0;
+        while !out.is_closed() {
+            let begun = tokio::time::Instant::now();
+            let ended = self.session(&out).await;
+            self.down(ended.err());
+            failures = if begun.elapsed() > AGAIN.1 { 0 } else { failures + 1 };
+            tokio::select! {
+                () = tokio::time::sleep(backoff(failures)) => {}
+                () = out.closed() => return,
+            }
+        }
+    }
+
+    fn status(&self) -> BusStatus {
+        let now = self.now.lock();
+        let connected = now.up.as_ref().is_some_and(|(c, _)| c.connection_state() == State::Connected);
+        BusStatus { connected, url: self.options.shown_url.clone(), last_error: now.last_error.clone().filter(|_| !connected) }
+    }
+}
