@@ -125,6 +125,7 @@ impl Core {
         let me = self.fleet.me();
         let cursors = self.fleet.cursors()?;
         let own = self.replica.read(|r| facts::published(r, &me.id))?;
+        let presence = self.fleet.presence();
         let mut list: Vec<Device> = devices
             .into_iter()
             .map(|d| Device {
@@ -133,6 +134,7 @@ impl Core {
                 enrolled_at: d.record.enrolled_at.saturating_mul(1000),
                 last_seen_at: (d.record.last_seen > 0).then(|| d.record.last_seen.saturating_mul(1000)),
                 applied: if d.record.id == me.id { own } else { cursors.get(&d.record.id).copied().unwrap_or(0) },
+                online: presence.get(&d.record.id).map(|p| p.online),
                 revoked: d.revoked.is_some(),
                 public_key: d.record.public_key,
                 id: d.record.id,
