@@ -1,114 +1,196 @@
-//! What is done with what the bus says: a batch of which every record came is applied at once, everything else makes
-//! this device look into the logs.
+//! What is done with what the bus says: a batch of which every record came, signed by its author, is applied at once;
+//! everything else makes this device look into the logs.
 //!
-//! Must: a batch is applied only if it is the next one of that device, all its records are there and are readable, the
-//! device is not revoked, and this device knows its own log to be its own; in one transaction with the cursor, by the
-//! same function as one from the store. Must: bounded memory, whatever is said.
+//! Must: a batch is applied only if it is the next one of that device, all its records are there and readable, the
+//! signature over them is that device's (its key is in the registry) for this store, the device is not revoked, and this
+//! device knows its own log to be its own; in one transaction with the cursor, by the same function as one from the
+//! store. So whatever is said by whomever, what is applied is what the log says. Must: bounded memory, and a bounded
+//! rate of looks, whatever is said. Must: a bus that hangs holds up publishing for a moment, not every time.
 //! Not here: reading logs (`apply`), when that is done without the bus (`follow`).
 
 use super::bus::{Heard, Saying};
 use super::core::Fleet;
+use super::facts;
+use super::identity::PublicKey;
+use crate::error::Result;
 use crate::model::Version;
-use crate::model::event::Event;
+use crate::model::event::{self, Event};
 use crate::model::record::Line;
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
-/// Records kept of batches that are not complete; beyond it they are read from the log.
-const KEPT: usize = 50_000;
+/// Records and bytes of records kept of batches that are not complete; beyond it they are read from the log.
+const KEPT: (usize, usize) = (50_000, 64 << 20);
 /// Messages between the bus and here.
-const QUEUE: usize = 4096;
+const QUEUE: usize = 1024;
 /// Longest time that publishing waits until the bus has a batch.
 const SAYING: Duration = Duration::from_secs(2);
+/// So long nothing is said after the bus did not take something.
+const SILENCE: Duration = Duration::from_secs(10);
 /// Longest time for the goodbye.
 const GOODBYE: Duration = Duration::from_millis(500);
+/// How often a device says that it is there.
+const BEAT: Duration = Duration::from_secs(60);
+/// Who has not been heard for so long is not there, milliseconds.
+const GONE_MS: i64 = 150_000;
+/// Before those who come are answered: one answer for all.
+const ANSWER: Duration = Duration::from_millis(200);
+/// Before a presence that could not be said is said again.
+const AGAIN: Duration = Duration::from_millis(500);
+/// How long a device that the registry does not know makes nobody look again: first, longest. It may be another fleet's.
+const STRANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// Such devices remembered.
+const STRANGERS: usize = 1000;
+/// Least time between two looks that doubtful events ask for.
+const LOOKS: Duration = Duration::from_millis(200);
 
 /// What was heard of another device's coming and going.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Presence {
-    /// It said that it listens, and has not said goodbye.
+    /// It said that it listens, a short while ago, and has not said goodbye.
     pub online: bool,
-    /// When it last said anything, milliseconds since 1970 by the clock here.
+    /// When it said so, milliseconds since 1970 by its clock, at most now.
     pub heard_at: i64,
 }
 
 #[derive(Default)]
 pub(super) struct HearState {
     presence: Mutex<HashMap<String, Presence>>,
+    keys: Mutex<HashMap<String, PublicKey>>,
+    /// Until then nothing is said.
+    silent_until: Mutex<Option<Instant>>,
     /// Batches applied without a look at the store.
-    applied: std::sync::atomic::AtomicU64,
+    applied: AtomicU64,
 }
 
 /// Batches of which records came.
 #[derive(Default)]
 struct Pieces {
-    batches: HashMap<String, BTreeMap<u64, Pieced>>,
+    batches: HashMap<String, Pieced>,
     records: usize,
+    bytes: usize,
 }
 
+/// Records of one batch of a device, by their place, with their sizes.
 struct Pieced {
+    seq: u64,
     of: u64,
-    versions: BTreeMap<u64, Version>,
+    seal: Option<String>,
+    versions: BTreeMap<u64, (Version, usize)>,
 }
 
 /// What a record that came makes of its batch.
+#[derive(Debug)]
 enum Next {
     /// More is to come, or it is an old one.
     Nothing,
-    /// All of it is here.
-    Whole(u64, Vec<Version>),
+    /// All of it is here: the versions, and the signature that came with them.
+    Whole(Vec<Version>, Option<String>),
     /// It has to be read from the log.
     Doubt,
 }
 
 impl Pieces {
-    /// Takes record `i` of `of` in batch `seq`; `cursor` is the last batch applied of that device.
-    fn take(&mut self, device: &str, cursor: u64, (seq, i, of): (u64, u64, u64), line: Option<Line>) -> Next {
-        self.forget(device, cursor);
+    /// Takes a record; `cursor` is the last batch applied of that device.
+    fn take(&mut self, device: &str, cursor: u64, part: &event::Part) -> Next {
+        if self.batches.get(device).is_some_and(|b| b.seq <= cursor) {
+            self.forget(device);
+        }
+        let (seq, i, of) = (part.seq, part.i, part.of);
         if seq <= cursor {
             return Next::Nothing;
         }
-        let Some(Line::Version(v)) = line.filter(|_| i < of && of as usize <= KEPT && seq == cursor + 1) else {
+        if seq != cursor + 1 || i >= of || of > KEPT.0 as u64 {
             return Next::Doubt;
-        };
-        if self.records >= KEPT || v.device_id != device || v.path.is_root() {
+        }
+        let Some((Line::Version(v), size)) = part.line() else { return Next::Doubt };
+        if v.path.is_root() {
+            return Next::Doubt;
+        }
+        if self.records >= KEPT.0 || self.bytes + size > KEPT.1 {
             *self = Pieces::default();
             return Next::Doubt;
         }
-        let batch = self.batches.entry(device.to_owned()).or_default();
-        let piece = batch.entry(seq).or_insert_with(|| Pieced { of, versions: BTreeMap::new() });
-        if piece.of != of {
+        let batch = self.batches.entry(device.to_owned()).or_insert_with(|| Pieced { seq, of, seal: None, versions: BTreeMap::new() });
+        if (batch.seq, batch.of) != (seq, of) {
+            self.forget(device);
             return Next::Doubt;
         }
-        self.records += usize::from(piece.versions.insert(i, *v).is_none());
-        if (piece.versions.len() as u64) < of {
+        if part.seal.is_some() {
+            batch.seal.clone_from(&part.seal);
+        }
+        if let Some((_, old)) = batch.versions.insert(i, (*v, size)) {
+            (self.records, self.bytes) = (self.records - 1, self.bytes - old);
+        }
+        (self.records, self.bytes) = (self.records + 1, self.bytes + size);
+        if (batch.versions.len() as u64) < of {
             return Next::Nothing;
         }
-        let whole = batch.remove(&seq).map(|p| p.versions).unwrap_or_default();
-        self.records -= whole.len();
-        Next::Whole(seq, whole.into_values().collect())
+        self.forget(device).map_or(Next::Doubt, |b| Next::Whole(b.versions.into_values().map(|(v, _)| v).collect(), b.seal))
     }
 
-    /// Drops what was applied meanwhile.
-    fn forget(&mut self, device: &str, cursor: u64) {
-        if let Some(batches) = self.batches.get_mut(device) {
-            let rest = batches.split_off(&(cursor + 1));
-            self.records -= batches.values().map(|p| p.versions.len()).sum::<usize>();
-            *batches = rest;
-            if batches.is_empty() {
-                self.batches.remove(device);
-            }
+    fn forget(&mut self, device: &str) -> Option<Pieced> {
+        let b = self.batches.remove(device)?;
+        self.records -= b.versions.len();
+        self.bytes -= b.versions.values().map(|(_, size)| size).sum::<usize>();
+        Some(b)
+    }
+}
+
+/// What is to be done at a later time.
+struct Later {
+    /// Say again that this device is there.
+    beat: Instant,
+    /// Nobody has heard yet that it came.
+    hello: bool,
+    /// Look into the logs.
+    look: Option<Instant>,
+    looked: Option<Instant>,
+    /// Devices that the registry does not know: not before then is it asked again, and how long that was.
+    strangers: HashMap<String, (Instant, Duration)>,
+}
+
+impl Later {
+    fn new() -> Later {
+        Later { beat: Instant::now() + BEAT, hello: true, look: None, looked: None, strangers: HashMap::new() }
+    }
+
+    /// A device whose key is not known said something: one that came just now, one of another fleet, or none.
+    fn stranger(&mut self, device: String) {
+        let now = Instant::now();
+        if self.strangers.len() >= STRANGERS && !self.strangers.contains_key(&device) {
+            self.strangers.clear();
         }
+        let (until, wait) = self.strangers.entry(device).or_insert((now, STRANGE.0 / 2));
+        if *until <= now {
+            *wait = (*wait * 2).min(STRANGE.1);
+            *until = now + *wait;
+            self.doubt();
+        }
+    }
+
+    /// Something has to be read from the logs: at once, unless that was done just now.
+    fn doubt(&mut self) {
+        let now = Instant::now();
+        let at = self.looked.map_or(now, |l| (l + LOOKS).max(now));
+        self.look = Some(self.look.map_or(at, |l| l.min(at)));
     }
 }
 
 impl Fleet {
-    /// What was heard of other devices' coming and going since the start.
+    /// What was heard of other devices' coming and going; nothing while the bus does not answer.
     pub fn presence(&self) -> HashMap<String, Presence> {
-        self.hearing.presence.lock().clone()
+        if !self.bus_status().is_some_and(|b| b.connected) {
+            return HashMap::new();
+        }
+        let now = self.clock.now_ms();
+        let all = self.hearing.presence.lock();
+        all.iter().map(|(id, p)| (id.clone(), Presence { online: p.online && now - p.heard_at <= GONE_MS, ..*p })).collect()
     }
 
     /// How the bus is; none without one.
@@ -118,120 +200,213 @@ impl Fleet {
 
     /// Batches of others that came over the bus and were applied without reading the store.
     pub fn heard_batches(&self) -> u64 {
-        self.hearing.applied.load(std::sync::atomic::Ordering::Relaxed)
+        self.hearing.applied.load(Ordering::Relaxed)
+    }
+
+    /// Learns the keys of devices of the registry that are not known yet; nothing without a bus.
+    pub(super) async fn learn_keys(&self, devices: &BTreeSet<String>) -> Result<()> {
+        if self.bus.is_none() {
+            return Ok(());
+        }
+        let new: Vec<&String> = {
+            let keys = self.hearing.keys.lock();
+            devices.iter().filter(|d| !keys.contains_key(*d)).collect()
+        };
+        for id in new {
+            if let Some(key) = self.registry().public_key(id).await? {
+                self.hearing.keys.lock().insert(id.clone(), key);
+            }
+        }
+        Ok(())
     }
 
     /// Tells the others what this device's batch `seq` says. An error is no harm: they find it in the log.
     pub(super) async fn say_batch(&self, seq: u64, versions: &[Version]) {
-        let Some(bus) = self.bus.as_ref().filter(|b| b.status().connected) else { return };
+        let events = match self.bus_to_speak().then(|| self.events(seq, versions)) {
+            Some(Ok(events)) => events,
+            Some(Err(e)) => return tracing::error!("the events of batch {seq}: {e}"),
+            None => return,
+        };
+        let id = |i: usize| format!("{}-{seq}-{i}", self.me().id);
+        let what = events.into_iter().enumerate().map(|(i, event)| Saying { id: id(i), event }).collect();
+        self.say(what).await;
+    }
+
+    fn events(&self, seq: u64, versions: &[Version]) -> Result<Vec<Event>> {
+        let me = self.me();
+        let store = self.replica.read(facts::store_id)?;
+        let seal = store.map(|s| event::batch_seal(&s, &me.id, seq, versions)).transpose()?.map(|text| me.sign(&text));
         let of = versions.len() as u64;
-        let me = &self.me().id;
-        let mut what = Vec::with_capacity(versions.len());
-        for (i, v) in versions.iter().enumerate() {
-            match Event::of(v, seq, (i as u64, of), |h| self.keys.manifest(h)) {
-                Ok(event) => what.push(Saying { id: format!("{me}-{seq}-{i}"), event }),
-                Err(e) => return tracing::error!("an event of batch {seq}: {e}"),
-            }
-        }
-        match tokio::time::timeout(SAYING, bus.say(what)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(e)) => tracing::debug!(seq, "the bus did not take a batch: {e}"),
-            Err(_) => tracing::debug!(seq, "the bus takes long"),
-        }
+        let event = |(i, v)| Event::of(v, seq, (i, of), seal.clone(), |h| self.keys.manifest(h));
+        (0..).zip(versions).map(event).collect()
+    }
+
+    /// Whether there is a bus that answers, as far as is known.
+    fn bus_to_speak(&self) -> bool {
+        let silent = self.hearing.silent_until.lock().is_some_and(|until| Instant::now() < until);
+        !silent && self.bus_status().is_some_and(|b| b.connected)
+    }
+
+    /// Says something, for a moment. What a bus that hangs did not take is found in the log, and the next beat tells
+    /// that there is something. True if the bus has it.
+    async fn say(&self, what: Vec<Saying>) -> bool {
+        let Some(bus) = self.bus.as_ref().filter(|_| self.bus_to_speak()) else { return false };
+        let why = match tokio::time::timeout(SAYING, bus.say(what)).await {
+            Ok(Ok(())) => return true,
+            Ok(Err(e)) => e.to_string(),
+            Err(_) => format!("it takes longer than {} s", SAYING.as_secs()),
+        };
+        tracing::debug!("the event bus did not take something: {why}");
+        *self.hearing.silent_until.lock() = Some(Instant::now() + SILENCE);
+        false
     }
 
     /// Listens until `stop` says true.
     pub(super) async fn hear_loop(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         let Some(bus) = self.bus.clone() else { return };
         let (out, mut heard) = mpsc::channel(QUEUE);
-        let listening = bus.clone().listen(out);
+        // On its own, so that the bus is listened to while something is applied; ends when nobody hears any more.
+        let listening = tokio::spawn(bus.listen(out));
         let stopped = async move { drop(stop.wait_for(|s| *s).await) };
-        tokio::pin!(listening, stopped);
+        tokio::pin!(stopped);
         let mut pieces = Pieces::default();
+        let mut later = Later::new();
         loop {
             tokio::select! {
                 h = heard.recv() => match h {
                     Some(Heard::Connected) => {
-                        self.say_presence(true).await;
-                        self.look();
+                        *self.hearing.silent_until.lock() = None;
+                        (later.beat, later.hello) = (Instant::now(), true);
+                        later.doubt();
                     }
-                    Some(Heard::Event(e)) => self.hear(&mut pieces, *e).await,
+                    Some(Heard::Event(e)) => self.hear(&mut pieces, &mut later, *e).await,
                     None => break,
                 },
-                () = &mut listening => break,
+                () = tokio::time::sleep_until(later.beat) => {
+                    let said = self.say_presence(true, later.hello).await;
+                    later.hello &= !said;
+                    later.beat = Instant::now() + if said { BEAT } else { AGAIN };
+                }
+                () = tokio::time::sleep_until(later.look.unwrap_or(later.beat)), if later.look.is_some() => {
+                    (later.look, later.looked) = (None, Some(Instant::now()));
+                    self.look();
+                }
                 () = &mut stopped => break,
             }
         }
-        if bus.status().connected {
-            let _ = tokio::time::timeout(GOODBYE, self.say_presence(false)).await;
-        }
+        let _ = tokio::time::timeout(GOODBYE, self.say_presence(false, false)).await;
+        listening.abort();
     }
 
-    async fn say_presence(&self, online: bool) {
-        let Some(bus) = &self.bus else { return };
-        let me = self.me().id.clone();
-        let last_seq = match self.replica.read(|r| super::facts::published(r, &me)) {
-            Ok(n) => n,
-            Err(e) => return tracing::warn!("saying that this device is there: {e}"),
+    /// Whether it was said: not while the bus does not answer, nor before this device belongs to a store.
+    async fn say_presence(&self, online: bool, hello: bool) -> bool {
+        if !self.bus_to_speak() {
+            return false;
+        }
+        let me = self.me();
+        let device_id = me.id.clone();
+        let facts = self.replica.read(|r| Ok((facts::published(r, &device_id)?, facts::store_id(r)?)));
+        let (last_seq, store) = match facts {
+            Ok((last_seq, Some(store))) => (last_seq, store),
+            Ok((_, None)) => return false,
+            Err(e) => {
+                tracing::warn!("saying that this device is there: {e}");
+                return false;
+            }
         };
         let timestamp = self.clock.now_ms().div_euclid(1000);
-        let id = format!("{me}-{}-{}", if online { "online" } else { "offline" }, self.clock.now_ns());
+        let seal = Some(me.sign(&event::presence_seal(&store, &device_id, online, last_seq, timestamp)));
+        let id = format!("{device_id}-{}-{:x}", if online { "online" } else { "offline" }, self.clock.random());
         let event = match online {
-            true => Event::DeviceOnline { device_id: me, last_seq, timestamp },
-            false => Event::DeviceOffline { device_id: me, last_seq, timestamp },
+            true => Event::DeviceOnline { device_id, last_seq, timestamp, hello, seal },
+            false => Event::DeviceOffline { device_id, last_seq, timestamp, seal },
         };
-        if let Err(e) = bus.say(vec![Saying { id, event }]).await {
-            tracing::debug!("the bus did not take that this device comes or goes: {e}");
-        }
+        self.say(vec![Saying { id, event }]).await
     }
 
-    async fn hear(self: &Arc<Self>, pieces: &mut Pieces, event: Event) {
+    /// Whether that device signed this for the store that this one belongs to.
+    fn is_signed(&self, device: &str, seal: Option<&str>, text: impl FnOnce(&str) -> Result<Vec<u8>>) -> bool {
+        let key = self.hearing.keys.lock().get(device).cloned();
+        let (Some(seal), Some(key), Ok(Some(store))) = (seal, key, self.replica.read(facts::store_id)) else { return false };
+        text(&store).is_ok_and(|text| key.signed(&text, seal))
+    }
+
+    async fn hear(self: &Arc<Self>, pieces: &mut Pieces, later: &mut Later, event: Event) {
         let device = event.device_id().to_owned();
-        if device == self.me().id || !super::apply::is_id(&device) {
+        if !super::apply::is_id(&device) {
             return;
         }
-        let online = !matches!(event, Event::DeviceOffline { .. });
-        let heard_at = self.clock.now_ms();
-        {
-            let mut all = self.hearing.presence.lock();
-            if all.len() < KEPT || all.contains_key(&device) {
-                all.insert(device.clone(), Presence { online, heard_at });
-            }
-        }
-        let cursor = match self.cursor_of(&device) {
-            Ok(c) => c,
-            Err(e) => return tracing::warn!("hearing of {device}: {e}"),
-        };
-        match &event {
-            Event::DeviceOnline { last_seq, .. } | Event::DeviceOffline { last_seq, .. } => {
-                if *last_seq > cursor {
-                    self.look();
+        let cursor = match self.replica.read(|r| facts::published(r, &self.me().id)) {
+            // The batch that is on its way out is told before it is counted; one beyond it is of a copy of this machine.
+            Ok(own) if device == self.me().id => {
+                if event.last_seq() > own + 1 {
+                    later.doubt();
                 }
                 return;
             }
-            _ => {}
+            Ok(_) => self.cursor_of(&device),
+            Err(e) => Err(e),
+        };
+        let cursor = match cursor {
+            Ok(c) => c,
+            Err(e) => return tracing::warn!("hearing of {device}: {e}"),
+        };
+        if event.last_seq() <= cursor && event.part().is_some() {
+            return;
         }
-        // Without a record it is of an older program, whose versions lie in no log.
-        let Some(part) = event.part() else { return };
+        if !self.hearing.keys.lock().contains_key(&device) {
+            return later.stranger(device);
+        }
+        let Some(part) = event.part() else { return self.hear_presence(later, &event, cursor) };
         if self.is_revoked(&device, part.seq) {
             return;
         }
-        match pieces.take(&device, cursor, (part.seq, part.i, part.of), part.line()) {
+        match pieces.take(&device, cursor, part) {
             Next::Nothing => {}
-            Next::Doubt => self.look(),
-            Next::Whole(seq, versions) => {
+            Next::Doubt => later.doubt(),
+            Next::Whole(versions, seal) => {
                 // Before anything is applied the own log is read; whoever settles things with the store looks then.
-                if !self.is_online() {
-                    return self.look();
+                let sure =
+                    self.is_online() && self.is_signed(&device, seal.as_deref(), |s| event::batch_seal(s, &device, part.seq, &versions));
+                if !sure {
+                    return later.doubt();
                 }
-                match self.apply_versions(&device, seq, versions).await {
-                    Ok(_) => drop(self.hearing.applied.fetch_add(1, std::sync::atomic::Ordering::Relaxed)),
+                match self.apply_versions(&device, part.seq, versions).await {
+                    Ok(_) => drop(self.hearing.applied.fetch_add(1, Ordering::Relaxed)),
                     Err(e) => {
-                        tracing::warn!("applying batch {seq} of {device} from the bus: {e}");
-                        self.look();
+                        tracing::warn!("applying batch {} of {device} from the bus: {e}", part.seq);
+                        later.doubt();
                     }
                 }
             }
+        }
+    }
+
+    fn hear_presence(&self, later: &mut Later, event: &Event, cursor: u64) {
+        let (device, last_seq, timestamp, online, hello, seal) = match event {
+            Event::DeviceOnline { device_id, last_seq, timestamp, hello, seal } => (device_id, *last_seq, *timestamp, true, *hello, seal),
+            Event::DeviceOffline { device_id, last_seq, timestamp, seal } => (device_id, *last_seq, *timestamp, false, false, seal),
+            // Of older programs, whose versions lie in no log.
+            _ => return,
+        };
+        if last_seq > cursor {
+            later.doubt();
+        }
+        let signed = self.is_signed(device, seal.as_deref(), |s| Ok(event::presence_seal(s, device, online, last_seq, timestamp)));
+        if !signed {
+            return;
+        }
+        let now = self.clock.now_ms();
+        let said = Presence { online, heard_at: timestamp.saturating_mul(1000).min(now) };
+        {
+            let mut all = self.hearing.presence.lock();
+            let known = all.entry(device.clone()).or_insert(said);
+            if known.heard_at <= said.heard_at {
+                *known = said;
+            }
+        }
+        if hello && now - said.heard_at <= GONE_MS {
+            later.beat = later.beat.min(Instant::now() + ANSWER);
         }
     }
 }
@@ -241,37 +416,76 @@ mod tests {
     use super::*;
     use crate::model::{Accepted, Author, Entry, Kind, RelPath, ops};
 
-    fn line(device: &str, name: &str) -> Option<Line> {
+    fn part(seq: u64, i: u64, of: u64, name: &str) -> event::Part {
         let path = RelPath::parse(name).unwrap();
-        let by = Author { device_id: device.into(), device_name: "ann".into(), now_ms: 0 };
+        let by = Author { device_id: "ann-1".into(), device_name: "ann".into(), now_ms: 0 };
         let v = ops::write(&path, &Entry::new(), &Accepted::nothing(), Kind::Dir, Default::default(), &by).unwrap();
-        Some(Line::Version(Box::new(v)))
+        Event::of(&v, seq, (i, of), Some("signed".into()), |_| String::new()).unwrap().part().unwrap().clone()
     }
 
     #[test]
     fn a_batch_is_whole_when_every_record_came_in_any_order_and_twice() {
         let mut p = Pieces::default();
         for (i, name) in [(2, "c"), (0, "a"), (0, "a")] {
-            assert!(matches!(p.take("ann-1", 4, (5, i, 3), line("ann-1", name)), Next::Nothing));
+            assert!(matches!(p.take("ann-1", 4, &part(5, i, 3, name)), Next::Nothing));
         }
-        let Next::Whole(5, all) = p.take("ann-1", 4, (5, 1, 3), line("ann-1", "b")) else { panic!() };
+        let Next::Whole(all, seal) = p.take("ann-1", 4, &part(5, 1, 3, "b")) else { panic!() };
         assert_eq!(all.iter().map(|v| v.path.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
-        assert_eq!(p.records, 0);
-        assert!(matches!(p.take("ann-1", 5, (5, 1, 3), line("ann-1", "b")), Next::Nothing), "an old one");
+        assert_eq!((seal.as_deref(), p.records, p.bytes), (Some("signed"), 0, 0));
+        assert!(matches!(p.take("ann-1", 5, &part(5, 1, 3, "b")), Next::Nothing), "an old one");
     }
 
     #[test]
     fn a_gap_a_missing_record_and_a_lie_are_doubts() {
         let mut p = Pieces::default();
         let doubt = |n: Next| matches!(n, Next::Doubt);
-        assert!(doubt(p.take("ann-1", 4, (6, 0, 1), line("ann-1", "a"))), "a gap");
-        assert!(doubt(p.take("ann-1", 4, (5, 0, 1), None)), "no record");
-        assert!(doubt(p.take("ann-1", 4, (5, 3, 3), line("ann-1", "a"))), "beyond the end");
-        assert!(doubt(p.take("ann-1", 4, (5, 0, 2), line("bob-1", "a"))), "of somebody else");
-        assert!(matches!(p.take("ann-1", 4, (5, 0, 2), line("ann-1", "a")), Next::Nothing));
-        assert!(doubt(p.take("ann-1", 4, (5, 1, 3), line("ann-1", "b"))), "of how many?");
+        assert!(doubt(p.take("ann-1", 4, &part(6, 0, 1, "a"))), "a gap");
+        assert!(doubt(p.take("ann-1", 4, &event::Part { record: None, ..part(5, 0, 1, "a") })), "no record");
+        assert!(doubt(p.take("ann-1", 4, &part(5, 3, 3, "a"))), "beyond the end");
+        assert!(doubt(p.take("ann-1", 4, &part(5, 0, u64::MAX, "a"))), "too many");
+        assert!(matches!(p.take("ann-1", 4, &part(5, 0, 2, "a")), Next::Nothing));
+        assert!(doubt(p.take("ann-1", 4, &part(5, 1, 3, "b"))), "of how many?");
+        assert!(matches!(p.take("ann-1", 4, &part(5, 0, 2, "a")), Next::Nothing));
         // Once it was read from the log, nothing is kept of it.
-        assert!(matches!(p.take("ann-1", 5, (5, 1, 2), line("ann-1", "b")), Next::Nothing));
-        assert_eq!(p.records, 0);
+        assert!(matches!(p.take("ann-1", 5, &part(5, 1, 2, "b")), Next::Nothing));
+        assert_eq!((p.records, p.bytes), (0, 0));
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let mut p = Pieces::default();
+        // Nobody ends these batches.
+        for n in 0..KEPT.0 {
+            assert!(matches!(p.take(&format!("d-{n}"), 0, &part(1, 0, 2, "a")), Next::Nothing));
+        }
+        assert!(matches!(p.take("one-more", 0, &part(1, 0, 2, "a")), Next::Doubt));
+        assert_eq!((p.records, p.bytes, p.batches.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn doubts_ask_for_a_bounded_rate_of_looks() {
+        let mut l = Later::new();
+        l.doubt();
+        assert!(l.look.unwrap() <= Instant::now(), "the first at once");
+        (l.look, l.looked) = (None, Some(Instant::now()));
+        let looked = l.looked.unwrap();
+        l.doubt();
+        l.doubt();
+        assert_eq!(l.look, Some(looked + LOOKS));
+    }
+
+    #[test]
+    fn a_stranger_makes_nobody_look_at_every_word() {
+        let mut l = Later::new();
+        l.stranger("x-1".into());
+        assert!(l.look.take().is_some());
+        l.stranger("x-1".into());
+        assert_eq!(l.look, None);
+        l.stranger("x-2".into());
+        assert!(l.look.take().is_some());
+        for n in 0..3 * STRANGERS {
+            l.stranger(format!("x-{n}"));
+        }
+        assert!(l.strangers.len() <= STRANGERS);
     }
 }

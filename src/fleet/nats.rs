@@ -3,6 +3,9 @@
 //! One stream holds what was said in the last days (`STATE_UPDATES`, subjects `STATE.>`); each device reads it with a
 //! durable consumer of its own, so what was said while it was away comes when it is back.
 //!
+//! On a leaf node the stream is the leaf's own, so that the daemon goes on while the hub is away. Each of the two streams
+//! has the other one as a source; message ids keep what comes back from being stored again.
+//!
 //! Must: connects again for ever, whatever the server does; a stream or consumer that was deleted is made again; what an
 //! administrator added to the stream (sources, mirrors, replicas) stays. Must: no secret in a log line or status.
 //! Not here: what is said and heard (`hear`).
@@ -14,10 +17,11 @@ use crate::model::event::Event;
 use async_nats::jetstream::consumer::pull::{Config as ConsumerConfig, MessagesErrorKind};
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy};
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::stream::{Config as StreamConfig, RetentionPolicy, StorageType, Stream};
+use async_nats::jetstream::stream::{Config as StreamConfig, External, RetentionPolicy, Source, StorageType, Stream};
 use async_nats::jetstream::{self, Context};
 use async_nats::{Client, ConnectOptions, ServerAddr, connection::State};
 use async_trait::async_trait;
+use futures_util::FutureExt;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
@@ -45,9 +49,13 @@ const BATCH: usize = 512;
 const UNACKNOWLEDGED: i64 = 10_000;
 /// Acknowledgements of the server waited for at a time.
 const INFLIGHT: usize = 256;
+/// How often it is looked whether hub and leaf still have each other as a source: when they had, when not.
+const JOINED: (Duration, Duration) = (Duration::from_secs(300), Duration::from_secs(10));
+/// Room for subject and headers beside the body of a message.
+const HEADERS: usize = 1024;
 
 /// How to reach the server and who this device is for it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct NatsOptions {
     /// One or more `nats://` or `tls://` URLs, separated by commas; may hold user and password.
     pub url: String,
@@ -63,13 +71,21 @@ pub struct NatsOptions {
     pub nkey: Option<String>,
     /// Certificate authority, PEM; makes TLS a must.
     pub ca_file: Option<PathBuf>,
+    /// JetStream domain of the hub, where the server is a leaf node of one.
+    pub hub: Option<String>,
+}
+
+impl std::fmt::Debug for NatsOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "NatsOptions({})", self.shown_url)
+    }
 }
 
 /// The bus.
 pub struct Nats {
     options: NatsOptions,
     me: Arc<Me>,
-    now: Mutex<Now>,
+    now: Arc<Mutex<Now>>,
     /// The stream or the consumer is not as it should be: begin anew.
     broken: Notify,
 }
@@ -90,11 +106,12 @@ impl Nats {
     /// Errors: `Usage` for a URL that is none.
     pub fn new(options: NatsOptions, me: Arc<Me>) -> Result<Arc<Nats>> {
         servers(&options)?;
-        Ok(Arc::new(Nats { options, me, now: Mutex::default(), broken: Notify::new() }))
+        Ok(Arc::new(Nats { options, me, now: Arc::default(), broken: Notify::new() }))
     }
 
     async fn connect(&self, came: mpsc::Sender<()>) -> Result<Client> {
         let o = &self.options;
+        let now = self.now.clone();
         let mut c = ConnectOptions::new()
             .name(format!("tcfs {}", self.me.get().id))
             .connection_timeout(REQUEST)
@@ -102,13 +119,17 @@ impl Nats {
             .request_timeout(Some(REQUEST))
             .reconnect_delay_callback(|n| backoff(n as u32))
             .event_callback(move |e| {
-                let came = came.clone();
-                async move {
-                    match e {
-                        async_nats::Event::Connected => drop(came.try_send(())),
-                        e => tracing::debug!("event bus: {e}"),
-                    }
+                tracing::debug!("event bus: {e}");
+                use async_nats::Event as E;
+                match &e {
+                    E::Connected => drop(came.try_send(())),
+                    // Shown for as long as it is not connected.
+                    E::Disconnected => now.lock().last_error = Some("the connection to the event bus was lost".to_owned()),
+                    E::ClientError(e) => now.lock().last_error = Some(format!("connecting to the event bus: {e}")),
+                    E::ServerError(e) => now.lock().last_error = Some(format!("the event bus says: {e}")),
+                    _ => {}
                 }
+                std::future::ready(())
             });
         if let Some(t) = &o.token {
             c = c.token(t.clone());
@@ -129,8 +150,8 @@ impl Nats {
         c.connect(servers(o)?).await.map_err(|e| unavailable("connecting to the event bus")(&e))
     }
 
-    /// Makes the stream, or brings it up to its configuration.
-    async fn stream(&self, js: &Context) -> Result<Stream> {
+    /// Makes the stream, or brings it up to its configuration; with `from`, with the stream of that domain as a source.
+    async fn stream(&self, js: &Context, from: Option<&str>) -> Result<Stream> {
         let failed = unavailable("setting up the stream of the event bus");
         let mut wanted = StreamConfig {
             name: STREAM.to_owned(),
@@ -144,6 +165,7 @@ impl Nats {
             max_messages: -1,
             max_messages_per_subject: -1,
             max_consumers: -1,
+            sources: from.map(|domain| vec![source(domain)]),
             ..StreamConfig::default()
         };
         let stream = js.get_or_create_stream(wanted.clone()).await.map_err(|e| failed(&e))?;
@@ -153,30 +175,79 @@ impl Nats {
             return Ok(stream);
         }
         let right = is.subjects == wanted.subjects && is.retention == wanted.retention && is.max_age == wanted.max_age;
-        if !right || is.duplicate_window != wanted.duplicate_window {
+        let mut sources = is.sources.clone().unwrap_or_default();
+        let joined = from.is_none_or(|domain| sources.iter().any(|s| is_from(s, domain)));
+        if !joined {
+            sources.extend(from.map(source));
+        }
+        if !right || !joined || is.duplicate_window != wanted.duplicate_window {
             wanted = StreamConfig {
                 subjects: wanted.subjects,
                 retention: wanted.retention,
                 max_age: wanted.max_age,
                 duplicate_window: wanted.duplicate_window,
+                sources: Some(sources).filter(|s| !s.is_empty()),
                 ..is
             };
-            tracing::info!("the stream of the event bus is brought up to its configuration");
-            js.update_stream(wanted).await.map_err(|e| failed(&e))?;
+            match js.update_stream(wanted).await {
+                Ok(_) => tracing::info!("the stream of the event bus is brought up to its configuration"),
+                // Perhaps this user may not, or an administrator wants it so: it is good for something all the same.
+                Err(e) if joined => tracing::warn!("the stream of the event bus is not as it should be, and cannot be changed: {e}"),
+                Err(e) => return Err(failed(&e)),
+            }
         }
         Ok(stream)
+    }
+
+    /// Sees to it, for ever, that the streams of this leaf node and of its hub have each other as a source.
+    async fn join(&self, client: &Client, hub: Option<&str>) -> std::convert::Infallible {
+        let Some(hub) = hub else { return std::future::pending().await };
+        let mut told = false;
+        loop {
+            let wait = match self.joined(client, hub).await {
+                Ok(()) => {
+                    if std::mem::take(&mut told) {
+                        tracing::info!("the hub {hub:?} of the event bus answers again");
+                    }
+                    JOINED.0
+                }
+                Err(e) => {
+                    if !std::mem::replace(&mut told, true) {
+                        tracing::warn!("the hub {hub:?} of the event bus: {e}");
+                    }
+                    JOINED.1
+                }
+            };
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    async fn joined(&self, client: &Client, hub: &str) -> Result<()> {
+        let here = context(client, None);
+        let failed = unavailable("looking for the domain of the leaf node");
+        let domain = here.query_account().await.map_err(|e| failed(&e))?.domain;
+        match domain.as_deref() {
+            None => Err(Error::new(Kind::Unavailable, "the server on this side has no JetStream domain")),
+            Some(d) if d == hub => {
+                Err(Error::new(Kind::Unavailable, "the server on this side is the hub itself: nats.hub is for leaf nodes"))
+            }
+            Some(domain) => {
+                self.stream(&here, Some(hub)).await?;
+                self.stream(&context(client, Some(hub)), Some(domain)).await.map(|_| ())
+            }
+        }
     }
 
     /// One connection, until something about it has to be made anew.
     async fn session(&self, out: &mpsc::Sender<Heard>) -> Result<()> {
         let (came, mut comes) = mpsc::channel(1);
         let client = self.connect(came).await?;
-        let js = jetstream::context::ContextBuilder::new().timeout(REQUEST).ack_timeout(REQUEST).build(client.clone());
-        let stream = self.stream(&js).await?;
+        let js = context(&client, None);
+        let stream = self.stream(&js, None).await?;
         let id = self.me.get().id.clone();
         let name = format!("state-{id}");
         let config = ConsumerConfig {
-            durable_name: Some(name),
+            durable_name: Some(name.clone()),
             // What was said before is in the logs.
             deliver_policy: DeliverPolicy::New,
             ack_policy: AckPolicy::Explicit,
@@ -187,10 +258,21 @@ impl Nats {
             ..ConsumerConfig::default()
         };
         let failed = unavailable("setting up the consumer of the event bus");
-        // A consumer that is there keeps where it was.
-        let consumer = stream.get_or_create_consumer(&format!("state-{id}"), config).await.map_err(|e| failed(&e))?;
+        // A consumer that is there keeps where it was; one that is not as it should be, and cannot be made so, goes.
+        let consumer = match stream.create_consumer(config.clone()).await {
+            Ok(c) => c,
+            Err(first) => {
+                tracing::debug!("the consumer of the event bus is made anew: {first}");
+                let _ = stream.delete_consumer(&name).await;
+                stream.create_consumer(config).await.map_err(|e| failed(&e))?
+            }
+        };
         let messages = consumer.stream().max_messages_per_batch(BATCH).heartbeat(HEARTBEAT).expires(HEARTBEAT * 6).messages();
         let mut messages = messages.await.map_err(|e| failed(&e))?;
+        let joining = self.join(&client, self.options.hub.as_deref());
+        tokio::pin!(joining);
+        // What broke before is mended.
+        let _ = self.broken.notified().now_or_never();
         self.up(client.clone(), js);
         let _ = comes.try_recv();
         if out.send(Heard::Connected).await.is_err() {
@@ -200,12 +282,14 @@ impl Nats {
             let message = tokio::select! {
                 m = messages.next() => m,
                 Some(()) = comes.recv() => {
+                    tracing::info!(url = self.options.shown_url, "connected to the event bus again");
                     self.now.lock().last_error = None;
                     if out.send(Heard::Connected).await.is_err() {
                         return Ok(());
                     }
                     continue;
                 }
+                never = &mut joining => match never {},
                 () = self.broken.notified() => return Err(Error::new(Kind::Unavailable, "the stream of the event bus does not answer")),
             };
             let message = match message {
@@ -222,6 +306,10 @@ impl Nats {
                 None => return Err(Error::new(Kind::Unavailable, "the event bus ended the stream of messages")),
             };
             match Event::decode(&message.payload) {
+                // Who may speak for one device only is heard for that one only.
+                Ok(e) if message.subject.strip_prefix("STATE.").is_some_and(|s| s.split('.').next() != Some(e.device_id())) => {
+                    tracing::debug!(subject = %message.subject, "an event of another device than its subject names");
+                }
                 Ok(e) => {
                     if out.send(Heard::Event(Box::new(e))).await.is_err() {
                         return Ok(());
@@ -241,8 +329,7 @@ impl Nats {
 
     async fn still_there(&self, client: &Client, id: &str) -> Result<()> {
         let failed = unavailable("looking at the consumer of the event bus");
-        let js = jetstream::context::ContextBuilder::new().timeout(REQUEST).build(client.clone());
-        let stream = js.get_stream(STREAM).await.map_err(|e| failed(&e))?;
+        let stream = context(client, None).get_stream(STREAM).await.map_err(|e| failed(&e))?;
         stream.consumer_info(format!("state-{id}")).await.map(|_| ()).map_err(|e| failed(&e))
     }
 
@@ -269,6 +356,26 @@ impl Nats {
     }
 }
 
+/// JetStream of the server, or of another domain that it leads to.
+fn context(client: &Client, domain: Option<&str>) -> Context {
+    let prefix = domain.map_or("$JS.API".to_owned(), api_of);
+    jetstream::context::ContextBuilder::new().api_prefix(prefix).timeout(REQUEST).ack_timeout(REQUEST).build(client.clone())
+}
+
+fn api_of(domain: &str) -> String {
+    format!("$JS.{domain}.API")
+}
+
+/// The stream of another domain as a source.
+fn source(domain: &str) -> Source {
+    let external = External { api_prefix: api_of(domain), delivery_prefix: None };
+    Source { name: STREAM.to_owned(), external: Some(external), ..Source::default() }
+}
+
+fn is_from(s: &Source, domain: &str) -> bool {
+    s.name == STREAM && (s.domain.as_deref() == Some(domain) || s.external.as_ref().is_some_and(|e| e.api_prefix == api_of(domain)))
+}
+
 fn servers(o: &NatsOptions) -> Result<Vec<ServerAddr>> {
     let one = |u: &str| {
         let bad = |e: &dyn std::fmt::Display| {
@@ -290,15 +397,19 @@ impl Bus for Nats {
     async fn say(&self, what: Vec<Saying>) -> Result<()> {
         let up = self.now.lock().up.clone();
         let up = up.filter(|(c, _)| c.connection_state() == State::Connected);
-        let (_, js) = up.ok_or_else(|| Error::new(Kind::Unavailable, "the event bus is not connected"))?;
+        let (client, js) = up.ok_or_else(|| Error::new(Kind::Unavailable, "the event bus is not connected"))?;
         let failed = |e: &dyn std::fmt::Display| {
-            self.broken.notify_waiters();
+            self.broken.notify_one();
             unavailable("saying something on the event bus")(e)
         };
         let mut acks = FuturesUnordered::new();
         for s in what {
             let subject = format!("STATE.{}.{}", s.event.device_id(), s.event.name());
-            let message = PublishMessage::build().payload(s.event.encode().into()).message_id(&s.id);
+            let mut body = s.event.encode();
+            if body.len() + HEADERS > client.max_payload() {
+                body = s.event.without_record().encode();
+            }
+            let message = PublishMessage::build().payload(body.into()).message_id(&s.id);
             let ack = js.send_publish(subject, message).await.map_err(|e| failed(&e))?;
             acks.push(ack.into_future());
             if acks.len() >= INFLIGHT

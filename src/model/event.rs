@@ -3,8 +3,10 @@
 //! A batch of a device's log goes over the bus as one event for each of its records, numbered `i` of `of`. Whoever has
 //! all of them has the batch. The fields before `seq` are those that older programs read.
 //!
-//! Must: an event only ever tells sooner what the log says; whatever is missing or doubtful is read there.
-//! Not here: the bus (`fleet::bus`), what hearing one does (`fleet::hear`).
+//! Must: an event only ever tells sooner what the log says; whatever is missing or doubtful is read there. So a batch
+//! carries its author's signature over all of its records, made for one store: who may speak on the bus can keep others
+//! from hearing sooner, and nothing else.
+//! Not here: the bus (`fleet::bus`), what hearing one does (`fleet::hear`), keys (`fleet::identity`).
 
 use super::record::{self, Line};
 use super::{Hash, Kind, VClock, Version};
@@ -77,6 +79,12 @@ pub enum Event {
         last_seq: u64,
         /// Seconds since 1970.
         timestamp: i64,
+        /// It has just come, and wants to hear who else is there.
+        #[serde(default)]
+        hello: bool,
+        /// Its signature, base64.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seal: Option<String>,
     },
     /// A device says goodbye.
     DeviceOffline {
@@ -86,6 +94,9 @@ pub enum Event {
         last_seq: u64,
         /// Seconds since 1970.
         timestamp: i64,
+        /// Its signature, base64.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seal: Option<String>,
     },
     /// A conflict was ended; of older programs. Here the versions that end it say so themselves.
     ConflictResolved {
@@ -117,24 +128,41 @@ pub struct Part {
     /// The record; none if it is too large for a message.
     #[serde(default)]
     pub record: Option<Value>,
+    /// With the first record: the author's signature over the whole batch, base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seal: Option<String>,
+}
+
+/// What the author of a batch signs: its records in their order, and where they belong.
+///
+/// Errors: `Invalid` for a version that no log could hold.
+pub fn batch_seal<'a>(store: &str, device: &str, seq: u64, batch: impl IntoIterator<Item = &'a Version>) -> Result<Vec<u8>> {
+    let lines = record::encode(batch)?;
+    Ok(format!("tcfs-batch-v1\n{store}\n{device}\n{seq}\n{}", Hash::of(&lines)).into_bytes())
+}
+
+/// What a device signs that says that it comes (`online`) or goes.
+pub fn presence_seal(store: &str, device: &str, online: bool, last_seq: u64, timestamp: i64) -> Vec<u8> {
+    format!("tcfs-presence-v1\n{store}\n{device}\n{online}\n{last_seq}\n{timestamp}").into_bytes()
 }
 
 impl Part {
-    /// The record, checked as one from a log is; none if there is none.
-    pub fn line(&self) -> Option<Line> {
+    /// The record, checked as one from a log is, and its size in bytes; none if there is none.
+    pub fn line(&self) -> Option<(Line, usize)> {
         let text = self.record.as_ref()?.to_string();
-        record::decode(text.as_bytes()).pop()
+        Some((record::decode(text.as_bytes()).pop()?, text.len()))
     }
 }
 
 impl Event {
-    /// The event of record `i` of `of` in batch `seq`. `manifest_key` says where a manifest lies.
+    /// The event of record `i` of `of` in batch `seq`. `manifest_key` says where a manifest lies; `seal` goes with the
+    /// first record.
     ///
     /// Errors: `Invalid` for a version that no log could hold.
-    pub fn of(v: &Version, seq: u64, (i, of): (u64, u64), manifest_key: impl Fn(&Hash) -> String) -> Result<Event> {
+    pub fn of(v: &Version, seq: u64, (i, of): (u64, u64), seal: Option<String>, manifest_key: impl Fn(&Hash) -> String) -> Result<Event> {
         let line = record::encode(std::iter::once(v))?;
         let record = if line.len() <= RECORD_MAX { serde_json::from_slice(&line).ok() } else { None };
-        let part = Part { seq, i, of, record };
+        let part = Part { seq, i, of, record, seal: seal.filter(|_| i == 0) };
         let (device_id, rel_path, vclock) = (v.device_id.clone(), v.path.as_str().to_owned(), v.vclock.clone());
         let timestamp = v.written_at.div_euclid(1000);
         Ok(match (&v.kind, &v.moved_to) {
@@ -174,6 +202,15 @@ impl Event {
         }
     }
 
+    /// The last batch of that device's log that it knows of; 0 in an event of an older program.
+    pub fn last_seq(&self) -> u64 {
+        match self {
+            Event::FileSynced { part, .. } | Event::FileDeleted { part, .. } | Event::FileRenamed { part, .. } => part.seq,
+            Event::DeviceOnline { last_seq, .. } | Event::DeviceOffline { last_seq, .. } => *last_seq,
+            Event::ConflictResolved { .. } => 0,
+        }
+    }
+
     /// The record it speaks of; none for those that speak of devices, and those of older programs.
     pub fn part(&self) -> Option<&Part> {
         match self {
@@ -182,6 +219,15 @@ impl Event {
             }
             Event::DeviceOnline { .. } | Event::DeviceOffline { .. } | Event::ConflictResolved { .. } => None,
         }
+    }
+
+    /// The same without the record: for a bus that takes no message of that size.
+    pub fn without_record(mut self) -> Event {
+        match &mut self {
+            Event::FileSynced { part, .. } | Event::FileDeleted { part, .. } | Event::FileRenamed { part, .. } => part.record = None,
+            Event::DeviceOnline { .. } | Event::DeviceOffline { .. } | Event::ConflictResolved { .. } => {}
+        }
+        self
     }
 
     /// The last part of its subject, and its tag.
@@ -223,13 +269,29 @@ mod tests {
     #[test]
     fn an_event_carries_its_record_and_comes_back() {
         let v = version();
-        let e = Event::of(&v, 7, (0, 2), |h| format!("manifests/{h}")).unwrap();
+        let e = Event::of(&v, 7, (0, 2), Some("signed".into()), |h| format!("manifests/{h}")).unwrap();
         let text = String::from_utf8(e.encode()).unwrap();
         assert!(text.starts_with(r#"{"type":"file_synced","device_id":"ann-1","rel_path":"d/s""#), "{text}");
         let back = Event::decode(text.as_bytes()).unwrap();
         assert_eq!(back, e);
-        let Some(Line::Version(got)) = back.part().unwrap().line() else { panic!("{back:?}") };
-        assert_eq!((*got, back.part().unwrap().seq), (v, 7));
+        let part = back.part().unwrap();
+        let Some((Line::Version(got), _)) = part.line() else { panic!("{back:?}") };
+        // What was signed can be made again from what came.
+        assert_eq!(batch_seal("s", "ann-1", 7, [&*got]).unwrap(), batch_seal("s", "ann-1", 7, [&v]).unwrap());
+        assert_eq!((*got, part.seq, part.seal.as_deref()), (v.clone(), 7, Some("signed")));
+        assert_eq!(Event::of(&v, 7, (1, 2), Some("signed".into()), |_| String::new()).unwrap().part().unwrap().seal, None);
+        assert!(back.clone().without_record().part().unwrap().line().is_none());
+    }
+
+    #[test]
+    fn a_seal_is_for_one_batch_of_one_device_in_one_store() {
+        let v = version();
+        let seal = |store, device, seq| batch_seal(store, device, seq, [&v]).unwrap();
+        let all = [seal("s", "ann-1", 7), seal("t", "ann-1", 7), seal("s", "ann-2", 7), seal("s", "ann-1", 8)];
+        let mut different = all.to_vec();
+        different.dedup();
+        assert_eq!(different.len(), all.len());
+        assert_ne!(batch_seal("s", "ann-1", 7, [&v, &v]).unwrap(), all[0]);
     }
 
     #[test]

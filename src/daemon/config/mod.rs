@@ -112,6 +112,7 @@ pub struct NatsConfig {
     password: Option<String>,
     password_file: Option<PathBuf>,
     nkey_file: Option<PathBuf>,
+    hub: Option<String>,
     /// Credentials file.
     pub creds_file: Option<PathBuf>,
     /// Certificate authority.
@@ -423,6 +424,7 @@ impl Config {
             creds_file: n.creds_file.clone(),
             nkey,
             ca_file: n.ca_file.clone(),
+            hub: n.hub.clone(),
         }))
     }
 
