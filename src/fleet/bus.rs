@@ -37,6 +37,8 @@ pub struct BusStatus {
     pub url: String,
     /// Why it does not answer.
     pub last_error: Option<String>,
+    /// Why what is said here does not reach the hub now, where there is one.
+    pub hub_error: Option<String>,
 }
 
 /// A bus. Shared by `Arc`; every call may come from any task.

@@ -12,7 +12,7 @@ use super::bus::{Heard, Saying};
 use super::core::Fleet;
 use super::facts;
 use super::identity::PublicKey;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::model::Version;
 use crate::model::event::{self, Event};
 use crate::model::record::Line;
@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
 /// Records and bytes of records kept of batches that are not complete; beyond it they are read from the log.
@@ -62,6 +62,8 @@ pub struct Presence {
 pub(super) struct HearState {
     presence: Mutex<HashMap<String, Presence>>,
     keys: Mutex<HashMap<String, PublicKey>>,
+    /// There are more of them.
+    learned: Notify,
     /// Until then nothing is said.
     silent_until: Mutex<Option<Instant>>,
     /// Batches applied without a look at the store.
@@ -151,8 +153,16 @@ struct Later {
     /// Look into the logs.
     look: Option<Instant>,
     looked: Option<Instant>,
-    /// Devices that the registry does not know: not before then is it asked again, and how long that was.
-    strangers: HashMap<String, (Instant, Duration)>,
+    strangers: HashMap<String, Stranger>,
+}
+
+/// A device whose key is not known: one that came just now, one of another fleet, or none.
+struct Stranger {
+    /// Not before then is the registry asked again, and how long that was.
+    until: Instant,
+    wait: Duration,
+    /// What it said last of its coming and going; heard once its key is known.
+    said: Option<Event>,
 }
 
 impl Later {
@@ -160,16 +170,19 @@ impl Later {
         Later { beat: Instant::now() + BEAT, hello: true, look: None, looked: None, strangers: HashMap::new() }
     }
 
-    /// A device whose key is not known said something: one that came just now, one of another fleet, or none.
-    fn stranger(&mut self, device: String) {
+    /// Somebody whose key is not known said something.
+    fn stranger(&mut self, device: String, event: Event) {
         let now = Instant::now();
         if self.strangers.len() >= STRANGERS && !self.strangers.contains_key(&device) {
             self.strangers.clear();
         }
-        let (until, wait) = self.strangers.entry(device).or_insert((now, STRANGE.0 / 2));
-        if *until <= now {
-            *wait = (*wait * 2).min(STRANGE.1);
-            *until = now + *wait;
+        let s = self.strangers.entry(device).or_insert(Stranger { until: now, wait: STRANGE.0 / 2, said: None });
+        if event.part().is_none() {
+            s.said = Some(event);
+        }
+        if s.until <= now {
+            s.wait = (s.wait * 2).min(STRANGE.1);
+            s.until = now + s.wait;
             self.doubt();
         }
     }
@@ -203,6 +216,19 @@ impl Fleet {
         self.hearing.applied.load(Ordering::Relaxed)
     }
 
+    /// Says on the bus that this device is there, to see whether it takes it; how long that took.
+    ///
+    /// Errors: why it did not.
+    pub async fn try_bus(&self) -> Result<Duration> {
+        let began = Instant::now();
+        *self.hearing.silent_until.lock() = None;
+        if self.say_presence(true, false).await {
+            return Ok(began.elapsed());
+        }
+        let why = self.bus_status().and_then(|b| b.last_error).unwrap_or_else(|| "the event bus does not take what is said".to_owned());
+        Err(Error::new(Kind::Unavailable, why))
+    }
+
     /// Learns the keys of devices of the registry that are not known yet; nothing without a bus.
     pub(super) async fn learn_keys(&self, devices: &BTreeSet<String>) -> Result<()> {
         if self.bus.is_none() {
@@ -215,6 +241,7 @@ impl Fleet {
         for id in new {
             if let Some(key) = self.registry().public_key(id).await? {
                 self.hearing.keys.lock().insert(id.clone(), key);
+                self.hearing.learned.notify_one();
             }
         }
         Ok(())
@@ -291,6 +318,13 @@ impl Fleet {
                     (later.look, later.looked) = (None, Some(Instant::now()));
                     self.look();
                 }
+                () = self.hearing.learned.notified() => {
+                    let known = |id: &String| self.hearing.keys.lock().contains_key(id);
+                    let ids: Vec<String> = later.strangers.keys().filter(|id| known(id)).cloned().collect();
+                    for event in ids.iter().filter_map(|id| later.strangers.remove(id)?.said).collect::<Vec<_>>() {
+                        self.hear(&mut pieces, &mut later, event).await;
+                    }
+                }
                 () = &mut stopped => break,
             }
         }
@@ -337,9 +371,9 @@ impl Fleet {
             return;
         }
         let cursor = match self.replica.read(|r| facts::published(r, &self.me().id)) {
-            // The batch that is on its way out is told before it is counted; one beyond it is of a copy of this machine.
+            // What is on its way out is told before it is counted; anything else beyond the end is of a copy of this machine.
             Ok(own) if device == self.me().id => {
-                if event.last_seq() > own + 1 {
+                if event.last_seq() > own && !self.fixed().is_ok_and(|f| f.is_some_and(|(seq, _)| seq == event.last_seq())) {
                     later.doubt();
                 }
                 return;
@@ -355,7 +389,7 @@ impl Fleet {
             return;
         }
         if !self.hearing.keys.lock().contains_key(&device) {
-            return later.stranger(device);
+            return later.stranger(device, event);
         }
         let Some(part) = event.part() else { return self.hear_presence(later, &event, cursor) };
         if self.is_revoked(&device, part.seq) {
@@ -414,12 +448,12 @@ impl Fleet {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Accepted, Author, Entry, Kind, RelPath, ops};
+    use crate::model::{Accepted, Author, Entry, RelPath, ops};
 
     fn part(seq: u64, i: u64, of: u64, name: &str) -> event::Part {
         let path = RelPath::parse(name).unwrap();
         let by = Author { device_id: "ann-1".into(), device_name: "ann".into(), now_ms: 0 };
-        let v = ops::write(&path, &Entry::new(), &Accepted::nothing(), Kind::Dir, Default::default(), &by).unwrap();
+        let v = ops::write(&path, &Entry::new(), &Accepted::nothing(), crate::model::Kind::Dir, Default::default(), &by).unwrap();
         Event::of(&v, seq, (i, of), Some("signed".into()), |_| String::new()).unwrap().part().unwrap().clone()
     }
 
@@ -477,14 +511,17 @@ mod tests {
     #[test]
     fn a_stranger_makes_nobody_look_at_every_word() {
         let mut l = Later::new();
-        l.stranger("x-1".into());
+        let word = |l: &mut Later, who: &str| {
+            l.stranger(who.into(), Event::DeviceOffline { device_id: who.into(), last_seq: 1, timestamp: 1, seal: None });
+        };
+        word(&mut l, "x-1");
         assert!(l.look.take().is_some());
-        l.stranger("x-1".into());
+        word(&mut l, "x-1");
         assert_eq!(l.look, None);
-        l.stranger("x-2".into());
+        word(&mut l, "x-2");
         assert!(l.look.take().is_some());
         for n in 0..3 * STRANGERS {
-            l.stranger(format!("x-{n}"));
+            word(&mut l, &format!("x-{n}"));
         }
         assert!(l.strangers.len() <= STRANGERS);
     }

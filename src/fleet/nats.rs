@@ -50,7 +50,7 @@ const UNACKNOWLEDGED: i64 = 10_000;
 /// Acknowledgements of the server waited for at a time.
 const INFLIGHT: usize = 256;
 /// How often it is looked whether hub and leaf still have each other as a source: when they had, when not.
-const JOINED: (Duration, Duration) = (Duration::from_secs(300), Duration::from_secs(10));
+const JOINED: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(10));
 /// Room for subject and headers beside the body of a message.
 const HEADERS: usize = 1024;
 
@@ -94,6 +94,7 @@ pub struct Nats {
 struct Now {
     up: Option<(Client, Context)>,
     last_error: Option<String>,
+    hub_error: Option<String>,
 }
 
 fn unavailable(what: &'static str) -> impl Fn(&dyn std::fmt::Display) -> Error {
@@ -202,23 +203,15 @@ impl Nats {
     /// Sees to it, for ever, that the streams of this leaf node and of its hub have each other as a source.
     async fn join(&self, client: &Client, hub: Option<&str>) -> std::convert::Infallible {
         let Some(hub) = hub else { return std::future::pending().await };
-        let mut told = false;
         loop {
-            let wait = match self.joined(client, hub).await {
-                Ok(()) => {
-                    if std::mem::take(&mut told) {
-                        tracing::info!("the hub {hub:?} of the event bus answers again");
-                    }
-                    JOINED.0
-                }
-                Err(e) => {
-                    if !std::mem::replace(&mut told, true) {
-                        tracing::warn!("the hub {hub:?} of the event bus: {e}");
-                    }
-                    JOINED.1
-                }
-            };
-            tokio::time::sleep(wait).await;
+            let error = self.joined(client, hub).await.err().map(|e| format!("the hub {hub:?} of the event bus: {e}"));
+            let before = std::mem::replace(&mut self.now.lock().hub_error, error.clone());
+            match &error {
+                None if before.is_some() => tracing::info!("the hub {hub:?} of the event bus answers"),
+                Some(e) if before.is_none() => tracing::warn!("{e}"),
+                _ => {}
+            }
+            tokio::time::sleep(if error.is_none() { JOINED.0 } else { JOINED.1 }).await;
         }
     }
 
@@ -441,6 +434,11 @@ impl Bus for Nats {
     fn status(&self) -> BusStatus {
         let now = self.now.lock();
         let connected = now.up.as_ref().is_some_and(|(c, _)| c.connection_state() == State::Connected);
-        BusStatus { connected, url: self.options.shown_url.clone(), last_error: now.last_error.clone().filter(|_| !connected) }
+        BusStatus {
+            connected,
+            url: self.options.shown_url.clone(),
+            last_error: now.last_error.clone().filter(|_| !connected),
+            hub_error: now.hub_error.clone().filter(|_| connected),
+        }
     }
 }

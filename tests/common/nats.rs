@@ -35,12 +35,21 @@ impl NatsServer {
 
     /// Starts a fresh one with `more` in its configuration.
     pub fn with(more: &str) -> NatsServer {
+        NatsServer::configured("", more)
+    }
+
+    /// Starts one of a JetStream domain.
+    pub fn in_domain(domain: &str, more: &str) -> NatsServer {
+        NatsServer::configured(&format!(", domain: {domain}"), &format!("server_name: {domain}\n{more}"))
+    }
+
+    fn configured(jetstream: &str, more: &str) -> NatsServer {
         let dir = tempfile::tempdir().expect("a scratch directory");
         let mut server = NatsServer { child: None, dir, port: 0 };
         for _ in 0..5 {
             server.port = free_port();
             let config = format!(
-                "listen: 127.0.0.1:{}\njetstream {{ store_dir: {:?}, sync_interval: always }}\n{more}\n",
+                "listen: 127.0.0.1:{}\njetstream {{ store_dir: {:?}, sync_interval: always{jetstream} }}\n{more}\n",
                 server.port,
                 server.dir.path().join("data")
             );
@@ -123,7 +132,7 @@ impl Drop for NatsServer {
 }
 
 /// Below the range from which the kernel takes ports for outgoing connections.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let free = |p: &u16| TcpListener::bind(("127.0.0.1", *p)).is_ok();
     (0..200).map(|_| 20_000 + fastrand::u16(..10_000)).find(free).expect("a free port on the loopback interface")
 }

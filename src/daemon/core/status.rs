@@ -60,10 +60,11 @@ impl Core {
 
     fn bus_state(&self) -> Nats {
         match self.fleet.bus_status() {
-            None => Nats { state: "off".to_owned(), url: None, last_error: None },
+            None => Nats { state: "off".to_owned(), ..Nats::default() },
             Some(b) => {
                 let state = if b.connected { "connected" } else { "connecting" };
-                Nats { state: state.to_owned(), url: Some(b.url), last_error: b.last_error }
+                let heard = self.fleet.heard_batches();
+                Nats { state: state.to_owned(), url: Some(b.url), last_error: b.last_error, hub_error: b.hub_error, heard }
             }
         }
     }
