@@ -208,7 +208,9 @@ struct Ask {
 impl Ask {
     fn new(url: &str) -> Ask {
         let rt = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let js = jetstream::new(rt.block_on(async_nats::connect(url)).unwrap());
+        let js = rt.block_on(async {
+            jetstream::new(async_nats::ConnectOptions::with_user_and_password("tcfs".into(), "p".into()).connect(url).await.unwrap())
+        });
         Ask { rt, js }
     }
     fn stream(&self, c: jetstream::stream::Config) {
@@ -266,6 +268,7 @@ fn token_password_nkey_and_credentials() {
     let server = NatsServer::with("authorization { token: open-sesame }");
     let token = file("token", "open-sesame\n");
     check_auth(&w, "cyd", &[("TCFS_NATS_URL", &server.url()), ("TCFS_NATS_TOKEN_FILE", &token)], "open-sesame");
+    check_auth(&w, "cas", &[("TCFS_NATS_URL", &format!("nats://open-sesame@127.0.0.1:{}", server.port))], "open-sesame");
     check_auth(&w, "cat", &[("TCFS_NATS_URL", &server.url()), ("TCFS_NATS_TOKEN", "open-sesame")], "open-sesame");
 
     let key = KeyPair::new_user();
@@ -409,7 +412,7 @@ fn leaf_nodes_go_on_without_their_hub() {
     shows(&b, "alone", "the hub is away");
     shows(&a, "also alone", "x");
     // No publish came back and was stored again.
-    let ask = Ask::new(&url(&east));
+    let ask = Ask::new(&east.url());
     let stored = |ask: &Ask| ask.rt.block_on(ask.js.get_stream("STATE_UPDATES")).unwrap().cached_info().state.messages;
     let (before, files) = (stored(&ask), 20);
     for i in 0..files {

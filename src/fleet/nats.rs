@@ -135,8 +135,12 @@ impl Nats {
         if let Some(t) = &o.token {
             c = c.token(t.clone());
         }
-        if let Some((user, password)) = &o.user {
-            c = c.user_and_password(user.clone(), password.clone());
+        let in_url = addresses(&o.url).find_map(|u| login(u).1);
+        match (&o.user, in_url) {
+            (Some((user, password)), _) => c = c.user_and_password(user.clone(), password.clone()),
+            (None, Some((user, Some(password)))) => c = c.user_and_password(user, password),
+            (None, Some((token, None))) => c = c.token(token),
+            (None, None) => {}
         }
         if let Some(seed) = &o.nkey {
             c = c.nkey(seed.clone());
@@ -369,15 +373,45 @@ fn is_from(s: &Source, domain: &str) -> bool {
     s.name == STREAM && (s.domain.as_deref() == Some(domain) || s.external.as_ref().is_some_and(|e| e.api_prefix == api_of(domain)))
 }
 
+/// Addresses without the logins in them: what the client is given it may print.
 fn servers(o: &NatsOptions) -> Result<Vec<ServerAddr>> {
     let one = |u: &str| {
         let bad = |e: &dyn std::fmt::Display| {
             Error::new(Kind::Usage, format!("nats_url: {:?} is no address of a NATS server: {e}", o.shown_url))
                 .hint("for example nats://127.0.0.1:4222")
         };
-        u.trim().parse::<ServerAddr>().map_err(|e| bad(&e))
+        login(u).0.parse::<ServerAddr>().map_err(|e| bad(&e))
     };
-    o.url.split(',').filter(|u| !u.trim().is_empty()).map(one).collect()
+    let all = addresses(&o.url).map(one).collect::<Result<Vec<_>>>()?;
+    match all.is_empty() {
+        true => Err(Error::new(Kind::Usage, "nats_url names no server").hint("for example nats://127.0.0.1:4222")),
+        false => Ok(all),
+    }
+}
+
+fn addresses(url: &str) -> impl Iterator<Item = &str> {
+    url.split(',').map(str::trim).filter(|u| !u.is_empty())
+}
+
+/// A URL without user and password (or token), and those.
+fn login(url: &str) -> (String, Option<(String, Option<String>)>) {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("nats", url));
+    let (host, path) = rest.split_once('/').map_or((rest, ""), |(h, p)| (h, p));
+    let Some((who, host)) = host.rsplit_once('@') else { return (url.to_owned(), None) };
+    let (user, password) = who.split_once(':').map_or((who, None), |(u, p)| (u, Some(decoded(p))));
+    let slash = if path.is_empty() { "" } else { "/" };
+    (format!("{scheme}://{host}{slash}{path}"), Some((decoded(user), password)))
+}
+
+/// `%40` as `@`, and so on.
+fn decoded(s: &str) -> String {
+    let (mut out, mut rest) = (Vec::new(), s.as_bytes());
+    while let [first, more @ ..] = rest {
+        let code = more.get(..2).filter(|_| *first == b'%').and_then(|h| u8::from_str_radix(std::str::from_utf8(h).ok()?, 16).ok());
+        out.push(code.unwrap_or(*first));
+        rest = if code.is_some() { &more[2..] } else { more };
+    }
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 fn backoff(n: u32) -> Duration {
@@ -439,6 +473,28 @@ impl Bus for Nats {
             url: self.options.shown_url.clone(),
             last_error: now.last_error.clone().filter(|_| !connected),
             hub_error: now.hub_error.clone().filter(|_| connected),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logins_are_taken_out_of_addresses() {
+        let who = |u: &str, p: Option<&str>| Some((u.to_owned(), p.map(str::to_owned)));
+        assert_eq!(login("nats://h:1"), ("nats://h:1".into(), None));
+        assert_eq!(login("nats://u:p@h:1"), ("nats://h:1".into(), who("u", Some("p"))));
+        assert_eq!(login("tls://u:p%40%2f@s@h:1/x@y"), ("tls://h:1/x@y".into(), who("u", Some("p@/@s"))));
+        assert_eq!(login("token@h"), ("nats://h".into(), who("token", None)));
+        assert_eq!(decoded("100%"), "100%");
+        assert_eq!(decoded("%zz%4"), "%zz%4");
+        let o = NatsOptions { url: "nats://u:secret@h:1, tls://k:2".into(), ..NatsOptions::default() };
+        assert!(!format!("{:?} {o:?}", servers(&o).unwrap()).contains("secret"));
+        for url in ["", " , ", "nats://a b", "nats://u:secret@h:port"] {
+            let e = servers(&NatsOptions { url: url.into(), shown_url: "…".into(), ..NatsOptions::default() }).unwrap_err();
+            assert!(e.kind() == Kind::Usage && !e.to_string().contains("secret"), "{e}");
         }
     }
 }
