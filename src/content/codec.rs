@@ -1,7 +1,8 @@
 //! What stands in the store under a chunk's key, and in a log batch.
 //!
 //! Format: the body of a chunk is the chunk itself if it hashes to the key, else one zstd frame whose content does.
-//! Readers check, so there is no header. A log batch is one zstd frame.
+//! Readers check, so there is no header. A log batch is one zstd frame with a content checksum: no hash is known of it,
+//! and a record that was damaged on its way must not pass for one that says something else.
 //! Must: nothing of a body is handed out before its hash was checked; a body never makes us allocate more than the
 //! chunk may be long, whatever it claims.
 //! Not here: which chunk, from where (`fetch`, `upload`).
@@ -153,14 +154,20 @@ fn corrupt(key: &Hash, why: String) -> Error {
         .hint("run `tcfs doctor`: the object in the store is damaged; a device that still has the bytes can write it again")
 }
 
-/// One zstd frame for the lines of a log batch or snapshot.
+/// One zstd frame, with its checksum, for the lines of a log batch or snapshot.
 pub fn encode_lines(lines: &[u8]) -> Result<Bytes> {
-    zstd::bulk::compress(lines, LINES_LEVEL).map(Bytes::from).map_err(|e| Error::io("compressing a batch of records", e))
+    let compress = || {
+        let mut zstd = Compressor::new(LINES_LEVEL)?;
+        zstd.include_checksum(true)?;
+        zstd.compress(lines)
+    };
+    compress().map(Bytes::from).map_err(|e| Error::io("compressing a batch of records", e))
 }
 
 /// The lines of a log batch or snapshot, at most `cap` bytes of them. `what` names the object in errors.
 ///
-/// Errors: `Corrupt` if it is no whole zstd frame or holds more. Memory: what it really holds, and a window of 8 MiB.
+/// Errors: `Corrupt` if it is no whole zstd frame, its checksum is wrong (where it has one: ours do), or it holds more.
+/// Memory: what it really holds, and a window of 8 MiB.
 pub fn decode_lines(what: &str, body: &[u8], cap: usize) -> Result<Vec<u8>> {
     let bad = |e: std::io::Error| Error::new(Kind::Corrupt, format!("reading {what}: it does not decompress")).source(e);
     let mut dec = zstd::stream::read::Decoder::with_buffer(body).map_err(bad)?;
@@ -256,6 +263,14 @@ mod tests {
         assert_eq!(decode_lines("batch", &body, lines.len() - 1).unwrap_err().kind(), Kind::Corrupt);
         for cut in [0, 1, 4, 7, body.len() / 2, body.len() - 1] {
             assert_eq!(decode_lines("batch", &body[..cut], 1 << 30).unwrap_err().kind(), Kind::Corrupt, "{cut}");
+        }
+        let lines = text(11, 20_000);
+        let body = encode_lines(&lines).unwrap();
+        for at in 0..body.len() {
+            let mut damaged = body.to_vec();
+            damaged[at] ^= 0x20;
+            let read = decode_lines("batch", &damaged, lines.len());
+            assert!(read.as_ref().map_or_else(|e| e.kind() == Kind::Corrupt, |l| *l == lines), "byte {at}: passed for something else");
         }
         assert!(decode_lines("batch", &encode_lines(b"").unwrap(), 10).unwrap().is_empty());
         // A frame that asks for a window of 128 MiB.

@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// Most bytes the lines of one batch may have.
-const LINES_MAX: usize = 256 << 20;
+pub(super) const LINES_MAX: usize = 256 << 20;
 /// Devices whose logs are read at a time.
 const DEVICES: usize = 8;
 /// Batches fetched ahead of the one being applied, when a device is far behind.

@@ -5,11 +5,13 @@
 //! a clone of this machine write over it.
 //! The caller holds the `log` lock.
 
+use super::apply::LINES_MAX;
 use super::core::{Fleet, blocking, id_changed};
 use super::facts;
 use super::files::{Outcome, Resolved};
 use super::plan::{Row, content, token};
 use super::tokens::Stands;
+use crate::content::codec;
 use crate::error::{Error, Kind, Result};
 use crate::model::manifest::Manifest;
 use crate::model::{ChunkRef, Hash, RelPath, Version};
@@ -94,12 +96,31 @@ impl Fleet {
         if there == body {
             return Ok(true);
         }
-        // Another machine's object is the same whenever it is read; an answer that was damaged on its way is not.
-        let again = self.store.get(&key).await?;
-        if again != body && again != there {
+        Ok(!self.is_anothers(&key, &there, Some(body)).await?)
+    }
+
+    /// Whether `there`, just read under an own log key, was written by another machine. `ours`: what this one fixed for it,
+    /// and did not read back; it is ours all the same if reading once more gives that.
+    ///
+    /// Errors: another machine's batch is whole, and the same whenever it is read; what is not was damaged on its way, or
+    /// where it lies, and is no reason to take another id.
+    pub(super) async fn is_anothers(&self, key: &str, there: &[u8], ours: Option<&[u8]>) -> Result<bool> {
+        let again = self.store.get(key).await?;
+        if ours.is_some_and(|ours| again == ours) {
+            return Ok(false);
+        }
+        if again != there {
             return Err(Error::new(Kind::Unavailable, format!("reading {key} back: the store gives other bytes each time")));
         }
-        Ok(again == body)
+        let lines = blocking({
+            let key = key.to_owned();
+            move || codec::decode_lines(&key, &again, LINES_MAX)
+        });
+        lines.await.map_err(|e| {
+            e.context("a batch of this device's own log reads otherwise than it was written")
+                .hint("the store, or the way to it, damages objects: it is tried again; `tcfs doctor` looks at the store")
+        })?;
+        Ok(true)
     }
 
     /// Tells the others of a batch that is in the log and takes it out of the outbox. `chunks`: the lists of what was just uploaded; after a crash

@@ -111,9 +111,13 @@ impl Fleet {
             };
             let this = self.clone();
             let fixed = blocking(move || this.fixed()).await?;
-            match fixed {
-                Some((seq, batch)) if seq == next && batch.body == body => self.finish(seq, batch, Default::default()).await?,
-                _ => self.take_new_id(&me.id, "the store has a batch of this device that this machine did not write").await?,
+            let ours = fixed.filter(|(seq, _)| *seq == next).map(|(_, batch)| batch);
+            let key = self.keys.batch(&me.id, next);
+            let written = ours.as_ref().map(|batch| &batch.body[..]);
+            if written != Some(&body[..]) && self.is_anothers(&key, &body, written).await? {
+                self.take_new_id(&me.id, "the store has a batch of this device that this machine did not write").await?;
+            } else if let Some(batch) = ours {
+                self.finish(next, batch, Default::default()).await?;
             }
         }
     }

@@ -74,10 +74,12 @@ fn store_that_fails_in_any_way_stops_only_what_needs_it() {
         ("truncate", json!({ "mode": "truncate", "only": "get" }), true),
         // Not `store.json`: one that tells another id, and the same each time, is another store.
         ("garble", json!({ "mode": "garble", "only": "get", "prefix": "default/chunks/" }), true),
+        // A record of another, or the own log read back: neither passes for anything else.
+        ("garble-log", json!({ "mode": "garble", "only": "get", "prefix": "default/log/" }), false),
         ("slow", json!({ "mode": { "slow_ms": 300 } }), false),
     ] {
         // One of each sort in a quick run: each waits for a deadline.
-        if !slow() && !["status500", "hang", "garble", "slow"].contains(&name) {
+        if !slow() && !["status500", "hang", "garble", "garble-log", "slow"].contains(&name) {
             continue;
         }
         let (a, b) = pair();
