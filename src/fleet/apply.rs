@@ -77,7 +77,7 @@ impl Fleet {
         self.still_ours().await?;
         self.discover(known, list_logs).await?;
         let me = self.me().id.clone();
-        self.learn_keys(&known.devices).await?;
+        self.learn_keys(&known.devices).await;
         let cursors = self.cursors()?;
         let devices: BTreeSet<&String> = known.devices.iter().chain(cursors.keys()).filter(|d| **d != me).collect();
         let mut pulls = Vec::with_capacity(devices.len());

@@ -229,22 +229,26 @@ impl Fleet {
         Err(Error::new(Kind::Unavailable, why))
     }
 
-    /// Learns the keys of devices of the registry that are not known yet; nothing without a bus.
-    pub(super) async fn learn_keys(&self, devices: &BTreeSet<String>) -> Result<()> {
+    /// Learns the keys of devices of the registry that are not known yet; nothing without a bus. A key that cannot be had
+    /// now stops nobody: that device's batches are read from its log.
+    pub(super) async fn learn_keys(&self, devices: &BTreeSet<String>) {
         if self.bus.is_none() {
-            return Ok(());
+            return;
         }
         let new: Vec<&String> = {
             let keys = self.hearing.keys.lock();
             devices.iter().filter(|d| !keys.contains_key(*d)).collect()
         };
         for id in new {
-            if let Some(key) = self.registry().public_key(id).await? {
-                self.hearing.keys.lock().insert(id.clone(), key);
-                self.hearing.learned.notify_one();
+            match self.registry().public_key(id).await {
+                Ok(Some(key)) => {
+                    self.hearing.keys.lock().insert(id.clone(), key);
+                    self.hearing.learned.notify_one();
+                }
+                Ok(None) => {}
+                Err(e) => tracing::debug!("the key of {id}: {e}"),
             }
         }
-        Ok(())
     }
 
     /// Tells the others what this device's batch `seq` says. An error is no harm: they find it in the log.
