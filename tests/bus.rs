@@ -6,7 +6,6 @@ mod common;
 #[path = "common/nats.rs"]
 mod nats;
 #[path = "common/weed.rs"]
-#[allow(dead_code)]
 mod weed;
 
 use async_nats::jetstream;

@@ -126,7 +126,10 @@ impl Nats {
                     E::Connected => drop(came.try_send(())),
                     // Shown for as long as it is not connected.
                     E::Disconnected => now.lock().last_error = Some("the connection to the event bus was lost".to_owned()),
-                    E::ClientError(e) => now.lock().last_error = Some(format!("connecting to the event bus: {e}")),
+                    E::ClientError(e) => {
+                        let why = e.to_string().replace("nats: ", "").replace("IO error", "the server does not answer");
+                        now.lock().last_error = Some(format!("connecting to the event bus: {why}"));
+                    }
                     E::ServerError(e) => now.lock().last_error = Some(format!("the event bus says: {e}")),
                     _ => {}
                 }
@@ -281,6 +284,8 @@ impl Nats {
                 Some(()) = comes.recv() => {
                     tracing::info!(url = self.options.shown_url, "connected to the event bus again");
                     self.now.lock().last_error = None;
+                    // A server that lost its store answers, and has no consumer of ours.
+                    self.still_there(&client, &id).await?;
                     if out.send(Heard::Connected).await.is_err() {
                         return Ok(());
                     }
