@@ -848,6 +848,116 @@ async fn the_root_belongs_to_the_user_who_mounts() {
     assert_eq!((rig.getattr(ROOT).unwrap().uid, rig.getattr(ROOT).unwrap().btime), (7, root.btime));
 }
 
+/// A version arrives in a transaction that lasts until `ready` says of the file (whether it is busy) that the other side
+/// is where it is wanted, or for a while.
+fn arrive_while(rig: &Rig, v: Version, ready: impl Fn(bool) -> bool + Send + 'static) -> std::thread::JoinHandle<()> {
+    let (vfs, ino) = (std::sync::Arc::clone(rig), rig.ino(v.path.as_str()));
+    let (begun, wait) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        let arrived = vfs.change(&[], |ns| {
+            begun.send(()).unwrap();
+            let end = std::time::Instant::now() + std::time::Duration::from_millis(300);
+            while !ready((ns.ctx.busy)(ino)) && std::time::Instant::now() < end {
+                std::thread::yield_now();
+            }
+            let (dir, _) = ns.merge(&v)?;
+            ns.reconcile(dir, v.path.file_name())
+        });
+        arrived.unwrap();
+    });
+    wait.recv().unwrap();
+    thread
+}
+
+/// A version of a file of the root arrives as soon as there is a file of that name.
+fn arrive_once_there(rig: &Rig, v: Version) -> std::thread::JoinHandle<()> {
+    let vfs = std::sync::Arc::clone(rig);
+    let (begun, wait) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        begun.send(()).unwrap();
+        let arrives = || {
+            vfs.change(&[], |ns| {
+                let there = ns.slot(ROOT, v.path.as_str())?.is_some_and(|s| s.ino() != 0);
+                if there {
+                    ns.merge(&v)?;
+                    ns.reconcile(ROOT, v.path.as_str())?;
+                }
+                Ok(there)
+            })
+        };
+        while !arrives().unwrap() {}
+    });
+    wait.recv().unwrap();
+    thread
+}
+
+/// What every file of the root holds.
+async fn contents(rig: &Rig) -> Vec<String> {
+    let mut all = Vec::new();
+    for name in rig.ls("") {
+        all.push(rig.text(&name).await);
+    }
+    all.sort();
+    all
+}
+
+drive_tests! {
+    regression_file_closed_while_a_version_of_it_arrives_is_kept(rig) {
+        rig.remote("bob", "f", b"old").await;
+        assert_eq!(rig.text("f").await, "old");
+        let fh = rig.open_rw("f");
+        rig.write(fh, 0, b"mine", false).unwrap();
+        let theirs = rig.version_of("bob", "f", &rig.entry("f"), b"theirs").await;
+        rig.flush(fh).unwrap();
+        let arrival = arrive_while(&rig, theirs, |busy| !busy);
+        rig.release(fh).unwrap();
+        arrival.join().unwrap();
+        assert_eq!(contents(&rig).await, ["mine", "theirs"]);
+    }
+
+    regression_file_opened_while_a_version_of_it_arrives_is_kept(rig) {
+        rig.remote("bob", "f", b"old").await;
+        assert_eq!(rig.text("f").await, "old");
+        let reader = rig.open_ro("f");
+        let ino = rig.ino("f");
+        let theirs = rig.version_of("bob", "f", &rig.entry("f"), b"theirs").await;
+        let arrival = arrive_while(&rig, theirs, |busy| busy);
+        let fh = rig.open_file(ino, true, false).unwrap().fh;
+        arrival.join().unwrap();
+        rig.write(fh, 0, b"mine", false).unwrap();
+        rig.flush(fh).unwrap();
+        rig.release(fh).unwrap();
+        rig.release(reader).unwrap();
+        assert_eq!(contents(&rig).await, ["mine", "theirs"]);
+    }
+
+    regression_file_made_just_before_a_version_of_it_arrives_is_kept(rig) {
+        for n in 0..200 {
+            let name = format!("f{n}");
+            let arrival = arrive_once_there(&rig, rig.version_of("bob", &name, &Default::default(), b"theirs").await);
+            let (_, fh) = rig.create_open(&name).unwrap();
+            rig.write(fh, 0, b"mine", false).unwrap();
+            rig.flush(fh).unwrap();
+            rig.release(fh).unwrap();
+            arrival.join().unwrap();
+            assert_eq!(contents(&rig).await, ["mine", "theirs"], "round {n}");
+            rig.ls("").iter().for_each(|name| rig.rm(name).unwrap());
+        }
+    }
+
+    regression_save_by_rename_just_before_a_version_of_it_arrives_is_kept(rig) {
+        for n in 0..200 {
+            let name = format!("f{n}");
+            rig.put("new.swp", b"mine");
+            let arrival = arrive_once_there(&rig, rig.version_of("bob", &name, &Default::default(), b"theirs").await);
+            rig.mv("new.swp", &name).unwrap();
+            arrival.join().unwrap();
+            assert_eq!(contents(&rig).await, ["mine", "theirs"], "round {n}");
+            rig.ls("").iter().for_each(|name| rig.rm(name).unwrap());
+        }
+    }
+}
+
 #[test]
 fn slots_of_the_helper_are_slots_of_the_drive() {
     // `all_slots` decodes keys by hand; this is what it rests on.

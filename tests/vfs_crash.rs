@@ -40,6 +40,15 @@ fn open_lent(rig: &Rig, ino: u64, truncate: bool) -> (u64, std::sync::Arc<std::f
     (fh, file)
 }
 
+/// The same with the answer sent, and the kernel's own descriptor (or a mapping, which can write just as well): it stays
+/// when ours is gone.
+fn open_kernel(rig: &Rig, p: &str) -> (u64, std::fs::File) {
+    let ino = rig.ino(p);
+    let (fh, _) = open_lent(rig, ino, false);
+    rig.count_open(fh, true).unwrap();
+    (fh, std::fs::File::options().write(true).open(local(rig, true, ino)).unwrap())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_power_cut_what_was_never_synced_goes_back_to_what_was_published() {
     let mut rig = Rig::new();
@@ -151,11 +160,7 @@ async fn file_that_is_still_mapped_after_its_close_is_sealed_when_the_mapping_is
     let rig = Rig::new();
     rig.put("f", b"12345");
     let before = waiting(&rig, "f").len();
-    let (fh, file) = open_lent(&rig, rig.ino("f"), false);
-    rig.count_open(fh, true).unwrap();
-    // Stands for the mapping: something that can write and that nobody closed.
-    let mapped = std::fs::File::options().write(true).open(local(&rig, true, rig.ino("f"))).unwrap();
-    drop(file);
+    let (fh, mapped) = open_kernel(&rig, "f");
     rig.release(fh).unwrap();
     rig.seal_quiet().unwrap();
     assert_eq!(rig.unsealed_files().closed, 1);
@@ -400,11 +405,7 @@ async fn what_close_answered_is_sealed_before_its_release() {
 async fn what_close_answered_is_sealed_from_a_copy_while_the_kernel_holds_the_file() {
     let mut rig = Rig::new();
     rig.put("f", b"12345");
-    let ino = rig.ino("f");
-    let (fh, file) = open_lent(&rig, ino, false);
-    rig.count_open(fh, true).unwrap();
-    drop(file);
-    let kernel = std::fs::File::options().write(true).open(local(&rig, true, ino)).unwrap();
+    let (fh, kernel) = open_kernel(&rig, "f");
     kernel.write_all_at(b"abcdefg", 0).unwrap();
     rig.flush(fh).unwrap();
     rig.seal_closed().unwrap();
@@ -427,11 +428,7 @@ async fn what_close_answered_is_sealed_from_a_copy_while_the_kernel_holds_the_fi
 async fn file_that_stays_mapped_is_sealed_as_it_lies() {
     let mut rig = Rig::new();
     rig.put("f", b"12345");
-    let ino = rig.ino("f");
-    let (fh, file) = open_lent(&rig, ino, false);
-    rig.count_open(fh, true).unwrap();
-    drop(file);
-    let mapped = std::fs::File::options().write(true).open(local(&rig, true, ino)).unwrap();
+    let (fh, mapped) = open_kernel(&rig, "f");
     mapped.write_all_at(b"abcde", 0).unwrap();
     rig.release(fh).unwrap();
     rig.seal_closed().unwrap();

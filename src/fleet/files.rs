@@ -98,8 +98,9 @@ pub trait Files: Send + Sync + 'static {
     /// lies as soon as that can be done.
     fn wanted(&self, _ino: u64) {}
 
-    /// Writes out, entry by entry, directory moves that are done in the tree only. Called inside a transaction, before
-    /// batches of others are applied and before the outbox is read; cheap when there is nothing to do.
+    /// Before batches of others are applied, and before the outbox is read: notes that the tree may change under files
+    /// that are open, and writes out directory moves that are done in the tree only ([`super::moves::write_out_in`], which
+    /// notes nothing). Called inside a transaction; cheap when there is nothing to do.
     fn expand_moves(&self, ns: &mut Ns<'_, '_>) -> Result<()>;
 
     /// This machine has a new id: what open handles had accepted changes with it. Rows of the database are changed

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::model::ops::Author;
 use crate::model::{Entry, RelPath, Version, heal};
 use crate::state::rows::{ROOT, Register, Sealed, Sib, Slot, slot_after, slot_end, slot_name};
-use crate::state::tree::{dir_of, register_at};
+use crate::state::tree::{dir_of, locate, register_at};
 use crate::state::{Change, Ns, Read, Scan, Tree};
 use std::cell::RefCell;
 
@@ -87,7 +87,7 @@ fn carry(ns: &mut Ns<'_, '_>, moved: &Version, gone: &Version) -> Result<Option<
     if moved.is_dir() {
         return Ok(None);
     }
-    let (Some((from_dir, mut from)), Some((dir, mut to))) = (place_of(ns, &gone.path)?, place_of(ns, &moved.path)?) else {
+    let (Some((from_dir, mut from)), Some((dir, mut to))) = (locate(ns.t, &gone.path)?, locate(ns.t, &moved.path)?) else {
         return Ok(None);
     };
     let from_name = gone.path.file_name();
@@ -117,15 +117,6 @@ fn carry(ns: &mut Ns<'_, '_>, moved: &Version, gone: &Version) -> Result<Option<
     ns.reconcile(dir, moved.path.file_name())?;
     ns.changes.retain(|c| !matches!(c, Change::Name { name, .. } if name == ON_ITS_WAY));
     Ok(Some(ino))
-}
-
-/// The register of a path with the directory it lies in.
-fn place_of(ns: &Ns<'_, '_>, path: &RelPath) -> Result<Option<(u64, Box<Register>)>> {
-    let Some(dir) = path.parent().map(|p| dir_of(ns.t, &p)).transpose()?.flatten() else { return Ok(None) };
-    Ok(match ns.slot(dir, path.file_name())? {
-        Some(Slot::Register(r)) => Some((dir, r)),
-        _ => None,
-    })
 }
 
 /// The tree as heal reads it, inside the transaction.

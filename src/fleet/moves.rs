@@ -21,7 +21,7 @@ const PAGE: usize = 500;
 const SCAN: usize = 512;
 
 /// Writes out pending moves, at most `pages` pages of them. Returns what changed in the visible tree.
-pub fn expand_all(replica: &Replica, ctx: &Ctx<'_>, author: &Author, boot: u64, pages: usize) -> Result<Vec<Change>> {
+pub fn write_out_all(replica: &Replica, ctx: &Ctx<'_>, author: &Author, boot: u64, pages: usize) -> Result<Vec<Change>> {
     let mut changes = Vec::new();
     let mut left = pages;
     loop {
@@ -43,7 +43,7 @@ pub fn expand_all(replica: &Replica, ctx: &Ctx<'_>, author: &Author, boot: u64, 
 }
 
 /// Writes out every pending move within the caller's transaction.
-pub fn expand_in(ns: &mut Ns<'_, '_>, author: &Author, boot: u64) -> Result<()> {
+pub fn write_out_in(ns: &mut Ns<'_, '_>, author: &Author, boot: u64) -> Result<()> {
     loop {
         let moves: Vec<(u64, DirMove)> = ns.t.scan_int(Tree::Move, 0, u64::MAX, 1)?;
         let Some((id, mv)) = moves.into_iter().next() else { return Ok(()) };
@@ -53,7 +53,7 @@ pub fn expand_in(ns: &mut Ns<'_, '_>, author: &Author, boot: u64) -> Result<()> 
 }
 
 /// Writes a move out at once if at most `small` registers are below it; true if it was.
-pub fn expand_small(ns: &mut Ns<'_, '_>, id: u64, mv: &DirMove, small: usize, author: &Author, boot: u64) -> Result<bool> {
+pub fn write_out_small(ns: &mut Ns<'_, '_>, id: u64, mv: &DirMove, small: usize, author: &Author, boot: u64) -> Result<bool> {
     if count(ns, mv.dir, small.saturating_add(1))? > small {
         return Ok(false);
     }

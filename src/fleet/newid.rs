@@ -13,7 +13,7 @@ use crate::model::reissue::Reissue;
 use crate::model::vclock::COUNTER_MAX;
 use crate::model::{RelPath, VClock};
 use crate::state::rows::{Batch, Cursor, Inode, Local, Sealed, Slot};
-use crate::state::tree::{dir_of, register_at};
+use crate::state::tree::{locate, register_at};
 use crate::state::{Ns, Read, Tree};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -187,10 +187,8 @@ fn unpublished(r: &Read<'_>, id: &str) -> Result<(Vec<(u64, Sealed)>, First)> {
 
 /// Heads of one path, and the clocks by which inodes and siblings know them.
 fn change_register(ns: &mut Ns<'_, '_>, path: &RelPath, change: &Reissue<'_>) -> Result<()> {
-    let Some(parent) = path.parent() else { return Ok(()) };
-    let Some(dir) = dir_of(ns.t, &parent)? else { return Ok(()) };
+    let Some((dir, mut r)) = locate(ns.t, path)? else { return Ok(()) };
     let name = path.file_name();
-    let Some(Slot::Register(mut r)) = ns.slot(dir, name)? else { return Ok(()) };
     r.entry = change.entry(&r.entry);
     let mut shown: Vec<u64> = r.sibs.iter().map(|s| s.ino).collect();
     shown.push(r.ino);

@@ -7,8 +7,7 @@
 
 use crate::error::Result;
 use crate::model::{FileContent, Hash};
-use crate::state::db::prefix_end;
-use crate::state::{Read, Scan, Tree, Txn};
+use crate::state::{Read, Scan, Tree, Txn, prefix_end};
 use lru::LruCache;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};

@@ -3,7 +3,7 @@
 //! A row in here hides the one below; a removed row is one without a value.
 //! Not here: when they go to SQLite (`db`).
 
-use super::db::{Key, TREES, Tree};
+use super::schema::{Key, TREES, Tree};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Range;
 use std::ops::Bound;

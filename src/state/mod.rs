@@ -2,13 +2,26 @@
 //! process owns.
 
 pub mod db;
+mod inode;
 pub mod journal;
 mod layer;
 pub mod lock;
+mod namespace;
+mod read;
+mod reconcile;
+mod replica;
 pub mod reserve;
 pub mod rows;
+mod schema;
+mod sqlite;
 pub mod tree;
+mod txn;
 
-pub use db::{Db, Read, Scan, Tree, Txn};
+pub use db::Db;
+pub use inode::{holds, uncut_token};
+pub use namespace::Ns;
+pub use read::{Read, Scan};
+pub use replica::{Change, Ctx, Replica};
 pub use rows::ROOT;
-pub use tree::{Change, Ctx, Ns, Replica};
+pub use schema::{Key, Tree, prefix_end};
+pub use txn::Txn;

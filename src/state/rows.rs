@@ -64,6 +64,11 @@ pub enum FileType {
 }
 
 impl FileType {
+    /// Fifos, sockets and device nodes, which never leave this machine.
+    pub fn is_special(self) -> bool {
+        matches!(self, FileType::Fifo | FileType::Socket | FileType::Char | FileType::Block)
+    }
+
     /// The type bits of `st_mode`.
     pub fn bits(self) -> u32 {
         match self {

@@ -9,11 +9,13 @@
 //! Bodies go in one put: 10, 16 and 64 MiB took SeaweedFS 147, 236 and 1071 ms in one request, 157, 211 and 977 ms in
 //! parallel parts; that pays neither for the three kinds of request more nor for the abandoned parts to clean up.
 
+mod error;
+mod options;
+
 use super::{MAX_OBJECT, ObjectMeta, Page, PutMode, PutOutcome, Store, keys};
 use crate::error::{Error, Kind, Result};
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation};
@@ -22,7 +24,10 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{BucketLocationConstraint, CreateBucketConfiguration};
 use aws_smithy_http_client::tls;
 use bytes::{Bytes, BytesMut};
-use std::fmt;
+use error::NO_BUCKET;
+use options::CREDENTIALS;
+pub use options::S3Options;
+pub(crate) use options::check_endpoint;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -43,63 +48,6 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 const SETTLE: Duration = Duration::from_millis(300);
 /// Marks a page token, so that it is not taken for a key to start after.
 const TOKEN: char = '\u{1}';
-
-/// How to reach the server.
-#[derive(Clone)]
-pub struct S3Options {
-    /// `http://127.0.0.1:8333`; none: Amazon's.
-    pub endpoint: Option<String>,
-    /// Region that requests are signed for; none: `us-east-1`, which every other server accepts.
-    pub region: Option<String>,
-    /// Key id; without credentials requests are anonymous.
-    pub access_key_id: Option<String>,
-    /// Its secret.
-    pub secret_access_key: Option<String>,
-    /// For temporary credentials.
-    pub session_token: Option<String>,
-    /// Permits `http://` to other machines: everything but the secret then crosses the network readable.
-    pub allow_http: bool,
-    /// To have a connection.
-    pub connect_timeout: Duration,
-    /// For one attempt; large bodies get more.
-    pub try_timeout: Duration,
-    /// For all attempts of a call together; large bodies get more.
-    pub total_timeout: Duration,
-    /// Attempts of a call that may be repeated.
-    pub tries: u32,
-    /// Requests at a time.
-    pub concurrency: usize,
-}
-
-impl Default for S3Options {
-    fn default() -> Self {
-        S3Options {
-            endpoint: None,
-            region: None,
-            access_key_id: None,
-            secret_access_key: None,
-            session_token: None,
-            allow_http: false,
-            connect_timeout: Duration::from_secs(5),
-            try_timeout: Duration::from_secs(15),
-            total_timeout: Duration::from_secs(45),
-            tries: 4,
-            concurrency: 32,
-        }
-    }
-}
-
-impl fmt::Debug for S3Options {
-    /// Without secrets.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("S3Options")
-            .field("endpoint", &self.endpoint)
-            .field("region", &self.region)
-            .field("access_key_id", &self.access_key_id)
-            .field("allow_http", &self.allow_http)
-            .finish_non_exhaustive()
-    }
-}
 
 /// A bucket on an S3 server.
 pub struct S3Store {
@@ -205,43 +153,6 @@ impl S3Store {
                 }
                 r => return r,
             }
-        }
-    }
-
-    /// Our error for the SDK's.
-    fn fail<E>(&self, what: &str, e: SdkError<E, HttpResponse>) -> Error
-    where
-        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-    {
-        let doing = format!("{what} in {}", self.place);
-        let (status, code) = match &e {
-            SdkError::ServiceError(s) => (s.raw().status().as_u16(), s.err().code().unwrap_or("").to_owned()),
-            SdkError::TimeoutError(_) => return Error::new(Kind::Timeout, format!("{doing}: no answer in time")),
-            SdkError::ConstructionFailure(_) => {
-                return Error::new(Kind::Usage, format!("{doing}: {}", DisplayErrorContext(&e))).hint(CREDENTIALS);
-            }
-            SdkError::DispatchFailure(d) => {
-                let kind = if d.is_timeout() { Kind::Timeout } else { Kind::Unavailable };
-                let why = d.as_connector_error().map_or_else(|| "no connection".to_owned(), root_cause);
-                return Error::new(kind, format!("{doing}: {why}")).hint("is the server running and `s3.endpoint` right?");
-            }
-            _ => return Error::new(Kind::Unavailable, format!("{doing}: {}", DisplayErrorContext(&e))),
-        };
-        let kind = kind_of(status, &code);
-        let why = match &e {
-            SdkError::ServiceError(s) => s.err().message().unwrap_or("").to_owned(),
-            _ => String::new(),
-        };
-        let shown: String = why.chars().take(300).collect();
-        let error = Error::new(kind, format!("{doing}: {status} {code} {shown}").trim_end().to_owned());
-        match (kind, code.as_str()) {
-            (_, NO_BUCKET) if self.seen.load(Ordering::Relaxed) => {
-                Error::new(Kind::Unavailable, format!("{doing}: the bucket was there before and has gone"))
-            }
-            (_, "RequestTimeTooSkewed") => error.hint("this machine's clock is wrong: set it"),
-            (Kind::Unauthorized, _) => error.hint(CREDENTIALS),
-            (Kind::Usage, _) => error.hint("check `s3.region` and `s3.endpoint`"),
-            _ => error,
         }
     }
 
@@ -441,65 +352,6 @@ impl Store for S3Store {
     fn describe(&self) -> String {
         self.place.clone()
     }
-}
-
-const NO_BUCKET: &str = "NoSuchBucket";
-const CREDENTIALS: &str = "set TCFS_S3_ACCESS_KEY_ID and TCFS_S3_SECRET_ACCESS_KEY (or `[s3]` in the config file)";
-
-/// What an answer of the server means to a caller.
-fn kind_of(status: u16, code: &str) -> Kind {
-    match (status, code) {
-        (_, "SlowDown" | "RequestTimeout" | "InternalError") => Kind::Unavailable,
-        (_, "QuotaExceeded" | "XMinioStorageFull") | (507, _) => Kind::NoSpace,
-        (404, _) => Kind::NotFound,
-        (401 | 403, _) => Kind::Unauthorized,
-        (412, _) => Kind::Exists,
-        (409, _) => Kind::Busy,
-        (413, _) => Kind::TooBig,
-        (501, _) => Kind::Unsupported,
-        (408 | 429 | 500.., _) => Kind::Unavailable,
-        // Another region or another server: nothing that waiting changes.
-        (300..=399, _) | (400, "AuthorizationHeaderMalformed") => Kind::Usage,
-        _ => Kind::Invalid,
-    }
-}
-
-/// The innermost cause of a failed connection: "Connection refused", not three wrappings of it.
-fn root_cause(e: &aws_sdk_s3::error::ConnectorError) -> String {
-    let mut inner: &(dyn std::error::Error + 'static) = e;
-    while let Some(next) = inner.source() {
-        inner = next;
-    }
-    inner.to_string()
-}
-
-/// Checks the endpoint and gives it without a trailing slash.
-pub(crate) fn check_endpoint(endpoint: &str, allow_http: bool) -> Result<String> {
-    let bad = |why: &str, hint: &str| Err(Error::new(Kind::Usage, format!("s3.endpoint {endpoint:?}: {why}")).hint(hint));
-    let (secure, rest) = match (endpoint.strip_prefix("https://"), endpoint.strip_prefix("http://")) {
-        (Some(rest), _) => (true, rest),
-        (_, Some(rest)) => (false, rest),
-        _ => return bad("it is no http(s) address", "write http://127.0.0.1:8333 or https://s3.example.org"),
-    };
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or("");
-    if authority.is_empty() {
-        return bad("it names no host", "write http://127.0.0.1:8333 or https://s3.example.org");
-    }
-    if authority.contains('@') {
-        return Err(Error::new(Kind::Usage, "s3.endpoint: credentials do not belong into the address").hint(CREDENTIALS));
-    }
-    let host = match authority.strip_prefix('[').and_then(|a| a.split_once(']')) {
-        Some((v6, _)) => v6,
-        None => authority.split(':').next().unwrap_or(""),
-    };
-    let local = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    if !secure && !local && !allow_http {
-        return bad(
-            "plain http to another machine: what is stored would cross the network readable",
-            "use https, or set `allow_http = true` in `[s3]` (TCFS_S3_ALLOW_HTTP=true) on a network you trust",
-        );
-    }
-    Ok(endpoint.trim_end_matches('/').to_owned())
 }
 
 #[cfg(test)]

@@ -199,7 +199,7 @@ impl Vfs {
     pub fn pins(&self) -> Result<Vec<String>> {
         let mut out = Vec::new();
         self.replica.read(|r| {
-            let end = crate::state::db::prefix_end(&[]);
+            let end = crate::state::prefix_end(&[]);
             r.scan(Tree::Pin, crate::state::Scan::From(&[], &end), usize::MAX >> 1, |k, _: ()| {
                 out.push(String::from_utf8_lossy(k).into_owned());
                 Ok(())

@@ -85,7 +85,7 @@ impl Vfs {
             let watched = st.lent_writing && {
                 let file = self.local_file(node, &mut st)?;
                 let watched = lent::watch(&file)?;
-                st.seen_mtime = super::io::mtime_of(&file)?;
+                st.seen_mtime = super::lent::mtime_of(&file)?;
                 watched
             };
             st.copying = Some(RangeSet::new());

@@ -187,10 +187,10 @@ impl Files for VfsFiles {
     }
 
     fn expand_moves(&self, ns: &mut Ns<'_, '_>) -> Result<()> {
-        // Called before others' batches are applied.
+        // What is sealed later looks for moves that came in between.
         self.0.applied.fetch_add(1, Ordering::AcqRel);
         let author = self.0.author();
-        crate::fleet::moves::expand_in(ns, &author, self.0.boot)
+        crate::fleet::moves::write_out_in(ns, &author, self.0.boot)
     }
 
     fn new_id(&self, change: &Reissue<'_>) {

@@ -14,29 +14,37 @@
 mod attr;
 mod cache;
 mod copies;
+mod create;
 mod cut;
+mod fsync;
+mod heads;
 mod hydrate;
-mod io;
 mod lent;
 mod look;
 mod names;
 mod node;
+mod open;
+mod orphans;
 mod place;
+mod read;
 mod recover;
+mod remove;
 mod rename;
 mod resolve;
 mod rules;
 mod seal;
+mod write;
 
 pub use crate::state::rows::{FileType, Time};
 pub use attr::{Attr, SetAttr, StatFs};
 pub use cache::{CacheUse, Dropped};
 pub use cut::VfsFiles;
-pub use io::{Handle, Opened, ReadNow};
 pub use look::{Found, Held, Look};
 pub use names::DirEntry;
 pub use node::Node;
+pub use open::{Handle, Opened};
 pub use place::{Bytes, Compared, New, Placed};
+pub use read::ReadNow;
 pub use resolve::InConflict;
 pub use rules::Rules;
 pub use seal::Unsealed;
@@ -357,7 +365,7 @@ impl Vfs {
             let me = self.device().0;
             let busy = |ino| self.is_busy(ino);
             let ctx = self.ctx(&me, &busy);
-            let changes = crate::fleet::moves::expand_all(&self.replica, &ctx, &self.author(), self.boot, pages)?;
+            let changes = crate::fleet::moves::write_out_all(&self.replica, &ctx, &self.author(), self.boot, pages)?;
             // Under the database's lock, as moves set it.
             self.replica.read(|r| {
                 if r.scan_int::<DirMove>(Tree::Move, 0, u64::MAX, 1)?.is_empty() {

@@ -169,6 +169,11 @@ impl St {
 }
 
 impl Vfs {
+    /// The row of a file in use.
+    pub(crate) fn inode_of(&self, node: &Node) -> Result<Inode> {
+        self.replica.read(|r| r.get(Tree::Inode, node.ino)?.ok_or_else(|| stale(node.ino)))
+    }
+
     /// Path of an inode's bytes.
     pub(crate) fn local_path(&self, ino: u64, overlay: bool) -> PathBuf {
         let base = if overlay { self.options.state_dir.join("overlay") } else { self.options.cache_dir.join("data") };
@@ -246,7 +251,11 @@ impl Vfs {
     fn load_node(&self, ino: u64) -> Result<Node> {
         let (inode, local, unsealed): (Option<Inode>, Option<Local>, Option<()>) =
             self.replica.read(|r| Ok((r.get(Tree::Inode, ino)?, r.get(Tree::Local, ino)?, r.get(Tree::Unsealed, ino)?)))?;
-        let inode = inode.ok_or_else(|| stale(ino))?;
+        self.node_of(ino, inode.ok_or_else(|| stale(ino))?, local, unsealed.is_some())
+    }
+
+    /// A node with these rows.
+    pub(super) fn node_of(&self, ino: u64, inode: Inode, local: Option<Local>, unsealed: bool) -> Result<Node> {
         if inode.kind != FileType::File {
             return Err(crate::error::Error::new(crate::error::Kind::Invalid, format!("inode {ino} is not a regular file")));
         }
@@ -284,7 +293,7 @@ impl Vfs {
                 dirty: local.dirty,
                 wgen: local.wgen,
                 // That of a handle which made no change means nothing after its close.
-                accept: local.accept.filter(|_| unsealed.is_some()),
+                accept: local.accept.filter(|_| unsealed),
                 token: local.token,
                 overlay: local.overlay,
                 unsynced_boot: local.unsynced_boot,

@@ -13,10 +13,8 @@ use crate::error::{IoContext, Result};
 use crate::model::entry::Entry;
 use crate::model::ranges::RangeSet;
 use crate::model::{FileContent, Hash, RelPath, VClock, Version};
-use crate::state::db::prefix_end;
 use crate::state::rows::*;
-use crate::state::tree::holds;
-use crate::state::{Ns, Scan, Tree};
+use crate::state::{Ns, Scan, Tree, holds, prefix_end};
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::PathBuf;
@@ -364,7 +362,7 @@ impl Vfs {
     /// Seals what a crash left open.
     fn seal_found(&self, node: &Arc<Node>, ended: Ended) -> Result<()> {
         let ino = node.ino;
-        let inode: Inode = self.regular(node)?;
+        let inode: Inode = self.inode_of(node)?;
         {
             let mut st = node.st.lock();
             let found = std::fs::metadata(self.local_path(ino, st.overlay)).ok();

@@ -255,7 +255,7 @@ impl Vfs {
             let entry = register_at(r, path)?.map(|r| r.entry).unwrap_or_default();
             let mut prefix = path.as_str().as_bytes().to_vec();
             prefix.push(0);
-            let end = crate::state::db::prefix_end(&prefix);
+            let end = crate::state::prefix_end(&prefix);
             let mut old = Vec::new();
             r.scan(Tree::History, Scan::From(&prefix, &end), usize::MAX >> 1, |_, v: Version| {
                 old.push(v);
@@ -270,7 +270,7 @@ impl Vfs {
         let mut out = std::collections::BTreeSet::new();
         self.replica.read(|r| {
             let prefix = if dir.is_root() { Vec::new() } else { format!("{dir}/").into_bytes() };
-            let end = crate::state::db::prefix_end(&prefix);
+            let end = crate::state::prefix_end(&prefix);
             r.scan(Tree::History, Scan::From(&prefix, &end), usize::MAX >> 1, |_, v: Version| {
                 out.insert(v.path);
                 Ok(())
@@ -312,7 +312,7 @@ impl Vfs {
 
 fn in_conflict(r: &Read<'_>) -> Result<Vec<(u64, String)>> {
     let mut out = Vec::new();
-    let end = crate::state::db::prefix_end(&[]);
+    let end = crate::state::prefix_end(&[]);
     r.scan(Tree::Conflict, Scan::From(&[], &end), usize::MAX >> 1, |k, _: ()| {
         if let Some(dir) = k.get(..8).and_then(|b| b.try_into().ok()).map(u64::from_be_bytes) {
             out.push((dir, slot_name(k).to_owned()));

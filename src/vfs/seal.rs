@@ -4,7 +4,7 @@
 //! Must: a seal replaces what was accepted when the change began, not what arrived meanwhile.
 
 use super::attr::encode_xattrs;
-use super::names::At;
+use super::heads::At;
 use super::node::{Node, St};
 use super::{Touches, Vfs};
 use crate::error::Result;
@@ -12,8 +12,7 @@ use crate::model::entry::merged;
 use crate::model::ops::{self, Accepted, Attrs, Target};
 use crate::model::{FileContent, Hash, Kind, RelPath, Version};
 use crate::state::rows::*;
-use crate::state::tree::{holds, uncut_token};
-use crate::state::{Ns, Tree};
+use crate::state::{Ns, Tree, holds, uncut_token};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -70,7 +69,7 @@ impl Vfs {
                 return Ok(());
             }
             st.accept = None;
-            self.regular(node).map(|i| i.links).unwrap_or_default()
+            self.inode_of(node).map(|i| i.links).unwrap_or_default()
         };
         // Remote changes waited for this writer.
         self.change(&[], |ns| {
@@ -144,11 +143,11 @@ impl Vfs {
             self.to_cache(node, st)?;
         }
         let row = st.row(self.clock.now_ms() / 1000);
-        let names = self.regular(node)?.links;
+        let names = self.inode_of(node)?.links;
         (st.lent_writing, st.sealed_wgen, st.accept, st.dirty_since) = (false, None, None, None);
-        node.unsealed.store(false, Ordering::Release);
         // Remote changes waited for this writer; while another one has it open they go on waiting.
         let done = self.change(&[], |ns| {
+            node.unsealed.store(false, Ordering::Release);
             ns.t.put(Tree::Local, node.ino, &Local { accept: None, ..row })?;
             ns.t.del(Tree::Unsealed, node.ino)?;
             for (dir, name) in &names {
@@ -215,13 +214,14 @@ impl Vfs {
             // What the kernel wrote since the last sync was not counted.
             st.unsynced_boot = self.boot;
         }
-        // For the reconciling below the node is no longer changing, unless somebody still writes.
-        node.unsealed.store(what.goes_on, Ordering::Release);
         let was_token = st.token;
         st.token = Some((token, what.wgen));
         // What the next seal replaces is another thing.
         st.accept = None;
         let sealed = self.change_settled(&[], Touches::Only(&[node.ino]), |ns| {
+            // For the reconciling below the node is no longer changing, unless somebody still writes. Not before: a version
+            // that arrived while this waited for the database would take the name, and with it the bytes.
+            node.unsealed.store(what.goes_on, Ordering::Release);
             let mut i = ns.inode(node.ino)?;
             (i.size, i.mtime, i.blocks) = (st.size, st.mtime, self.blocks_of(st));
             i.ctime = i.ctime.max(st.mtime);
@@ -266,7 +266,7 @@ impl Vfs {
             if !what.goes_on && (recovered || self.applied.load(Ordering::Acquire) != st.applied_before) {
                 let author = self.author();
                 // It may lead anywhere.
-                crate::fleet::moves::expand_in(ns, &author, self.boot)?;
+                crate::fleet::moves::write_out_in(ns, &author, self.boot)?;
                 for path in &paths {
                     crate::fleet::healing::after_seal(ns, path, &author, self.boot)?;
                 }

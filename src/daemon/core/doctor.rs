@@ -8,9 +8,8 @@ use crate::daemon::protocol::{Check, Checked, Item, Response};
 use crate::daemon::service::Progress;
 use crate::error::Result;
 use crate::fleet::facts;
-use crate::state::db::prefix_end;
 use crate::state::rows::{Slot, slot_name};
-use crate::state::{Replica, Scan, Tree};
+use crate::state::{Replica, Scan, Tree, prefix_end};
 use crate::vfs::Vfs;
 use std::collections::HashMap;
 

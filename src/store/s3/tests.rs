@@ -1,3 +1,4 @@
+use super::error::kind_of;
 use super::*;
 use tokio::net::TcpListener;
 

@@ -1,0 +1,228 @@
+//! Rows survive, whole transactions or nothing, in whatever layer they lie.
+
+use super::super::read::Scan;
+use super::super::schema::{encode, prefix_end};
+use super::*;
+
+fn put(db: &Db, k: u64, v: &str) {
+    db.write(|t| t.put(Tree::Inode, k, &v.to_owned())).unwrap();
+}
+fn get(db: &Db, k: u64) -> Option<String> {
+    db.read(|r| r.get(Tree::Inode, k)).unwrap()
+}
+
+#[test]
+fn rows_survive_a_kill_before_sqlite_committed() {
+    let t = tempfile::tempdir().unwrap();
+    let db = Db::open(t.path()).unwrap();
+    put(&db, 1, "committed");
+    db.commit().unwrap();
+    put(&db, 2, "only in the journal");
+    db.write(|t| t.del(Tree::Inode, 1)).unwrap();
+    // No close: as after kill -9, SQLite's open transaction is lost.
+    let db2 = {
+        drop(db);
+        Db::open(t.path()).unwrap()
+    };
+    assert_eq!(get(&db2, 1), None);
+    assert_eq!(get(&db2, 2).as_deref(), Some("only in the journal"));
+}
+
+#[test]
+fn a_failed_transaction_changes_nothing_now_or_after_reopening() {
+    let t = tempfile::tempdir().unwrap();
+    let db = Db::open(t.path()).unwrap();
+    put(&db, 1, "kept");
+    let r: Result<()> = db.write(|t| {
+        t.put(Tree::Inode, 1, &"changed".to_owned())?;
+        t.put(Tree::Inode, 2, &"new".to_owned())?;
+        Err(Error::new(Kind::Busy, "on purpose"))
+    });
+    assert!(r.is_err());
+    assert_eq!((get(&db, 1).as_deref(), get(&db, 2)), (Some("kept"), None));
+    put(&db, 3, "later");
+    drop(db);
+    let db = Db::open(t.path()).unwrap();
+    assert_eq!((get(&db, 1).as_deref(), get(&db, 2), get(&db, 3).as_deref()), (Some("kept"), None, Some("later")));
+}
+
+#[test]
+fn checkpoint_drops_journal_segments_and_nothing_else() {
+    let t = tempfile::tempdir().unwrap();
+    let db = Db::open(t.path()).unwrap();
+    let big = "x".repeat(1 << 20);
+    for i in 0..40 {
+        put(&db, i, &big);
+        db.commit().unwrap();
+    }
+    let before = std::fs::read_dir(t.path().join("journal")).unwrap().count();
+    db.checkpoint().unwrap();
+    let after = std::fs::read_dir(t.path().join("journal")).unwrap().count();
+    assert!(before > 2 && after == 1, "{before} {after}");
+    drop(db);
+    let db = Db::open(t.path()).unwrap();
+    assert_eq!(get(&db, 39).map(|s| s.len()), Some(1 << 20));
+}
+
+/// SQLite gives a transaction up when the disk is full. Everything that was told as done stays, in memory and for
+/// the next start.
+#[test]
+fn a_commit_that_sqlite_gives_up_loses_nothing() {
+    let t = tempfile::tempdir().unwrap();
+    let db = Db::open(t.path()).unwrap();
+    put(&db, 1, "committed");
+    db.commit().unwrap();
+    put(&db, 2, "in the journal");
+    {
+        let mut inner = db.inner.lock();
+        let frozen = inner.freeze().unwrap();
+        inner.conn.execute_batch("ROLLBACK").unwrap();
+        let e = inner.move_some(&mut frozen.rows.iter().peekable(), frozen.lsn).unwrap_err();
+        assert!(e.to_string().contains("committing"), "{e}");
+    }
+    assert_eq!(get(&db, 2).as_deref(), Some("in the journal"));
+    put(&db, 3, "later");
+    let copy = tempfile::tempdir().unwrap();
+    copy_all(t.path(), copy.path());
+    db.commit().unwrap();
+    drop(db);
+    for dir in [t.path(), copy.path()] {
+        let db = Db::open(dir).unwrap();
+        assert_eq!((get(&db, 2).as_deref(), get(&db, 3).as_deref()), (Some("in the journal"), Some("later")));
+    }
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    for e in std::fs::read_dir(from).unwrap() {
+        let (e, to) = (e.unwrap(), to.to_owned());
+        let to = to.join(e.file_name());
+        if e.file_type().unwrap().is_dir() {
+            std::fs::create_dir(&to).unwrap();
+            copy_all(&e.path(), &to);
+        } else {
+            std::fs::copy(e.path(), to).unwrap();
+        }
+    }
+}
+
+/// Rows are the same wherever they lie: in memory, set aside for a commit, in SQLite, and after a start.
+#[test]
+fn reads_and_scans_see_one_tree_through_all_layers() {
+    use std::collections::BTreeMap;
+    let t = tempfile::tempdir().unwrap();
+    let mut db = Db::open(t.path()).unwrap();
+    let mut model: BTreeMap<u64, u32> = BTreeMap::new();
+    let mut random = 7u64;
+    let mut next = |n: u64| {
+        random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (random >> 33) % n
+    };
+    for step in 0..3000u32 {
+        let k = next(40);
+        let fails = next(20) == 0;
+        let (gone, second) = (next(3) == 0, next(40));
+        let done: Result<()> = db.write(|t| {
+            for k in [k, second] {
+                if gone {
+                    t.del(Tree::Outbox, k)?;
+                    t.del(Tree::Entry, k.to_be_bytes().to_vec())?;
+                } else {
+                    t.put(Tree::Outbox, k, &step)?;
+                    t.put(Tree::Entry, k.to_be_bytes().to_vec(), &step)?;
+                }
+            }
+            if fails { Err(Error::new(Kind::Busy, "on purpose")) } else { Ok(()) }
+        });
+        if done.is_ok() {
+            for k in [k, second] {
+                if gone {
+                    model.remove(&k)
+                } else {
+                    model.insert(k, step)
+                };
+            }
+        }
+        match next(180) {
+            0..3 => db.commit().unwrap(),
+            // As in the middle of a commit.
+            3..6 => {
+                let mut inner = db.inner.lock();
+                if inner.frozen.is_none() {
+                    inner.freeze();
+                }
+            }
+            6 => {
+                drop(db);
+                db = Db::open(t.path()).unwrap();
+            }
+            _ => {}
+        }
+        let (a, b) = (next(42), next(42));
+        let limit = next(12) as usize;
+        let want: Vec<(u64, u32)> = model.iter().filter(|(k, _)| (a..b).contains(k)).map(|(k, v)| (*k, *v)).collect();
+        let first = |list: &[(u64, u32)]| list.iter().take(limit).copied().collect::<Vec<_>>();
+        db.read(|r| {
+            assert_eq!(r.get::<u32>(Tree::Outbox, a)?, model.get(&a).copied());
+            assert_eq!(r.scan_int::<u32>(Tree::Outbox, a, b, limit)?, first(&want));
+            assert_eq!(r.count(Tree::Outbox)?, model.len() as u64);
+            let (from, to) = (a.to_be_bytes(), b.to_be_bytes());
+            let scan = |range| {
+                let mut got = Vec::new();
+                r.scan(Tree::Entry, range, limit, |k, v: u32| {
+                    got.push((u64::from_be_bytes(k.try_into().unwrap()), v));
+                    Ok(())
+                })
+                .map(|()| got)
+            };
+            assert_eq!(scan(Scan::From(&from, &to))?, first(&want));
+            let after: Vec<_> = want.iter().filter(|(k, _)| *k != a).copied().collect();
+            assert_eq!(scan(Scan::After(&from, &to))?, first(&after));
+            let down: Vec<_> = want.iter().rev().copied().collect();
+            assert_eq!(scan(Scan::Down(&from, &to))?, first(&down));
+            Ok(())
+        })
+        .unwrap();
+    }
+}
+
+/// What a transaction writes by hand is what the journal is read as.
+#[test]
+fn journal_records_have_the_form_they_are_read_in() {
+    let t = tempfile::tempdir().unwrap();
+    let db = Db::open(t.path()).unwrap();
+    let ops = [
+        Op { tree: Tree::Inode as u8, key: Key::Int(u64::MAX >> 1), value: Some(encode(&"x".repeat(300)).unwrap()) },
+        Op { tree: Tree::Entry as u8, key: Key::Bytes(vec![0, 200, 255]), value: None },
+        Op { tree: Tree::Seen as u8, key: Key::Bytes(vec![]), value: Some(vec![]) },
+    ];
+    db.write(|t| {
+        for op in &ops {
+            let tree = Tree::of(op.tree).unwrap();
+            t.change(tree, op.key.clone(), op.value.clone().map(Vec::into_boxed_slice));
+        }
+        let mut whole = vec![ops.len() as u8];
+        whole.extend_from_slice(&t.record);
+        assert_eq!(whole, encode(&ops.iter().collect::<Vec<_>>()).unwrap());
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn newer_state_is_refused_with_a_sentence() {
+    let t = tempfile::tempdir().unwrap();
+    drop(Db::open(t.path()).unwrap());
+    let c = Connection::open(t.path().join("state.db")).unwrap();
+    c.execute_batch("PRAGMA user_version=99").unwrap();
+    drop(c);
+    let e = Db::open(t.path()).err().unwrap();
+    assert_eq!(e.kind(), Kind::Unsupported);
+    assert!(e.to_string().contains("layout 99"), "{e}");
+}
+
+#[test]
+fn prefix_end_is_above_all_extensions() {
+    assert_eq!(prefix_end(b"ab"), b"ac".to_vec());
+    assert_eq!(prefix_end(&[1, 0xff]), vec![2]);
+    assert!(prefix_end(&[0xff]).as_slice() > &[0xff, 0xff][..] || prefix_end(&[0xff]).len() == 2);
+}

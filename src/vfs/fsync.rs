@@ -1,0 +1,55 @@
+//! `fsync`: bytes, size and names so far are on the disk when it returns.
+//!
+//! Must: the local file is synced before the row that says so, and the row before the answer.
+
+use super::Vfs;
+use super::node::{Node, St};
+use crate::error::{IoContext, Result};
+use std::sync::atomic::Ordering;
+
+/// Whether a file has bytes that are not published.
+fn only_here(node: &Node, st: &St) -> bool {
+    node.unsealed.load(Ordering::Acquire) || st.token.is_some()
+}
+
+impl Vfs {
+    /// Makes bytes, size and everything named so far durable here. Blocking on the local disk.
+    pub fn fsync(&self, fh: u64) -> Result<()> {
+        let h = self.handle(fh)?;
+        self.fsync_node(&h.node)
+    }
+
+    pub(crate) fn fsync_node(&self, node: &Node) -> Result<()> {
+        let (file, wgen) = {
+            let mut st = node.st.lock();
+            self.absorb(&mut st)?;
+            if st.unsynced_boot == 0 && !st.stale_row && !st.stale_attr && !st.lent_writing {
+                // On the disk already, but not because a program was told so: from now on it is.
+                if only_here(node, &st) && !std::mem::replace(&mut st.promised, true) {
+                    st.stale_row = true;
+                    self.persist(node, &mut st)?;
+                }
+                drop(st);
+                return self.sync();
+            }
+            (Some(self.local_file(node, &mut st)?), st.wgen)
+        };
+        if let Some(f) = file {
+            f.sync_all().doing(|| format!("syncing the local bytes of inode {}", node.ino))?;
+            // The name of a new local file.
+            if let Some(dir) = self.local_path(node.ino, true).parent() {
+                crate::state::journal::sync_dir(dir)?;
+            }
+        }
+        {
+            let mut st = node.st.lock();
+            if st.wgen == wgen {
+                st.unsynced_boot = 0;
+            }
+            st.promised |= only_here(node, &st);
+            st.stale_row = true;
+            self.persist(node, &mut st)?;
+        }
+        self.sync()
+    }
+}

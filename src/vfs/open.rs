@@ -1,0 +1,158 @@
+//! Open files: handles, from `open` to the last `close`.
+//!
+//! Must: `open` never waits for the network (a caller stuck in it could not even be killed).
+//! Must: what a save through a handle replaces is what was shown when the file was opened for writing.
+//! Not here: what is sealed when the last writer goes (`seal`), files that the kernel writes by itself (`lent`).
+
+use super::Vfs;
+use super::node::{Node, St};
+use crate::content::readahead::ReadAhead;
+use crate::error::{Error, Kind, Result};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+/// An open file.
+pub struct Handle {
+    /// The file.
+    pub node: Arc<Node>,
+    /// Opened for writing.
+    pub write: bool,
+    /// The kernel reads and writes the local file itself.
+    pub passthrough: bool,
+    /// Counted as a writer that the kernel serves directly: from the moment the file was lent, before the open is
+    /// answered.
+    pub(super) lent: AtomicBool,
+    /// A `close` was answered and nothing was written through it since: its release is on the way.
+    closing: AtomicBool,
+    /// When a read of it last found no store, by the clock, milliseconds; 0 for never.
+    pub(super) gave_up: AtomicI64,
+    pub(crate) ahead: Mutex<ReadAhead>,
+}
+
+/// What `open` gave.
+pub struct Opened {
+    /// Handle number.
+    pub fh: u64,
+    /// The whole file is in its local file.
+    pub whole: bool,
+    /// Bytes.
+    pub size: u64,
+}
+
+impl Handle {
+    pub(super) fn new(node: Arc<Node>, write: bool, passthrough: bool, lent: bool) -> Handle {
+        let (lent, closing) = (AtomicBool::new(lent), AtomicBool::new(false));
+        Handle { node, write, passthrough, lent, closing, gave_up: AtomicI64::new(0), ahead: Mutex::new(ReadAhead::default()) }
+    }
+
+    /// It is used again after a `close` of one of its descriptors: another one is open.
+    pub(super) fn goes_on(&self) {
+        if self.closing.load(Ordering::Acquire) {
+            let mut st = self.node.st.lock();
+            if self.closing.swap(false, Ordering::AcqRel) {
+                st.closing -= 1;
+            }
+        }
+    }
+}
+
+impl Vfs {
+    /// Opens a regular file. `truncate` empties it. Not for the network to answer: a stub opens at once.
+    pub fn open_file(self: &Arc<Self>, ino: u64, write: bool, truncate: bool) -> Result<Opened> {
+        let node = self.hold(ino)?;
+        let opened = self.open_node(&node, write, truncate);
+        if opened.is_err() {
+            self.unhold(&node);
+        }
+        let (whole, size) = opened?;
+        if !whole && size <= self.options.hydrate_whole_below {
+            self.hydrate_in_background(&node);
+        }
+        let fh = self.next_handle.fetch_add(1, Ordering::Relaxed);
+        self.handles.insert(fh, Arc::new(Handle::new(node, write, false, false)));
+        Ok(Opened { fh, whole, size })
+    }
+
+    fn open_node(&self, node: &Arc<Node>, write: bool, truncate: bool) -> Result<(bool, u64)> {
+        let mut st = node.st.lock();
+        if write {
+            let was_busy = node.is_busy();
+            // First of all: a version that arrives from here on leaves the name to this file.
+            node.writers.fetch_add(1, Ordering::AcqRel);
+            let begun = self.begin_writing(node, &mut st, was_busy, truncate);
+            if let Err(e) = begun {
+                drop(st);
+                if node.writers.fetch_sub(1, Ordering::AcqRel) == 1
+                    && let Err(e) = self.after_last_writer(node)
+                {
+                    tracing::warn!(ino = node.ino, error = %e, "what waited for a writer goes on waiting");
+                }
+                return Err(e);
+            }
+        }
+        Ok((st.is_whole(), st.size))
+    }
+
+    fn begin_writing(&self, node: &Arc<Node>, st: &mut St, was_busy: bool, truncate: bool) -> Result<()> {
+        // What is shown now is what a save through this handle replaces.
+        if !st.local_only && st.accept.is_none() && !was_busy {
+            st.accept = self.accept_now(node.ino)?;
+        }
+        self.absorb(st)?;
+        if truncate && st.size > 0 {
+            self.truncate_locked(node, st, 0)?;
+        }
+        Ok(())
+    }
+
+    /// An open handle.
+    pub fn handle(&self, fh: u64) -> Result<Arc<Handle>> {
+        self.handles.get(&fh).map(|h| h.clone()).ok_or_else(|| Error::new(Kind::Stale, format!("file handle {fh} is not open")))
+    }
+
+    /// Each `close` of a descriptor: puts extents and size into the database. Never waits for the network, never
+    /// reports a conflict.
+    pub fn flush(&self, fh: u64) -> Result<()> {
+        let h = self.handle(fh)?;
+        if !h.write {
+            return Ok(());
+        }
+        let mut st = h.node.st.lock();
+        self.absorb(&mut st)?;
+        if !h.closing.swap(true, Ordering::AcqRel) {
+            st.closing += 1;
+        }
+        // A file that was never cut is its local file: nothing to put down that a crash could lose.
+        if st.content.is_some() { self.persist(&h.node, &mut st) } else { Ok(()) }
+    }
+
+    /// The last descriptor of an open is gone: seals when it was the last writer.
+    pub fn release(&self, fh: u64) -> Result<()> {
+        let Some((_, h)) = self.handles.remove(&fh) else { return Ok(()) };
+        let node = h.node.clone();
+        let mut last_writer = false;
+        let absorbed;
+        {
+            let mut st = node.st.lock();
+            absorbed = self.absorb(&mut st);
+            if h.lent.load(Ordering::Acquire) {
+                st.passthrough_writers -= 1;
+            }
+            if h.passthrough {
+                st.passthrough -= 1;
+            } else {
+                st.cached = st.cached.saturating_sub(1);
+            }
+            if h.write {
+                if h.closing.load(Ordering::Acquire) {
+                    st.closing -= 1;
+                }
+                last_writer = node.writers.fetch_sub(1, Ordering::AcqRel) == 1;
+            }
+        }
+        let sealed = if last_writer { self.after_last_writer(&node) } else { Ok(()) };
+        self.unhold(&node);
+        absorbed.and(sealed)
+    }
+}
