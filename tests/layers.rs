@@ -15,6 +15,7 @@ const OWNED: &[(&str, &[&str])] = &[
     ("aws_sdk_s3", &["store/s3.rs", "store/s3/"]),
     ("aws_smithy_http_client", &["store/s3.rs"]),
     ("async_nats", &["fleet/nats.rs"]),
+    ("mimalloc", &["main.rs", "bin/tcfsd.rs"]),
     ("notify", &["store/watch.rs"]),
     ("rusqlite", &["state/"]),
     ("clap", &["cli/"]),

@@ -11,11 +11,11 @@ mod filesystem;
 mod notify;
 mod passthrough;
 
+use self::notify::{Teller, Told, tell};
 use crate::error::{Error, Kind, Result};
 use crate::vfs::{Invalidate, Vfs};
 use dashmap::DashMap;
 use fuser::{BackgroundSession, BackingId, Config, MountOption, SessionACL};
-use notify::{Teller, Told, tell};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
