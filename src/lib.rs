@@ -6,7 +6,7 @@
 //! | [`daemon`] | the process: configuration, socket, life, and (`daemon::core`) everything put together | all below |
 //! | [`mount`] | front ends of the drive (FUSE): they convert and decide nothing | `vfs`, `model` |
 //! | [`vfs`] | the drive by inode: names, attributes, bytes, sealing, hydration | `fleet`, `content`, `state`, `model` |
-//! | [`fleet`] | the outbox into this device's log, everybody else's logs into the tree; who the devices are | `content`, `state`, `store`, `model` |
+//! | [`fleet`] | the outbox into this device's log, everybody else's logs into the tree; the event bus; who the devices are | `content`, `state`, `store`, `model` |
 //! | [`content`] | files as chunks: cutting, encoding, upload, fetching | `store`, `model` |
 //! | [`state`] | the local database behind an append journal, and the replica of the namespace in it | `model` |
 //! | [`store`] | five calls over keys and bytes: a directory, S3, and what tests need | `model` |

@@ -173,7 +173,7 @@ pub fn encode_lines(lines: &[u8]) -> Result<Bytes> {
 pub fn decode_lines(what: &str, body: &[u8], cap: usize) -> Result<Vec<u8>> {
     let bad = |e: std::io::Error| Error::new(Kind::Corrupt, format!("reading {what}: it does not decompress")).source(e);
     let large = || Error::new(Kind::Corrupt, format!("reading {what}: it holds more than {cap} bytes"));
-    let reader = || {
+    let reader = || -> Result<_> {
         let mut dec = zstd::stream::read::Decoder::with_buffer(body).map_err(bad)?;
         dec.window_log_max(MAX_WINDOW_LOG).map_err(bad)?;
         Ok(dec.take(cap as u64 + 1))

@@ -3,10 +3,12 @@
 //! Lock order: `catching` → `link` → `log` (asynchronous, held across store calls) → the database. The small mutexes
 //! (`cuts`, statuses) are leaves.
 
+use super::bus::Bus;
 use super::cuts::Cuts;
 use super::facts;
 use super::files::Files;
 use super::follow::FollowState;
+use super::hear::HearState;
 use super::identity::{Identity, Me};
 use super::publish::PublishState;
 use super::registry::Registry;
@@ -65,6 +67,8 @@ pub struct Parts {
     pub me: Arc<Me>,
     /// Where the identity file lies.
     pub state_dir: PathBuf,
+    /// The event bus, if there is one.
+    pub bus: Option<Arc<dyn Bus>>,
     /// What may be set.
     pub options: Options,
 }
@@ -102,6 +106,8 @@ pub struct Fleet {
     pub(super) gone_out: Notify,
     pub(super) publishing: PublishState,
     pub(super) following: FollowState,
+    pub(super) hearing: HearState,
+    pub(super) bus: Option<Arc<dyn Bus>>,
 }
 
 impl Fleet {
@@ -110,7 +116,7 @@ impl Fleet {
     ///
     /// Errors: of the local state; `Corrupt` for a damaged identity.
     pub fn new(parts: Parts) -> Result<Arc<Fleet>> {
-        let Parts { replica, store, keys, files, clock, me, state_dir, options } = parts;
+        let Parts { replica, store, keys, files, clock, me, state_dir, bus, options } = parts;
         let given = me.get();
         match replica.read(facts::identity)? {
             Some(known) if known != *given => {
@@ -138,6 +144,8 @@ impl Fleet {
             gone_out: Notify::new(),
             publishing: PublishState::default(),
             following: FollowState::default(),
+            hearing: HearState::default(),
+            bus,
             replica,
             store,
             keys,
@@ -159,13 +167,14 @@ impl Fleet {
         Registry::new(self.store.clone())
     }
 
-    /// Publishes and follows until `stop` says true. Returns when both have stopped; what is pending stays in the
+    /// Publishes, follows and listens until `stop` says true. Returns when all have stopped; what is pending stays in the
     /// outbox.
     pub async fn run(self: Arc<Self>, stop: tokio::sync::watch::Receiver<bool>) {
         // Boxed each for itself: the compiler does not see through the join that they may move between threads.
         let publishing = self.clone().publish_loop(stop.clone()).boxed();
+        let hearing = self.clone().hear_loop(stop.clone()).boxed();
         let following = self.follow_loop(stop).boxed();
-        tokio::join!(publishing, following);
+        tokio::join!(publishing, hearing, following);
     }
 
     /// Rows were added to the outbox.
