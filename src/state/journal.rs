@@ -177,6 +177,25 @@ impl Journal {
         self.file.clone()
     }
 
+    /// Where the present segment lies.
+    pub fn path(&self) -> PathBuf {
+        self.dir.join(format!("{:020}", self.first))
+    }
+
+    /// Begins anew behind the last record. Must: the database is durable beyond it. For when the disk may not have taken
+    /// what was appended: a hole in it would count as the end.
+    pub fn abandon(&mut self) -> Result<()> {
+        let path = self.path();
+        std::fs::remove_file(&path).doing(|| format!("removing the journal segment {}", path.display()))?;
+        self.prune(self.last);
+        let first = self.last + 1;
+        let path = self.dir.join(format!("{first:020}"));
+        let file =
+            OpenOptions::new().create(true).append(true).open(&path).doing(|| format!("opening the journal segment {}", path.display()))?;
+        (self.file, self.first, self.len, self.torn) = (Arc::new(file), first, 0, false);
+        sync_dir(&self.dir)
+    }
+
     /// Whether the present segment is long enough to be closed.
     pub fn is_full(&self) -> bool {
         self.len >= SEGMENT_BYTES
@@ -286,6 +305,19 @@ mod tests {
         j.append(&[b"two"]).unwrap();
         drop(j);
         assert_eq!(collect(t.path(), 0).1, vec![(1, b"one".to_vec()), (2, b"two".to_vec())]);
+    }
+
+    #[test]
+    fn journal_that_is_abandoned_goes_on_behind_its_last_record() {
+        let t = tempfile::tempdir().unwrap();
+        let (mut j, _) = collect(t.path(), 0);
+        j.append(&[b"one"]).unwrap();
+        j.rotate().unwrap();
+        j.append(&[b"two"]).unwrap();
+        j.abandon().unwrap();
+        j.append(&[b"three"]).unwrap();
+        drop(j);
+        assert_eq!(collect(t.path(), 2).1, vec![(3, b"three".to_vec())]);
     }
 
     #[test]

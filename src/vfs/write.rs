@@ -102,7 +102,7 @@ impl Vfs {
         self.after_change(node, st, size.min(was)..size)?;
         st.size = size;
         if size == 0 {
-            st.promised = false;
+            (st.promised, st.sync_failed) = (false, false);
         }
         // A length is not found again from the local file alone once the rest was published.
         self.persist(node, st)

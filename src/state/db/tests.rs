@@ -226,3 +226,42 @@ fn prefix_end_is_above_all_extensions() {
     assert_eq!(prefix_end(&[1, 0xff]), vec![2]);
     assert!(prefix_end(&[0xff]).as_slice() > &[0xff, 0xff][..] || prefix_end(&[0xff]).len() == 2);
 }
+
+thread_local! {
+    static FAILING: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+}
+
+/// A disk that fails some syncs, and then says that all is well, as Linux does.
+fn sync_that_fails(file: &std::fs::File) -> std::io::Result<()> {
+    match FAILING.get() {
+        0 => file.sync_data(),
+        n => {
+            FAILING.set(n - 1);
+            Err(std::io::Error::from_raw_os_error(libc::EIO))
+        }
+    }
+}
+
+#[test]
+fn after_a_sync_that_failed_the_journal_is_not_trusted_and_nothing_counts_as_durable_until_sqlite_has_it() {
+    let t = tempfile::tempdir().unwrap();
+    let mut db = Db::open(t.path()).unwrap();
+    db.sync_data = sync_that_fails;
+    put(&db, 1, "one");
+    FAILING.set(2);
+    assert_eq!(db.sync().unwrap_err().kind(), Kind::Io);
+    put(&db, 2, "two");
+    // The write-ahead file does not get there either.
+    assert_eq!(db.sync().unwrap_err().kind(), Kind::Io);
+    let lost = db.inner.lock().journal.path();
+    db.sync().unwrap();
+    // What the disk may have lost is not needed any more.
+    assert!(!lost.exists());
+    put(&db, 3, "three");
+    db.sync().unwrap();
+    drop(db);
+    let db = Db::open(t.path()).unwrap();
+    for (k, v) in [(1, "one"), (2, "two"), (3, "three")] {
+        assert_eq!(get(&db, k).as_deref(), Some(v));
+    }
+}
