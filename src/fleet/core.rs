@@ -40,12 +40,14 @@ pub struct Options {
     /// How often logs are looked at besides notifications. None: 5 s for a store that tells of changes (a directory),
     /// else 30 s.
     pub poll_interval: Option<Duration>,
+    /// A snapshot is not worth while for fewer records. None: 10,000.
+    pub snapshot_from: Option<u64>,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let bulk = UploadOptions { puts: 8, files: 2, memory: 32 << 20, known: 16 << 10, ..UploadOptions::default() };
-        Options { upload: UploadOptions::default(), bulk, bulk_from: 16 << 20, bulk_after: Duration::from_secs(2), poll_interval: None }
+        Options { upload: UploadOptions::default(), bulk, bulk_from: 16 << 20, bulk_after: Duration::from_secs(2), poll_interval: None, snapshot_from: None }
     }
 }
 
@@ -102,6 +104,7 @@ pub struct Fleet {
     pub(super) gone_out: Notify,
     pub(super) publishing: PublishState,
     pub(super) following: FollowState,
+    pub(super) snapshots: super::snapshot::SnapshotState,
 }
 
 impl Fleet {
@@ -138,6 +141,7 @@ impl Fleet {
             gone_out: Notify::new(),
             publishing: PublishState::default(),
             following: FollowState::default(),
+            snapshots: Default::default(),
             replica,
             store,
             keys,
@@ -159,13 +163,14 @@ impl Fleet {
         Registry::new(self.store.clone())
     }
 
-    /// Publishes and follows until `stop` says true. Returns when both have stopped; what is pending stays in the
+    /// Publishes and follows until `stop` says true, writing a snapshot now and then. Returns when all have stopped; what is pending stays in the
     /// outbox.
     pub async fn run(self: Arc<Self>, stop: tokio::sync::watch::Receiver<bool>) {
         // Boxed each for itself: the compiler does not see through the join that they may move between threads.
         let publishing = self.clone().publish_loop(stop.clone()).boxed();
-        let following = self.follow_loop(stop).boxed();
-        tokio::join!(publishing, following);
+        let following = self.clone().follow_loop(stop.clone()).boxed();
+        let snapshots = self.snapshot_loop(stop).boxed();
+        tokio::join!(publishing, following, snapshots);
     }
 
     /// Rows were added to the outbox.

@@ -22,6 +22,7 @@ mod newid;
 mod plan;
 mod publish;
 pub mod registry;
+mod snapshot;
 mod tokens;
 
 pub use self::core::{Fleet, Options, Parts};
