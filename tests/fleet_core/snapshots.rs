@@ -101,7 +101,7 @@ async fn who_joins_by_a_snapshot_has_what_who_joins_by_the_logs_has() {
     b.write("new", "new");
     a.write("gone/again", "again");
     settle(&[&a, &b, &logs, &snap]).await;
-    assert_same(&snap, &logs).await;
+    assert_eq!(snap.entries(), logs.entries());
     assert_eq!(snapshots(&s).await, [key]);
 }
 
@@ -218,7 +218,7 @@ async fn damaged_incomplete_and_lying_ones_are_told_of_and_passed_over() {
         ("/etc/passwd", sealed(changed(&|l| l[1] = l[1].replacen("\"path\":\"", "\"path\":\"/etc/passwd", 1)))),
         ("reading a snapshot", sealed(changed(&|l| l.insert(3, "{\"unheard\":{}}".into())))),
         ("reading a snapshot", sealed(changed(&|l| l.insert(3, l[0].clone())))),
-        ("root", sealed(changed(&|l| l[1] = l[1].replacen("\"path\":\"empty\"", "\"path\":\"\"", 1).replacen("\"path\":\"d\"", "\"path\":\"\"", 1)))),
+        ("root", sealed(changed(&|l| l[last("empty")] = l[last("empty")].replacen("\"path\":\"empty\"", "\"path\":\"\"", 1)))),
         ("which is not in the store", sealed(with_cursor(&a.id(), 99))),
         ("which is not in the store", sealed(with_cursor("nobody-00000000", 1))),
         ("its last version of", sealed(changed(&|l| drop(l.remove(last(&last_of_a)))))),
@@ -338,7 +338,8 @@ async fn work_done_before_joining_stands_beside_what_comes() {
     let seen = settle(&[&a, &b, &c]).await;
     assert_eq!(seen["d/e/deep"], "deeper");
     assert_eq!(seen["d/e/deep.conflict-cat"], "cat's");
-    assert_eq!((seen["there/own"].as_str(), seen["there.conflict-ann"].as_str()), ("own", "moved"));
+    let beside = seen.iter().find(|(name, _)| name.starts_with("there.conflict-"));
+    assert_eq!((seen["there/own"].as_str(), beside.unwrap().1.as_str()), ("own", "moved"));
 }
 
 #[tokio::test]
@@ -438,7 +439,7 @@ async fn a_snapshot_taken_while_everybody_works_is_of_one_moment() {
                     d.mv(&format!("{name}/{}", i % 5), &format!("{name}/m{i}"));
                 }
                 if i % 10 == 9 {
-                    d.rm(&format!("{name}/m{}", i - 9 + (9 - i % 10) % 3));
+                    d.rm(&format!("{name}/m{}", i - i % 3));
                 }
                 d.publish().await.unwrap();
                 d.pull().await;
@@ -446,7 +447,7 @@ async fn a_snapshot_taken_while_everybody_works_is_of_one_moment() {
         })
     };
     let workers = [works(a.clone(), "ann"), works(b.clone(), "bob")];
-    let mut taken = Vec::new();
+    let mut taken = std::collections::BTreeSet::new();
     while workers.iter().any(|w| !w.is_finished()) {
         for d in [&a, &b] {
             match d.fleet.write_snapshot().await {
