@@ -54,6 +54,28 @@ drive_tests! {
         assert_eq!((v.len(), v[0].file().unwrap().size, v[0].is_uncut()), (1, 7, true));
     }
 
+    /// Whoever looks while the last close seals a file sees what was written: no row from before comes up again.
+    looking_while_a_file_is_closed_never_shows_it_shorter(rig) {
+        let (attr, fh) = rig.create_open("f").unwrap();
+        rig.release(fh).unwrap();
+        for n in 1..=400u64 {
+            let fh = rig.open_rw("f");
+            rig.write(fh, n - 1, b"x", false).unwrap();
+            std::thread::scope(|s| {
+                let closing = s.spawn(|| rig.release(fh).unwrap());
+                loop {
+                    let done = closing.is_finished();
+                    assert_eq!(rig.getattr(attr.ino).unwrap().size, n);
+                    let listed = rig.readdir(ROOT, 0, 128, true).unwrap();
+                    assert_eq!(listed[0].attr.as_ref().unwrap().size, n);
+                    if done {
+                        break;
+                    }
+                }
+            });
+        }
+    }
+
     /// A gap between the old end and a write reads as zeros; so does what a truncation adds.
     gaps_and_extensions_read_as_zeros(rig) {
         let (attr, fh) = rig.create_open("f").unwrap();

@@ -33,6 +33,8 @@ const SAMPLE: usize = 8 << 10;
 const MUST_SAVE: usize = 32;
 /// Largest window a batch may ask its reader to hold, as a power of two: ours need 2 MiB.
 const MAX_WINDOW_LOG: u32 = 23;
+/// Up to so many bytes a batch is believed how long it is, before it is decompressed.
+const WORTH_COUNTING: u64 = 16 << 20;
 /// Contexts kept for reuse (about 2 MiB each).
 const KEPT_CONTEXTS: usize = 8;
 
@@ -170,14 +172,27 @@ pub fn encode_lines(lines: &[u8]) -> Result<Bytes> {
 /// Memory: what it really holds, and a window of 8 MiB.
 pub fn decode_lines(what: &str, body: &[u8], cap: usize) -> Result<Vec<u8>> {
     let bad = |e: std::io::Error| Error::new(Kind::Corrupt, format!("reading {what}: it does not decompress")).source(e);
-    let mut dec = zstd::stream::read::Decoder::with_buffer(body).map_err(bad)?;
-    dec.window_log_max(MAX_WINDOW_LOG).map_err(bad)?;
-    let mut out = Vec::new();
+    let large = || Error::new(Kind::Corrupt, format!("reading {what}: it holds more than {cap} bytes"));
+    let reader = || -> Result<_> {
+        let mut dec = zstd::stream::read::Decoder::with_buffer(body).map_err(bad)?;
+        dec.window_log_max(MAX_WINDOW_LOG).map_err(bad)?;
+        Ok(dec.take(cap as u64 + 1))
+    };
+    // Memory is asked for once, and only for what is there: a claim is bounded first, and without one it is counted.
+    let size = match zstd_safe::get_frame_content_size(body) {
+        Ok(Some(n)) if n > cap as u64 => return Err(large()),
+        Ok(Some(n)) if n <= WORTH_COUNTING => n,
+        _ => std::io::copy(&mut reader()?, &mut std::io::sink()).map_err(bad)?,
+    };
+    if size > cap as u64 {
+        return Err(large());
+    }
+    let mut out = Vec::with_capacity(size as usize);
     // The reader ends quietly where the body ends inside a frame's header.
     let whole = zstd_safe::find_frame_compressed_size(body).is_ok();
-    dec.take(cap as u64 + 1).read_to_end(&mut out).map_err(bad)?;
+    reader()?.read_to_end(&mut out).map_err(bad)?;
     if out.len() > cap {
-        return Err(Error::new(Kind::Corrupt, format!("reading {what}: it holds more than {cap} bytes")));
+        return Err(large());
     }
     if !whole {
         return Err(Error::new(Kind::Corrupt, format!("reading {what}: {} bytes are no whole zstd frame", body.len())));

@@ -86,6 +86,7 @@ impl Fleet {
             out.versions += self.start_from_snapshot(&mut out.problems).await?.unwrap_or(0);
         }
         known.started = true;
+        self.learn_keys(&known.devices).await;
         let cursors = self.cursors()?;
         let devices: BTreeSet<&String> = known.devices.iter().chain(cursors.keys()).filter(|d| **d != me).collect();
         let mut pulls = Vec::with_capacity(devices.len());
@@ -131,6 +132,16 @@ impl Fleet {
         Ok(out)
     }
 
+    /// Last batch applied of one device.
+    pub(super) fn cursor_of(&self, device: &str) -> Result<u64> {
+        self.replica.read(|r| Ok(r.get::<Cursor>(Tree::Cursor, device)?.map_or(0, |c| c.seq)))
+    }
+
+    /// Whether a device's batch counts no more, as far as this device has heard.
+    pub(super) fn is_revoked(&self, device: &str, seq: u64) -> bool {
+        self.following.revoked.lock().get(device).is_some_and(|last| seq > *last)
+    }
+
     async fn discover(&self, known: &mut Discovery, list_logs: bool) -> Result<()> {
         let prefix = Keys::devices();
         for object in list_all(&*self.store, &prefix).await? {
@@ -139,7 +150,10 @@ impl Fleet {
                 known.devices.insert(id.to_owned());
             } else if let Some(id) = name.strip_suffix(".revoked").filter(|id| is_id(id) && !known.revoked.contains_key(*id)) {
                 match self.registry().revoked(id).await {
-                    Ok(Some(mark)) => drop(known.revoked.insert(id.to_owned(), mark)),
+                    Ok(Some(mark)) => {
+                        self.following.revoked.lock().insert(id.to_owned(), mark.revoked_after);
+                        known.revoked.insert(id.to_owned(), mark);
+                    }
                     Ok(None) => {}
                     Err(e) if e.kind() == Kind::Corrupt => tracing::error!("{e}"),
                     Err(e) => return Err(e),
@@ -218,23 +232,34 @@ impl Fleet {
                     Line::Damaged(e) => damaged.push(format!("{key}: {e}")),
                 }
             }
-            let new = this.transact(|ns, me| {
-                let cursor: Cursor = ns.t.get(Tree::Cursor, device.as_str())?.unwrap_or_default();
-                if cursor.seq + 1 != seq {
-                    // Another way than this one has applied it.
-                    return Ok(0);
-                }
-                for (i, text) in &parked {
-                    ns.t.put(Tree::Parked, parked_key(&device, seq, *i), text)?;
-                }
-                facts::grow(ns.t, versions.len() + parked.len())?;
-                let new = this.merge_all(ns, me, &versions)?;
-                ns.t.put(Tree::Cursor, device.as_str(), &Cursor { seq, at: this.clock.now_ms() })?;
-                Ok(new)
-            })?;
+            let new = this.apply_next(&device, seq, &versions, &parked)?;
             Ok(Applied { versions: new, damaged })
         })
         .await
+    }
+
+    /// The same for versions that came over the bus.
+    pub(super) async fn apply_versions(self: &Arc<Self>, device: &str, seq: u64, versions: Vec<Version>) -> Result<u64> {
+        let (this, device) = (self.clone(), device.to_owned());
+        blocking(move || this.apply_next(&device, seq, &versions, &[])).await
+    }
+
+    /// One transaction: versions, records of later formats, cursor. Does nothing if the batch is not the next one.
+    fn apply_next(&self, device: &str, seq: u64, versions: &[Version], parked: &[(u64, String)]) -> Result<u64> {
+        self.transact(|ns, me| {
+            let cursor: Cursor = ns.t.get(Tree::Cursor, device)?.unwrap_or_default();
+            if cursor.seq + 1 != seq {
+                // Another way than this one has applied it.
+                return Ok(0);
+            }
+            for (i, text) in parked {
+                ns.t.put(Tree::Parked, parked_key(device, seq, *i), text)?;
+            }
+            facts::grow(ns.t, versions.len() + parked.len())?;
+            let new = self.merge_all(ns, me, versions)?;
+            ns.t.put(Tree::Cursor, device, &Cursor { seq, at: self.clock.now_ms() })?;
+            Ok(new)
+        })
     }
 
     /// Merges versions, heals, brings the names concerned up to date. How many changed their entry.

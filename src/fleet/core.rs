@@ -3,10 +3,12 @@
 //! Lock order: `catching` → `link` → `log` (asynchronous, held across store calls) → the database. The small mutexes
 //! (`cuts`, statuses) are leaves.
 
+use super::bus::Bus;
 use super::cuts::Cuts;
 use super::facts;
 use super::files::Files;
 use super::follow::FollowState;
+use super::hear::HearState;
 use super::identity::{Identity, Me};
 use super::publish::PublishState;
 use super::registry::Registry;
@@ -67,6 +69,8 @@ pub struct Parts {
     pub me: Arc<Me>,
     /// Where the identity file lies.
     pub state_dir: PathBuf,
+    /// The event bus, if there is one.
+    pub bus: Option<Arc<dyn Bus>>,
     /// What may be set.
     pub options: Options,
 }
@@ -105,6 +109,8 @@ pub struct Fleet {
     pub(super) publishing: PublishState,
     pub(super) following: FollowState,
     pub(super) snapshots: super::snapshot::SnapshotState,
+    pub(super) hearing: HearState,
+    pub(super) bus: Option<Arc<dyn Bus>>,
 }
 
 impl Fleet {
@@ -113,7 +119,7 @@ impl Fleet {
     ///
     /// Errors: of the local state; `Corrupt` for a damaged identity.
     pub fn new(parts: Parts) -> Result<Arc<Fleet>> {
-        let Parts { replica, store, keys, files, clock, me, state_dir, options } = parts;
+        let Parts { replica, store, keys, files, clock, me, state_dir, bus, options } = parts;
         let given = me.get();
         match replica.read(facts::identity)? {
             Some(known) if known != *given => {
@@ -142,6 +148,8 @@ impl Fleet {
             publishing: PublishState::default(),
             following: FollowState::default(),
             snapshots: Default::default(),
+            hearing: HearState::default(),
+            bus,
             replica,
             store,
             keys,
@@ -163,14 +171,15 @@ impl Fleet {
         Registry::new(self.store.clone())
     }
 
-    /// Publishes and follows until `stop` says true, writing a snapshot now and then. Returns when all have stopped; what is pending stays in the
-    /// outbox.
+    /// Publishes, follows and listens until `stop` says true, and writes a snapshot now and then. Returns when all have
+    /// stopped; what is pending stays in the outbox.
     pub async fn run(self: Arc<Self>, stop: tokio::sync::watch::Receiver<bool>) {
         // Boxed each for itself: the compiler does not see through the join that they may move between threads.
         let publishing = self.clone().publish_loop(stop.clone()).boxed();
+        let hearing = self.clone().hear_loop(stop.clone()).boxed();
         let following = self.clone().follow_loop(stop.clone()).boxed();
         let snapshots = self.snapshot_loop(stop).boxed();
-        tokio::join!(publishing, following, snapshots);
+        tokio::join!(publishing, hearing, following, snapshots);
     }
 
     /// Rows were added to the outbox.

@@ -7,6 +7,7 @@ use super::core::{Fleet, blocking};
 use crate::error::Kind;
 use crate::state::tree::names;
 use parking_lot::Mutex;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
@@ -37,6 +38,8 @@ pub(super) struct FollowState {
     now: Mutex<FollowStatus>,
     /// The status changed.
     noted: Notify,
+    /// Revoked devices, with the last batch of each that counts.
+    pub(super) revoked: Mutex<HashMap<String, u64>>,
 }
 
 impl Fleet {

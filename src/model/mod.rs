@@ -5,6 +5,7 @@
 
 pub mod coalesce;
 pub mod entry;
+pub mod event;
 pub mod hash;
 pub mod heal;
 pub mod manifest;

@@ -1,6 +1,6 @@
 //! Attributes: what `stat`, `chmod`, `touch`, `setfattr` and `df` see and change.
 
-use super::node::St;
+use super::node::{Moment, St};
 use super::{Touches, Vfs};
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::model::Version;
@@ -85,10 +85,20 @@ pub struct StatFs {
 const XATTR_MAX: usize = 64 << 10;
 
 impl Vfs {
-    pub(crate) fn attr_of(&self, ino: u64, i: &Inode) -> Attr {
+    /// Attributes of an inode from its row `i`, which was read after `since`: of a file in use its node knows better.
+    pub(crate) fn attr_of(&self, ino: u64, i: &Inode, mut since: Moment) -> Attr {
+        let mut node = self.loaded(ino);
+        let mut again = None;
+        // One that was forgotten after the row was read took what was not in the row with it.
+        while i.kind == FileType::File && node.is_none() && since != self.moment() {
+            since = self.moment();
+            again = self.replica.read(|r| r.get(Tree::Inode, ino)).ok().flatten();
+            node = self.loaded(ino);
+        }
+        let i = again.as_ref().unwrap_or(i);
         let (mut size, mut mtime, mut ctime, mut blocks) = (i.size, i.mtime, i.ctime, i.blocks);
         if i.kind == FileType::File
-            && let Some(n) = self.loaded(ino)
+            && let Some(n) = node
         {
             let mut st = n.st.lock();
             if let Err(e) = self.absorb(&mut st) {
@@ -122,8 +132,9 @@ impl Vfs {
 
     /// Attributes of an inode.
     pub fn getattr(&self, ino: u64) -> Result<Attr> {
+        let since = self.moment();
         let i: Inode = self.replica.read(|r| r.get(Tree::Inode, ino)?.ok_or_else(|| stale(ino)))?;
-        Ok(self.attr_of(ino, &i))
+        Ok(self.attr_of(ino, &i, since))
     }
 
     /// Changes attributes.
@@ -136,6 +147,7 @@ impl Vfs {
                 _ => return Err(Error::new(Kind::Invalid, "only a regular file can be truncated")),
             }
         }
+        let since = self.moment();
         let node = self.loaded(ino);
         let mut st = node.as_ref().map(|n| n.st.lock());
         if let Some(st) = st.as_deref_mut() {
@@ -186,7 +198,7 @@ impl Vfs {
         }
         drop(st);
         self.sealed.notify_one();
-        Ok(self.attr_of(ino, &inode))
+        Ok(self.attr_of(ino, &inode, since))
     }
 
     /// Versions of every name of an inode that change only metadata. An open handle that had accepted what they replace

@@ -36,6 +36,7 @@ impl Vfs {
     pub(crate) fn make_file(&self, dir: u64, name: &[u8], mode: u32, uid: u32, gid: u32, open: bool) -> Result<Attr> {
         self.room()?;
         let (given, name) = (spelled(name), parse_name(name)?);
+        let since = self.moment();
         let mut made = None;
         let done = self.change_settled(&[(dir, given)], Touches::Only(&[dir]), |ns| {
             let parent = self.dir_inode(ns.t, dir)?;
@@ -82,7 +83,7 @@ impl Vfs {
             self.unhold(&node);
             sealed?;
         }
-        Ok(self.attr_of(node.ino, &inode))
+        Ok(self.attr_of(node.ino, &inode, since))
     }
 
     /// Puts an inode under a free name.
@@ -105,6 +106,7 @@ impl Vfs {
     pub fn mkdir(&self, dir: u64, name: &[u8], mode: u32, uid: u32, gid: u32) -> Result<Attr> {
         self.room()?;
         let (given, name) = (spelled(name), parse_name(name)?);
+        let since = self.moment();
         let (ino, inode) = self.change_settled(&[(dir, given)], Touches::Only(&[dir]), |ns| {
             let parent = self.dir_inode(ns.t, dir)?;
             if ns.slot(dir, &name)?.is_some_and(|s| s.ino() != 0) {
@@ -136,7 +138,7 @@ impl Vfs {
             Ok((ino, i))
         })?;
         self.sealed.notify_one();
-        Ok(self.attr_of(ino, &inode))
+        Ok(self.attr_of(ino, &inode, since))
     }
 
     /// Makes a symbolic link.
@@ -148,6 +150,7 @@ impl Vfs {
             let kind = if target.is_empty() { Kind::NotFound } else { Kind::NameTooLong };
             return Err(Error::new(kind, format!("the target of {name:?} is empty or longer than 4095 bytes")));
         }
+        let since = self.moment();
         let (ino, inode) = self.change_settled(&[(dir, given)], Touches::Only(&[dir]), |ns| {
             let parent = self.dir_inode(ns.t, dir)?;
             let local = self.is_local_name(ns.t, dir, &parent, &name, false)?;
@@ -172,7 +175,7 @@ impl Vfs {
             Ok((ino, i))
         })?;
         self.sealed.notify_one();
-        Ok(self.attr_of(ino, &inode))
+        Ok(self.attr_of(ino, &inode, since))
     }
 
     /// Makes a fifo, socket or device node (local-only), or an empty regular file.
@@ -186,6 +189,7 @@ impl Vfs {
             _ => return Err(Error::new(Kind::Invalid, "making a node of an unknown type")),
         };
         let (given, name) = (spelled(name), parse_name(name)?);
+        let since = self.moment();
         let (ino, inode) = self.change_settled(&[(dir, given)], Touches::Only(&[dir]), |ns| {
             let gid = self.dir_inode(ns.t, dir)?.group_for(gid);
             let ino = ns.next_id();
@@ -197,13 +201,14 @@ impl Vfs {
             ns.touch_dir(dir, 0)?;
             Ok((ino, i))
         })?;
-        Ok(self.attr_of(ino, &inode))
+        Ok(self.attr_of(ino, &inode, since))
     }
 
     /// Gives a file one more name.
     pub fn link(&self, ino: u64, dir: u64, name: &[u8]) -> Result<Attr> {
         self.room()?;
         let (given, name) = (spelled(name), parse_name(name)?);
+        let since = self.moment();
         let inode = self.change_settled(&[(dir, given)], Touches::Only(&[dir, ino]), |ns| {
             self.dir_inode(ns.t, dir)?;
             let mut i = ns.inode(ino)?;
@@ -239,7 +244,7 @@ impl Vfs {
             ns.inode(ino)
         })?;
         self.sealed.notify_one();
-        Ok(self.attr_of(ino, &inode))
+        Ok(self.attr_of(ino, &inode, since))
     }
 
     /// Where the bytes of uncut versions come from: the last seal of `ino`.

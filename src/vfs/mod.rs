@@ -118,6 +118,8 @@ pub struct Vfs {
     rules: Rules,
     me: Arc<Me>,
     nodes: DashMap<u64, Arc<Node>>,
+    /// Counts the nodes taken out of `nodes`.
+    forgotten: AtomicU64,
     /// Rows of the outbox below this are on the disk with their bytes.
     synced_rows: AtomicU64,
     /// Inodes without a name whose bytes go once the database is durable beyond the loss of the name.
@@ -171,6 +173,7 @@ impl Vfs {
             rules,
             me,
             nodes: DashMap::new(),
+            forgotten: AtomicU64::new(0),
             orphans: Mutex::default(),
             synced_rows: AtomicU64::new(0),
             loading: (0..node::LOADING).map(|_| Mutex::new(())).collect(),

@@ -117,6 +117,7 @@ impl Vfs {
     /// Lines of a listing after `cookie` (0 = from the start), at most `max`; `.` and `..` are the front end's.
     pub fn readdir(&self, dir: u64, cookie: u64, max: usize, attrs: bool) -> Result<Vec<DirEntry>> {
         let mut out: Vec<(DirEntry, Option<Inode>)> = Vec::new();
+        let since = self.moment();
         self.replica.read(|r| {
             let d: Inode = r.get(Tree::Inode, dir)?.ok_or_else(|| stale(dir))?;
             if d.kind != FileType::Dir {
@@ -158,7 +159,7 @@ impl Vfs {
         Ok(out
             .into_iter()
             .map(|(mut e, i)| {
-                e.attr = i.map(|i| self.attr_of(e.ino, &i));
+                e.attr = i.map(|i| self.attr_of(e.ino, &i, since));
                 e
             })
             .collect())

@@ -130,6 +130,10 @@ impl Node {
     }
 }
 
+/// Up to which forgotten node the rows that are read from then on are complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Moment(u64);
+
 impl St {
     /// Whether every byte of `range` can be read from the local file.
     pub fn is_here(&self, range: std::ops::Range<u64>) -> bool {
@@ -242,10 +246,22 @@ impl Vfs {
             }
         }
         let last = node.opens.fetch_sub(1, Ordering::AcqRel) == 1;
-        self.nodes.remove_if(&node.ino, |_, n| n.opens.load(Ordering::Acquire) == 0 && !n.is_busy());
+        self.let_go(node.ino);
         if last && node.gone.load(Ordering::Acquire) {
             self.orphaned(node.ino);
         }
+    }
+
+    /// Forgets a node that nobody needs: its row says the same.
+    pub(super) fn let_go(&self, ino: u64) {
+        // Counted first: whoever finds no node has seen the count, or read the row after it was written.
+        self.forgotten.fetch_add(1, Ordering::SeqCst);
+        self.nodes.remove_if(&ino, |_, n| n.opens.load(Ordering::Acquire) == 0 && !n.is_busy());
+    }
+
+    /// To be taken before rows are read that `attr_of` gets.
+    pub(crate) fn moment(&self) -> Moment {
+        Moment(self.forgotten.load(Ordering::SeqCst))
     }
 
     fn load_node(&self, ino: u64) -> Result<Node> {

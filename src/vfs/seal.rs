@@ -354,7 +354,7 @@ impl Vfs {
                 if node.unsealed.load(Ordering::Acquire) && since.is_some() && (quiet || long) {
                     self.seal_copy(node)?;
                 }
-                self.nodes.remove_if(&node.ino, |_, n| n.opens.load(Ordering::Acquire) == 0 && !n.is_busy());
+                self.let_go(node.ino);
             }
             Ok(())
         })

@@ -1,7 +1,7 @@
 //! Writing, sizing and copying.
 //!
 //! Must: a write is in the local file when it returns.
-//! Must: before the first byte changes, the row says that it may have ([`Vfs::before_change`]).
+//! Must: before the first byte changes, the row says that it may have (`node::before_change`).
 //! Not here: `fsync` (`fsync`), versions (`seal`).
 
 use super::Vfs;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tcfs::clock::{Clock, ManualClock};
 use tcfs::content::{RangeSet, codec};
+use tcfs::fleet::bus::Bus;
 use tcfs::fleet::identity::{Identity, Me};
 use tcfs::fleet::{CutSource, Files, Fleet, Options, Outcome, Parts, Resolved, Round, Settings};
 use tcfs::model::manifest::Manifest;
@@ -215,6 +216,7 @@ pub struct Device {
     pub clock: Arc<ManualClock>,
     pub store: StoreRef,
     pub options: Options,
+    pub bus: Option<Arc<dyn Bus>>,
 }
 
 fn path(p: &str) -> RelPath {
@@ -234,7 +236,15 @@ impl Device {
     pub fn with(name: &str, store: StoreRef, seed: u64, options: Options) -> Device {
         let clock = ManualClock::new(1_700_000_000_000_000_000, seed);
         let identity = Identity::create(name, &*clock).unwrap();
-        Self::at(tempfile::tempdir().unwrap(), identity, store, clock, Arc::default(), options)
+        Self::at(tempfile::tempdir().unwrap(), identity, store, clock, Arc::default(), options, None)
+    }
+
+    /// On a bus.
+    #[allow(dead_code)] // by one of two suites
+    pub fn on(bus: Arc<dyn Bus>, name: &str, store: StoreRef, seed: u64, options: Options) -> Device {
+        let clock = ManualClock::new(1_700_000_000_000_000_000, seed);
+        let identity = Identity::create(name, &*clock).unwrap();
+        Self::at(tempfile::tempdir().unwrap(), identity, store, clock, Arc::default(), options, Some(bus))
     }
 
     fn at(
@@ -244,9 +254,10 @@ impl Device {
         clock: Arc<ManualClock>,
         disk: Arc<Disk>,
         options: Options,
+        bus: Option<Arc<dyn Bus>>,
     ) -> Device {
-        let (replica, fleet, me) = Self::open(dir.path(), identity, &store, &clock, &disk, &options);
-        Device { dir, disk, replica, fleet, me, clock, store, options }
+        let (replica, fleet, me) = Self::open(dir.path(), identity, &store, &clock, &disk, &options, &bus);
+        Device { dir, disk, replica, fleet, me, clock, store, options, bus }
     }
 
     fn open(
@@ -256,6 +267,7 @@ impl Device {
         clock: &Arc<ManualClock>,
         disk: &Arc<Disk>,
         options: &Options,
+        bus: &Option<Arc<dyn Bus>>,
     ) -> (Arc<Replica>, Arc<Fleet>, Arc<Me>) {
         let replica = Arc::new(Replica::open(dir).unwrap());
         let me = Me::new(identity);
@@ -267,6 +279,7 @@ impl Device {
             clock: clock.clone(),
             me: me.clone(),
             state_dir: dir.to_owned(),
+            bus: bus.clone(),
             options: options.clone(),
         };
         (replica, Fleet::new(parts).unwrap(), me)
@@ -274,7 +287,7 @@ impl Device {
 
     /// As after kill -9: everything in memory is gone, what the database committed or journalled is read again.
     pub async fn crash(self) -> Device {
-        let Device { dir, disk, replica, fleet, me, clock, store, options } = self;
+        let Device { dir, disk, replica, fleet, me, clock, store, options, bus } = self;
         let identity = (*me.get()).clone();
         drop(fleet);
         // Tasks of the fleet may hold the replica for a moment.
@@ -282,7 +295,7 @@ impl Device {
             tokio::task::yield_now().await;
         }
         drop(replica);
-        Self::at(dir, identity, store, clock, disk, options)
+        Self::at(dir, identity, store, clock, disk, options, bus)
     }
 
     /// A copy of the machine's disk, started as another machine.
@@ -294,7 +307,7 @@ impl Device {
         *disk.files.lock() = self.disk.files.lock().clone();
         *disk.inos.lock() = self.disk.inos.lock().clone();
         let clock = ManualClock::new(self.clock.now_ns(), seed);
-        Self::at(dir, (*self.me.get()).clone(), self.store.clone(), clock, Arc::new(disk), self.options.clone())
+        Self::at(dir, (*self.me.get()).clone(), self.store.clone(), clock, Arc::new(disk), self.options.clone(), self.bus.clone())
     }
 
     pub fn id(&self) -> String {
