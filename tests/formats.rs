@@ -8,9 +8,9 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tcfs::ErrorKind;
+use tcfs::content::codec;
 use tcfs::model::manifest::{About, Manifest, SyncManifest, root_of};
 use tcfs::model::old_index::{OldEntry, OldManifest};
-use tcfs::content::codec;
 use tcfs::model::record::{self, Line};
 use tcfs::model::snapshot;
 use tcfs::model::{ChunkRef, Entry, FileContent, Hash, Kind, Place, RelPath, VClock, Version};
@@ -211,10 +211,12 @@ fn snapshots_are_written_as_they_always_were() {
     let body = read("snapshot.jsonl");
     let read: Vec<&[u8]> = body.split(|b| *b == b'\n').collect();
     assert_eq!(snapshot::Header::parse(read[0]).unwrap(), header);
-    let heads: Vec<Version> = (1..7).map(|i| match snapshot::Line::parse(i, read[i]).unwrap() {
-        snapshot::Line::Head(v) => *v,
-        other => panic!("{other:?}"),
-    }).collect();
+    let heads: Vec<Version> = (1..7)
+        .map(|i| match snapshot::Line::parse(i, read[i]).unwrap() {
+            snapshot::Line::Head(v) => *v,
+            other => panic!("{other:?}"),
+        })
+        .collect();
     assert_eq!(heads, versions());
     assert!(matches!(snapshot::Line::parse(7, read[7]).unwrap(), snapshot::Line::Parked(p) if p == parked));
     assert!(matches!(snapshot::Line::parse(8, read[8]).unwrap(), snapshot::Line::Past(v) if *v == versions()[0]));

@@ -49,7 +49,14 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         let bulk = UploadOptions { puts: 8, files: 2, memory: 32 << 20, known: 16 << 10, ..UploadOptions::default() };
-        Options { upload: UploadOptions::default(), bulk, bulk_from: 16 << 20, bulk_after: Duration::from_secs(2), poll_interval: None, snapshot_from: None }
+        Options {
+            upload: UploadOptions::default(),
+            bulk,
+            bulk_from: 16 << 20,
+            bulk_after: Duration::from_secs(2),
+            poll_interval: None,
+            snapshot_from: None,
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use tcfs::model::reissue::Reissue;
 use tcfs::model::{Accepted, ChunkRef, ConflictMode, Entry, FileContent, Hash, Kind, RelPath, Target, Version, view};
 use tcfs::state::rows::{ROOT, Sealed, Slot, Time, slot_after, slot_end, slot_name};
 use tcfs::state::tree::{has_children, register_at};
-use tcfs::state::{prefix_end, Change, Ctx, Ns, Replica, Scan, Tree, uncut_token};
+use tcfs::state::{Change, Ctx, Ns, Replica, Scan, Tree, prefix_end, uncut_token};
 use tcfs::store::keys::Keys;
 use tcfs::store::{ObjectMeta, Page, PutMode, PutOutcome, Store, StoreRef};
 use tcfs::{Error, ErrorKind, Result};
@@ -542,11 +542,14 @@ impl Device {
     fn rows<T: serde::de::DeserializeOwned>(&self, tree: Tree) -> Vec<T> {
         let mut out = Vec::new();
         let all = Scan::From(&[], &[0xff]);
-        self.replica.read(|r| r.scan(tree, all, usize::MAX >> 1, |_, row: T| {
-            out.push(row);
-            Ok(())
-        }))
-        .unwrap();
+        self.replica
+            .read(|r| {
+                r.scan(tree, all, usize::MAX >> 1, |_, row: T| {
+                    out.push(row);
+                    Ok(())
+                })
+            })
+            .unwrap();
         out
     }
 

@@ -198,12 +198,8 @@ pub(super) struct Lines<'b> {
 
 impl<'b> Lines<'b> {
     pub(super) fn new(key: &str, body: &'b [u8]) -> Result<Lines<'b>> {
-        let mut lines = Lines {
-            reader: LinesReader::new(key, body, LINE_MAX, UNPACKED_MAX)?,
-            line: Vec::new(),
-            number: 1,
-            tally: Tally::default(),
-        };
+        let mut lines =
+            Lines { reader: LinesReader::new(key, body, LINE_MAX, UNPACKED_MAX)?, line: Vec::new(), number: 1, tally: Tally::default() };
         if !lines.reader.read(&mut lines.line)? {
             return Err(Error::new(Kind::Corrupt, "it is empty"));
         }
