@@ -174,6 +174,7 @@ impl Fleet {
                     ns.t.del(Tree::Batch, seq - KEPT)?;
                 }
                 facts::set_published(ns.t, &me.id, seq)?;
+                facts::grow(ns.t, batch.versions.len())?;
                 this.drop_rows(ns, &batch.rows, &told)
             })?;
             this.works();

@@ -42,12 +42,21 @@ pub struct Options {
     /// How often logs are looked at besides notifications. None: 5 s for a store that tells of changes (a directory),
     /// else 30 s.
     pub poll_interval: Option<Duration>,
+    /// A snapshot is not worth while for fewer records. None: 10,000.
+    pub snapshot_from: Option<u64>,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let bulk = UploadOptions { puts: 8, files: 2, memory: 32 << 20, known: 16 << 10, ..UploadOptions::default() };
-        Options { upload: UploadOptions::default(), bulk, bulk_from: 16 << 20, bulk_after: Duration::from_secs(2), poll_interval: None }
+        Options {
+            upload: UploadOptions::default(),
+            bulk,
+            bulk_from: 16 << 20,
+            bulk_after: Duration::from_secs(2),
+            poll_interval: None,
+            snapshot_from: None,
+        }
     }
 }
 
@@ -106,6 +115,7 @@ pub struct Fleet {
     pub(super) gone_out: Notify,
     pub(super) publishing: PublishState,
     pub(super) following: FollowState,
+    pub(super) snapshots: super::snapshot::SnapshotState,
     pub(super) hearing: HearState,
     pub(super) bus: Option<Arc<dyn Bus>>,
 }
@@ -144,6 +154,7 @@ impl Fleet {
             gone_out: Notify::new(),
             publishing: PublishState::default(),
             following: FollowState::default(),
+            snapshots: Default::default(),
             hearing: HearState::default(),
             bus,
             replica,
@@ -167,14 +178,15 @@ impl Fleet {
         Registry::new(self.store.clone())
     }
 
-    /// Publishes, follows and listens until `stop` says true. Returns when all have stopped; what is pending stays in the
-    /// outbox.
+    /// Publishes, follows and listens until `stop` says true, and writes a snapshot now and then. Returns when all have
+    /// stopped; what is pending stays in the outbox.
     pub async fn run(self: Arc<Self>, stop: tokio::sync::watch::Receiver<bool>) {
         // Boxed each for itself: the compiler does not see through the join that they may move between threads.
         let publishing = self.clone().publish_loop(stop.clone()).boxed();
         let hearing = self.clone().hear_loop(stop.clone()).boxed();
-        let following = self.follow_loop(stop).boxed();
-        tokio::join!(publishing, hearing, following);
+        let following = self.clone().follow_loop(stop.clone()).boxed();
+        let snapshots = self.snapshot_loop(stop).boxed();
+        tokio::join!(publishing, hearing, following, snapshots);
     }
 
     /// Rows were added to the outbox.

@@ -2,8 +2,9 @@
 //!
 //! Write order, must: every chunk of a version is in the store → its manifest → the batch's bytes are fixed in the
 //! local database, durably → the batch is in this device's log → the others are told on the event bus, if it answers → the
-//! outbox rows go. A record that a reader finds is therefore complete. Must: on start and after every loss of the store, the own next log key is read before anything
-//! is applied or published. Must: one batch of a log is applied in one transaction together with its cursor.
+//! outbox rows go. A record that a reader finds is therefore complete. Must: on start and after every loss of the store, the
+//! own next log key is read before anything is applied or published. Must: one batch of a log is applied in one transaction
+//! together with its cursor; a snapshot is applied before its cursors are set.
 //! Not here: names and inodes (`state`), where bytes lie (`vfs`), chunks (`content`).
 
 mod apply;
@@ -25,6 +26,7 @@ mod newid;
 mod plan;
 mod publish;
 pub mod registry;
+mod snapshot;
 mod tokens;
 
 pub use self::core::{Fleet, Options, Parts};

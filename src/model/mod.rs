@@ -17,6 +17,7 @@ pub mod record;
 pub mod reissue;
 pub mod resolve;
 pub mod sibling;
+pub mod snapshot;
 pub mod vclock;
 pub mod version;
 pub mod view;

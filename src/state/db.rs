@@ -142,6 +142,16 @@ impl Db {
         body(&inner.reading())
     }
 
+    /// Runs `body` with the rows as they are now, on a connection of its own: it may take its time, nobody waits for it,
+    /// and it sees nothing of what changes meanwhile. The write-ahead file grows until it ends.
+    pub fn read_beside<T>(&self, body: impl FnOnce(&Read<'_>) -> Result<T>) -> Result<T> {
+        // What SQLite has is at all times the state after some transaction.
+        self.commit()?;
+        let conn = open_connection(&self.path)?;
+        rest(&conn)?;
+        body(&Read { conn: &conn, fresh: &RefCell::default(), frozen: None })
+    }
+
     /// Runs `body` as one transaction: all of its changes happen, or (on error) none.
     pub fn write<T>(&self, body: impl FnOnce(&mut Txn<'_>) -> Result<T>) -> Result<T> {
         let mut inner = self.inner.lock();

@@ -20,7 +20,7 @@ use tcfs::model::reissue::Reissue;
 use tcfs::model::{Accepted, ChunkRef, ConflictMode, Entry, FileContent, Hash, Kind, RelPath, Target, Version, view};
 use tcfs::state::rows::{ROOT, Sealed, Slot, Time, slot_after, slot_end, slot_name};
 use tcfs::state::tree::{has_children, register_at};
-use tcfs::state::{Change, Ctx, Ns, Replica, Scan, Tree, uncut_token};
+use tcfs::state::{Change, Ctx, Ns, Replica, Scan, Tree, prefix_end, uncut_token};
 use tcfs::store::keys::Keys;
 use tcfs::store::{ObjectMeta, Page, PutMode, PutOutcome, Store, StoreRef};
 use tcfs::{Error, ErrorKind, Result};
@@ -141,6 +141,8 @@ pub struct Disk {
     pub writing: Mutex<Vec<u64>>,
     /// Inodes whose bytes cannot be read.
     pub broken: Mutex<Vec<u64>>,
+    /// So many more transactions that apply something, then the process is killed; 0: never.
+    pub dies_after: AtomicU64,
 }
 
 impl Files for Disk {
@@ -191,7 +193,14 @@ impl Files for Disk {
         self.wanted.lock().push(ino);
     }
     fn expand_moves(&self, _: &mut Ns<'_, '_>) -> Result<()> {
-        Ok(())
+        match self.dies_after.load(Ordering::SeqCst) {
+            0 => Ok(()),
+            1 => Err(Error::new(ErrorKind::Io, "killed here")),
+            n => {
+                self.dies_after.store(n - 1, Ordering::SeqCst);
+                Ok(())
+            }
+        }
     }
     fn new_id(&self, change: &Reissue<'_>) {
         self.new_ids.lock().push((change.old_id.to_owned(), change.new_id.to_owned()));
@@ -500,6 +509,48 @@ impl Device {
 
     pub fn register(&self, p: &str) -> Entry {
         self.replica.read(|r| register_at(r, &path(p))).unwrap().unwrap_or_default().entry
+    }
+
+    /// Every entry that has a head.
+    pub fn entries(&self) -> BTreeMap<String, Entry> {
+        let mut out = BTreeMap::new();
+        self.replica
+            .read(|r| {
+                r.scan(Tree::Entry, Scan::From(&[], &prefix_end(&[])), usize::MAX >> 1, |_, s: Slot| {
+                    if let Slot::Register(reg) = s
+                        && let Some(head) = reg.entry.heads.first()
+                    {
+                        out.insert(head.path.as_str().to_owned(), reg.entry);
+                    }
+                    Ok(())
+                })
+            })
+            .unwrap();
+        out
+    }
+
+    /// Everything that others have covered, by path.
+    pub fn history(&self) -> Vec<Version> {
+        self.rows(Tree::History)
+    }
+
+    /// Records of a later tcfs.
+    pub fn parked(&self) -> Vec<String> {
+        self.rows(Tree::Parked)
+    }
+
+    fn rows<T: serde::de::DeserializeOwned>(&self, tree: Tree) -> Vec<T> {
+        let mut out = Vec::new();
+        let all = Scan::From(&[], &[0xff]);
+        self.replica
+            .read(|r| {
+                r.scan(tree, all, usize::MAX >> 1, |_, row: T| {
+                    out.push(row);
+                    Ok(())
+                })
+            })
+            .unwrap();
+        out
     }
 
     /// The inode shown at a path.

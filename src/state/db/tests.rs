@@ -265,3 +265,20 @@ fn after_a_sync_that_failed_the_journal_is_not_trusted_and_nothing_counts_as_dur
         assert_eq!(get(&db, k).as_deref(), Some(v));
     }
 }
+
+#[test]
+fn reading_beside_sees_one_moment_and_holds_nobody_up() {
+    let t = tempfile::tempdir().unwrap();
+    let db = Db::open(t.path()).unwrap();
+    put(&db, 1, "before");
+    let seen = db.read_beside(|r| {
+        put(&db, 1, "after");
+        put(&db, 2, "new");
+        db.commit()?;
+        db.checkpoint()?;
+        Ok((r.get::<String>(Tree::Inode, 1)?, r.get::<String>(Tree::Inode, 2)?, r.count(Tree::Inode)?))
+    });
+    assert_eq!(seen.unwrap(), (Some("before".to_owned()), None, 1));
+    assert_eq!((get(&db, 1).as_deref(), get(&db, 2).as_deref()), (Some("after"), Some("new")));
+    assert_eq!(db.read_beside(|r| r.count(Tree::Inode)).unwrap(), 2);
+}
