@@ -6,7 +6,7 @@
 //! | [`daemon`] | the process: configuration, socket, life, and (`daemon::core`) everything put together | all below |
 //! | [`mount`] | front ends of the drive (FUSE): they convert and decide nothing | `vfs`, `model` |
 //! | [`vfs`] | the drive by inode: names, attributes, bytes, sealing, hydration | `fleet`, `content`, `state`, `model` |
-//! | [`fleet`] | the outbox into this device's log, everybody else's logs into the tree; who the devices are | `content`, `state`, `store`, `model` |
+//! | [`fleet`] | the outbox into this device's log, everybody else's logs into the tree; the event bus; who the devices are | `content`, `state`, `store`, `model` |
 //! | [`content`] | files as chunks: cutting, encoding, upload, fetching | `store`, `model` |
 //! | [`state`] | the local database behind an append journal, and the replica of the namespace in it | `model` |
 //! | [`store`] | five calls over keys and bytes: a directory, S3, and what tests need | `model` |
@@ -15,6 +15,18 @@
 //! An arrow may only point down. `error` and `clock` are used everywhere. Where to begin: how versions merge and what
 //! lies in the store is told in [`model`], what a program on the mount can rely on in [`vfs`], the order of writes in
 //! [`fleet`].
+//!
+//! The way of a save, file by file, below `src/`:
+//! - `mount/fuse/filesystem.rs` takes the kernel's request; `vfs/open.rs`, `create.rs`, `write.rs`, `rename.rs`, `remove.rs` do it;
+//! - `vfs/seal.rs` makes a version of what was written (`model/ops.rs`), `vfs/heads.rs` says what it replaces;
+//! - `state/namespace.rs` merges it into its register, `state/reconcile.rs` brings the names to what that shows,
+//!   `state/txn.rs` and `state/journal.rs` keep it;
+//! - `fleet/publish.rs` takes it from the outbox through `fleet/plan.rs`, `cuts.rs` and `batch.rs` into the store
+//!   (`content/upload.rs`, `store/`).
+//!
+//! The way of a version from elsewhere: `fleet/follow.rs` reads the logs, `fleet/apply.rs` merges what is in them,
+//! `fleet/healing.rs` lets own work follow moves, `mount/fuse/invalidate.rs` tells the kernel; its bytes come when they are
+//! read (`vfs/read.rs`, `vfs/hydrate.rs`, `content/fetch.rs`).
 
 pub mod cli;
 pub mod clock;

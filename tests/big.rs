@@ -128,6 +128,58 @@ fn very_many_entries_mount_at_once_and_take_little_memory() {
 }
 
 #[test]
+fn a_new_device_with_very_many_entries_starts_from_a_snapshot() {
+    drive_only!();
+    let n = count(100_000, 1_000_000);
+    let w = World::new();
+    let a = w.mount("ann");
+    publish_many(&w, n);
+    let snapshots = w.store().join("default/snapshots");
+    let all = || native_find(&snapshots);
+    let last = format!("many/d{:04}/f{:07}", (n - 1) / 1000, n - 1);
+    until("all records are applied", BULK, || a.path(&last).exists().then_some(()));
+    // Some are written on the way, the last of them when most is there.
+    let newest = until("a snapshot is written", BULK, || all().into_iter().max());
+    println!("snapshots while {n} entries came in: {} bytes", newest.0);
+    let (_, peak) = sys::memory(a.pid());
+    println!("peak memory of who wrote it: {} MiB", peak / MIB);
+    assert!(peak < 1024 * MIB, "peak memory {} MiB", peak / MIB);
+    for (by, name) in [("a snapshot", "bob"), ("the logs", "cat")] {
+        if by == "the logs" {
+            a.unmount();
+            fs::remove_dir_all(&snapshots).unwrap();
+        }
+        let start = Instant::now();
+        let m = w.mount(name);
+        println!("by {by}: mounted after {:?}", start.elapsed());
+        until("all entries are there", BULK, || m.path(&last).exists().then_some(()));
+        println!("by {by}: the last one is there after {:?}", start.elapsed());
+        until("all entries are there", BULK, || (count_entries(&m) == n).then_some(()));
+        println!("by {by}: a complete find after {:?}", start.elapsed());
+        let (_, peak) = sys::memory(m.pid());
+        println!("by {by}: peak memory {} MiB", peak / MIB);
+        assert!(peak < 1024 * MIB, "peak memory {} MiB", peak / MIB);
+        assert_eq!(m.log().contains("the snapshot is loaded"), by == "a snapshot");
+        assert_eq!(fs::read(m.path(&last)).unwrap(), b"one small content for all\n");
+    }
+}
+
+/// Files below a directory of the store, with their sizes.
+fn native_find(dir: &std::path::Path) -> Vec<(u64, std::path::PathBuf)> {
+    let Ok(entries) = fs::read_dir(dir) else { return vec![] };
+    let found = entries.map(|e| e.unwrap().path()).flat_map(|p| match p.is_dir() {
+        true => native_find(&p),
+        false => vec![(p.metadata().map_or(0, |m| m.len()), p)],
+    });
+    found.filter(|(_, p)| p.file_name().is_some_and(|n| n.len() == 64)).collect()
+}
+
+/// Files of [`publish_many`] that `find` sees.
+fn count_entries(m: &Mounted) -> usize {
+    common::cli::run(Command::new("find").arg(m.path("many")).args(["-name", "f*", "-printf", "."]), BULK).ok().stdout.len()
+}
+
+#[test]
 fn directory_with_very_many_files_is_moved_in_a_second() {
     let n = count(20_000, 100_000);
     let w = World::new();

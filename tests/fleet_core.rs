@@ -5,6 +5,8 @@
 
 #[path = "fleet_core/device.rs"]
 mod device;
+#[path = "fleet_core/snapshots.rs"]
+mod snapshots;
 
 use bytes::Bytes;
 use device::{Device, Witness, keys};

@@ -8,9 +8,11 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tcfs::ErrorKind;
+use tcfs::content::codec;
 use tcfs::model::manifest::{About, Manifest, SyncManifest, root_of};
 use tcfs::model::old_index::{OldEntry, OldManifest};
 use tcfs::model::record::{self, Line};
+use tcfs::model::snapshot;
 use tcfs::model::{ChunkRef, Entry, FileContent, Hash, Kind, Place, RelPath, VClock, Version};
 
 fn path_of(name: &str) -> PathBuf {
@@ -188,6 +190,43 @@ fn one_damaged_record_spoils_no_other() {
     assert!(e.to_string().starts_with("reading record 2 of a batch: "), "{e}");
 }
 
+#[test]
+fn snapshots_are_written_as_they_always_were() {
+    let header = snapshot::Header {
+        snapshot: 1,
+        device_id: "yoga-1f3a9c20".into(),
+        written_at: 1_771_800_000_123,
+        cursors: BTreeMap::from([("honey-00000001".into(), 7), ("yoga-1f3a9c20".into(), 12)]),
+    };
+    let parked = snapshot::Parked { device: "honey-00000001".into(), seq: 3, line: 1, text: "{\"v\":2,\"é\":\"\\\"\"}".into() };
+    let mut lines = vec![header.encode().unwrap()];
+    lines.extend(versions().into_iter().map(|v| snapshot::Line::Head(Box::new(v)).encode().unwrap()));
+    lines.push(snapshot::Line::Parked(parked.clone()).encode().unwrap());
+    lines.push(snapshot::Line::Past(Box::new(versions().remove(0))).encode().unwrap());
+    let mut tally = snapshot::Tally::default();
+    lines.iter().for_each(|l| tally.add(l));
+    assert_eq!(tally.end(), snapshot::End { lines: lines.len() as u64, hash: Hash::of(&lines.concat()) });
+    lines.push(snapshot::Line::End(tally.end()).encode().unwrap());
+    golden("snapshot.jsonl", &lines.concat());
+    let body = read("snapshot.jsonl");
+    let read: Vec<&[u8]> = body.split(|b| *b == b'\n').collect();
+    assert_eq!(snapshot::Header::parse(read[0]).unwrap(), header);
+    let heads: Vec<Version> = (1..7)
+        .map(|i| match snapshot::Line::parse(i, read[i]).unwrap() {
+            snapshot::Line::Head(v) => *v,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(heads, versions());
+    assert!(matches!(snapshot::Line::parse(7, read[7]).unwrap(), snapshot::Line::Parked(p) if p == parked));
+    assert!(matches!(snapshot::Line::parse(8, read[8]).unwrap(), snapshot::Line::Past(v) if *v == versions()[0]));
+    assert!(matches!(snapshot::Line::parse(9, read[9]).unwrap(), snapshot::Line::End(e) if e == tally.end()));
+    // The compressed form may change with the library; what it holds may not.
+    let mut w = codec::LinesWriter::new().unwrap();
+    w.write(&body).unwrap();
+    assert!(codec::decode_lines("snapshot", &w.finish().unwrap(), 1 << 20).unwrap() == body);
+}
+
 fn changed(f: impl Fn(&mut serde_json::Value)) -> Line {
     let mut record = serde_json::to_value(&versions()[0]).unwrap();
     f(&mut record);
@@ -329,6 +368,8 @@ proptest! {
         let _ = OldEntry::parse(&bytes);
         let _ = OldManifest::parse(&bytes);
         let _ = record::decode(&bytes);
+        let _ = snapshot::Header::parse(&bytes);
+        let _ = snapshot::Line::parse(1, &bytes);
     }
 
     /// A flipped byte anywhere in a batch spoils at most the two lines it touches.

@@ -18,6 +18,7 @@ use tcfs::fleet::{Identity, Registry};
 use tcfs::model::manifest::Manifest;
 use tcfs::model::old_index::{OldEntry, OldManifest};
 use tcfs::model::record::{self, Line};
+use tcfs::model::snapshot;
 use tcfs::model::{Entry, Hash, Version};
 use tcfs::state::journal::Journal;
 use tcfs::state::rows::{Batch, Inode, Local, Sealed, Slot};
@@ -185,6 +186,42 @@ proptest! {
                         check_version(&v);
                     }
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn snapshots(bytes in body(&["snapshot.jsonl"]), d in damage()) {
+        for (n, line) in bytes.split(|b| *b == b'\n').enumerate() {
+            if let Ok(h) = snapshot::Header::parse(line) {
+                prop_assert!(h.snapshot == snapshot::FORMAT && h.cursors.keys().all(|id| !id.contains('/') && !id.contains('.')));
+            }
+            match snapshot::Line::parse(n + 1, line) {
+                Ok(snapshot::Line::Head(v)) => {
+                    check_version(&v);
+                    prop_assert!(!v.path.is_root());
+                }
+                Ok(snapshot::Line::Past(v)) => check_version(&v),
+                Ok(snapshot::Line::Unknown(text)) => prop_assert_eq!(text.as_bytes(), line),
+                Ok(l) => prop_assert!(l.encode().is_ok()),
+                Err(e) => prop_assert_eq!(e.kind(), ErrorKind::Corrupt),
+            }
+        }
+        let whole = golden("snapshot.jsonl");
+        let mut w = codec::LinesWriter::new().unwrap();
+        w.write(&whole).unwrap();
+        let body = damaged(w.finish().unwrap().to_vec(), &d);
+        let Ok(mut reader) = codec::LinesReader::new("a snapshot", &body, snapshot::LINE_MAX, 1 << 20) else { return Ok(()) };
+        let (mut line, mut read) = (Vec::new(), Vec::new());
+        loop {
+            match reader.read(&mut line) {
+                Ok(true) => read.extend_from_slice(&line),
+                // The checksum of the frame is behind the last line.
+                Ok(false) => {
+                    prop_assert!(read == whole || read.is_empty());
+                    break;
+                }
+                Err(_) => break,
             }
         }
     }

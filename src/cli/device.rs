@@ -86,7 +86,13 @@ async fn list(ctx: &Ctx) -> Result<u8> {
         .ask(ctx.drive().await?, Request::DeviceList, |i| {
             if let Item::Device(d) = i {
                 let seen = d.last_seen_at.map_or("never seen".to_owned(), |t| format!("seen {} ago", format::span(now - t)));
-                let marks = [(d.this, "this machine"), (d.revoked, "revoked")];
+                let online = d.online.filter(|_| !d.this);
+                let marks = [
+                    (d.this, "this machine"),
+                    (online == Some(true), "online"),
+                    (online == Some(false), "offline"),
+                    (d.revoked, "revoked"),
+                ];
                 let marks: Vec<&str> = marks.iter().filter(|m| m.0).map(|m| m.1).collect();
                 let line = format!("{:<20} {:<32} {seen:<16} {}", ctx.out.bold(&format!("{:<20}", d.name)), d.id, marks.join(", "));
                 ctx.out.line(line.trim_end());

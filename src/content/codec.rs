@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::Hash;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read, Take, Write};
 use zstd::bulk::{Compressor, Decompressor};
 use zstd::zstd_safe;
 
@@ -33,6 +33,8 @@ const SAMPLE: usize = 8 << 10;
 const MUST_SAVE: usize = 32;
 /// Largest window a batch may ask its reader to hold, as a power of two: ours need 2 MiB.
 const MAX_WINDOW_LOG: u32 = 23;
+/// Up to so many bytes a batch is believed how long it is, before it is decompressed.
+const WORTH_COUNTING: u64 = 16 << 20;
 /// Contexts kept for reuse (about 2 MiB each).
 const KEPT_CONTEXTS: usize = 8;
 
@@ -170,19 +172,106 @@ pub fn encode_lines(lines: &[u8]) -> Result<Bytes> {
 /// Memory: what it really holds, and a window of 8 MiB.
 pub fn decode_lines(what: &str, body: &[u8], cap: usize) -> Result<Vec<u8>> {
     let bad = |e: std::io::Error| Error::new(Kind::Corrupt, format!("reading {what}: it does not decompress")).source(e);
-    let mut dec = zstd::stream::read::Decoder::with_buffer(body).map_err(bad)?;
-    dec.window_log_max(MAX_WINDOW_LOG).map_err(bad)?;
-    let mut out = Vec::new();
+    let large = || Error::new(Kind::Corrupt, format!("reading {what}: it holds more than {cap} bytes"));
+    let reader = || -> Result<_> {
+        let mut dec = zstd::stream::read::Decoder::with_buffer(body).map_err(bad)?;
+        dec.window_log_max(MAX_WINDOW_LOG).map_err(bad)?;
+        Ok(dec.take(cap as u64 + 1))
+    };
+    // Memory is asked for once, and only for what is there: a claim is bounded first, and without one it is counted.
+    let size = match zstd_safe::get_frame_content_size(body) {
+        Ok(Some(n)) if n > cap as u64 => return Err(large()),
+        Ok(Some(n)) if n <= WORTH_COUNTING => n,
+        _ => std::io::copy(&mut reader()?, &mut std::io::sink()).map_err(bad)?,
+    };
+    if size > cap as u64 {
+        return Err(large());
+    }
+    let mut out = Vec::with_capacity(size as usize);
     // The reader ends quietly where the body ends inside a frame's header.
     let whole = zstd_safe::find_frame_compressed_size(body).is_ok();
-    dec.take(cap as u64 + 1).read_to_end(&mut out).map_err(bad)?;
+    reader()?.read_to_end(&mut out).map_err(bad)?;
     if out.len() > cap {
-        return Err(Error::new(Kind::Corrupt, format!("reading {what}: it holds more than {cap} bytes")));
+        return Err(large());
     }
     if !whole {
         return Err(Error::new(Kind::Corrupt, format!("reading {what}: {} bytes are no whole zstd frame", body.len())));
     }
     Ok(out)
+}
+
+/// Lines on their way into one zstd frame with a checksum, for what is too long to lie in memory as it is.
+pub struct LinesWriter {
+    zstd: zstd::stream::write::Encoder<'static, Vec<u8>>,
+}
+
+impl LinesWriter {
+    /// An empty frame.
+    pub fn new() -> Result<LinesWriter> {
+        let begin = || {
+            let mut zstd = zstd::stream::write::Encoder::new(Vec::new(), LINES_LEVEL)?;
+            zstd.include_checksum(true)?;
+            Ok(zstd)
+        };
+        begin().map(|zstd| LinesWriter { zstd }).map_err(|e| Error::io("beginning to compress records", e))
+    }
+
+    /// Adds bytes.
+    pub fn write(&mut self, lines: &[u8]) -> Result<()> {
+        self.zstd.write_all(lines).map_err(|e| Error::io("compressing records", e))
+    }
+
+    /// Bytes of the frame so far; some may still be on their way.
+    pub fn written(&self) -> usize {
+        self.zstd.get_ref().len()
+    }
+
+    /// The frame.
+    pub fn finish(self) -> Result<Bytes> {
+        self.zstd.finish().map(Bytes::from).map_err(|e| Error::io("compressing records", e))
+    }
+}
+
+/// The lines of a frame, one after the other.
+pub struct LinesReader<'b> {
+    what: String,
+    lines: BufReader<Take<zstd::stream::read::Decoder<'static, &'b [u8]>>>,
+    longest: usize,
+}
+
+impl<'b> LinesReader<'b> {
+    /// Reads `body`, which must be one frame, of lines up to `longest` bytes and `cap` bytes of them. `what` names the
+    /// object in errors. Memory: one line, and a window of 8 MiB.
+    ///
+    /// Errors: `Corrupt` if it is no whole zstd frame, or asks for too much memory.
+    pub fn new(what: &str, body: &'b [u8], longest: usize, cap: u64) -> Result<LinesReader<'b>> {
+        let bad = |e: std::io::Error| Error::new(Kind::Corrupt, format!("reading {what}: it does not decompress")).source(e);
+        if zstd_safe::find_frame_compressed_size(body) != Ok(body.len()) {
+            return Err(Error::new(Kind::Corrupt, format!("reading {what}: {} bytes are not one whole zstd frame", body.len())));
+        }
+        let mut zstd = zstd::stream::read::Decoder::with_buffer(body).map_err(bad)?;
+        zstd.window_log_max(MAX_WINDOW_LOG).map_err(bad)?;
+        Ok(LinesReader { what: what.to_owned(), lines: BufReader::with_capacity(128 << 10, zstd.take(cap)), longest })
+    }
+
+    /// The next line into `line`, with its newline; false at the end.
+    ///
+    /// Errors: `Corrupt` for what does not decompress, has another checksum, a longer line, more of them, or none at the
+    /// end.
+    pub fn read(&mut self, line: &mut Vec<u8>) -> Result<bool> {
+        line.clear();
+        let bad = |why: &str| Error::new(Kind::Corrupt, format!("reading {}: {why}", self.what));
+        let most = self.longest as u64 + 1;
+        let read = (&mut self.lines).take(most).read_until(b'\n', line);
+        read.map_err(|e| bad("it does not decompress").source(e))?;
+        match line.last() {
+            None if self.lines.get_ref().limit() == 0 => Err(bad("it holds more than it may")),
+            None => Ok(false),
+            Some(b'\n') => Ok(true),
+            Some(_) if line.len() as u64 == most => Err(bad("a line is too long")),
+            Some(_) => Err(bad("its last line is cut off")),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -278,6 +367,44 @@ mod tests {
         assert_eq!(decode_lines("batch", &greedy, 1 << 30).unwrap_err().kind(), Kind::Corrupt);
     }
 
+    fn read_all(body: &[u8], longest: usize, cap: u64) -> Result<Vec<Vec<u8>>> {
+        let mut reader = LinesReader::new("x", body, longest, cap)?;
+        let (mut out, mut line) = (Vec::new(), Vec::new());
+        while reader.read(&mut line)? {
+            out.push(line.clone());
+        }
+        Ok(out)
+    }
+
+    #[test]
+    fn streamed_lines_come_back_one_by_one_and_are_bounded() {
+        let lines: Vec<Vec<u8>> = (0..300).map(|i| format!("{i} {}\n", "x".repeat(i)).into_bytes()).collect();
+        let mut w = LinesWriter::new().unwrap();
+        lines.iter().for_each(|l| w.write(l).unwrap());
+        let body = w.finish().unwrap();
+        let total = lines.iter().map(Vec::len).sum::<usize>();
+        let longest = lines[299].len();
+        assert!(read_all(&body, longest, total as u64 + 1).unwrap() == lines);
+        assert!(decode_lines("x", &body, total).unwrap() == lines.concat());
+        for (longest, cap) in [(longest - 2, 1 << 40), (longest, total as u64), (longest, 1000)] {
+            assert_eq!(read_all(&body, longest, cap).unwrap_err().kind(), Kind::Corrupt, "{longest} {cap}");
+        }
+        for cut in [0, 1, 4, 9, body.len() / 2, body.len() - 1] {
+            assert_eq!(read_all(&body[..cut], longest, 1 << 40).unwrap_err().kind(), Kind::Corrupt, "{cut}");
+        }
+        let twice = [&body[..], &body[..]].concat();
+        assert_eq!(read_all(&twice, longest, 1 << 40).unwrap_err().kind(), Kind::Corrupt);
+        let open = zstd::encode_all(&b"a\nb"[..], 3).unwrap();
+        assert!(read_all(&open, 10, 100).unwrap_err().to_string().contains("cut off"));
+        let mut seen = 0;
+        for at in 0..body.len() {
+            let mut damaged = body.to_vec();
+            damaged[at] ^= 0x10;
+            seen += usize::from(read_all(&damaged, longest, 1 << 40).is_ok_and(|l| l != lines));
+        }
+        assert_eq!(seen, 0, "damage passed for lines");
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_an_error_never_a_panic(mut b in proptest::collection::vec(any::<u8>(), 0..300), magic in any::<bool>()) {
@@ -287,6 +414,7 @@ mod tests {
             prop_assert!(decode(&Hash::ZERO, Some(1000), b.clone().into()).is_err());
             prop_assert!(decode(&Hash::ZERO, None, b.clone().into()).is_err());
             if let Ok(v) = decode_lines("x", &b, 1 << 20) { prop_assert!(v.len() <= 1 << 20); }
+            let _ = read_all(&b, 1 << 10, 1 << 20);
         }
 
         #[test]

@@ -21,8 +21,12 @@ use tracing_subscriber::{EnvFilter, Layer};
 pub fn start(config: &Config, foreground: bool) -> Result<()> {
     let file = Rotated::open(&config.dirs.log(), config.log.max_bytes.0, config.log.keep)?;
     let level = config.log.level.as_str();
-    // Other crates only when something is wrong, or when everything was asked for.
-    let rules = || EnvFilter::new(if level == "trace" { "trace".to_owned() } else { format!("warn,tcfs={level}") });
+    // Other crates only when something is wrong, or when everything was asked for. Never the bus's: it prints what it
+    // sends, an error at every attempt included, and what matters of it is said by `fleet::nats`.
+    let rules = || {
+        let all = if level == "trace" { "trace".to_owned() } else { format!("warn,tcfs={level}") };
+        EnvFilter::new(all + ",async_nats=off")
+    };
     let to_file = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(file).with_filter(rules());
     let to_stderr = foreground.then(|| tracing_subscriber::fmt::layer().with_ansi(false).with_writer(io::stderr).with_filter(rules()));
     if tracing_subscriber::registry().with(to_file).with(to_stderr).try_init().is_ok() {

@@ -6,6 +6,7 @@
 //! Not here: when (`follow`), what a merge means (`model`), names and inodes (`state`).
 
 use super::core::{Fleet, blocking};
+use super::facts;
 use super::identity::Identity;
 use super::registry::Revoked;
 use crate::content::codec;
@@ -51,6 +52,8 @@ pub(super) struct Discovery {
     told: BTreeMap<String, String>,
     /// Highest number seen in listings, to notice gaps.
     listed: HashMap<String, u64>,
+    /// Whether a snapshot to start from was looked for.
+    started: bool,
 }
 
 impl Fleet {
@@ -77,6 +80,13 @@ impl Fleet {
         self.still_ours().await?;
         self.discover(known, list_logs).await?;
         let me = self.me().id.clone();
+        let mut out = CaughtUp::default();
+        let is_new = !known.started && self.cursors()?.values().all(|seq| *seq == 0);
+        if is_new && known.devices.iter().any(|d| *d != me) {
+            out.versions += self.start_from_snapshot(&mut out.problems).await?.unwrap_or(0);
+        }
+        known.started = true;
+        self.learn_keys(&known.devices).await;
         let cursors = self.cursors()?;
         let devices: BTreeSet<&String> = known.devices.iter().chain(cursors.keys()).filter(|d| **d != me).collect();
         let mut pulls = Vec::with_capacity(devices.len());
@@ -87,7 +97,6 @@ impl Fleet {
             pulls.push(self.clone().pull(d.clone(), from, last, listed));
         }
         let pulled: Vec<(String, Pulled)> = stream::iter(pulls).buffer_unordered(DEVICES).collect().await;
-        let mut out = CaughtUp::default();
         let mut failed = None;
         for (device, p) in pulled {
             out.batches += p.batches;
@@ -123,6 +132,16 @@ impl Fleet {
         Ok(out)
     }
 
+    /// Last batch applied of one device.
+    pub(super) fn cursor_of(&self, device: &str) -> Result<u64> {
+        self.replica.read(|r| Ok(r.get::<Cursor>(Tree::Cursor, device)?.map_or(0, |c| c.seq)))
+    }
+
+    /// Whether a device's batch counts no more, as far as this device has heard.
+    pub(super) fn is_revoked(&self, device: &str, seq: u64) -> bool {
+        self.following.revoked.lock().get(device).is_some_and(|last| seq > *last)
+    }
+
     async fn discover(&self, known: &mut Discovery, list_logs: bool) -> Result<()> {
         let prefix = Keys::devices();
         for object in list_all(&*self.store, &prefix).await? {
@@ -131,7 +150,10 @@ impl Fleet {
                 known.devices.insert(id.to_owned());
             } else if let Some(id) = name.strip_suffix(".revoked").filter(|id| is_id(id) && !known.revoked.contains_key(*id)) {
                 match self.registry().revoked(id).await {
-                    Ok(Some(mark)) => drop(known.revoked.insert(id.to_owned(), mark)),
+                    Ok(Some(mark)) => {
+                        self.following.revoked.lock().insert(id.to_owned(), mark.revoked_after);
+                        known.revoked.insert(id.to_owned(), mark);
+                    }
                     Ok(None) => {}
                     Err(e) if e.kind() == Kind::Corrupt => tracing::error!("{e}"),
                     Err(e) => return Err(e),
@@ -210,26 +232,38 @@ impl Fleet {
                     Line::Damaged(e) => damaged.push(format!("{key}: {e}")),
                 }
             }
-            let new = this.transact(|ns, me| {
-                let cursor: Cursor = ns.t.get(Tree::Cursor, device.as_str())?.unwrap_or_default();
-                if cursor.seq + 1 != seq {
-                    // Another way than this one has applied it.
-                    return Ok(0);
-                }
-                for (i, text) in &parked {
-                    ns.t.put(Tree::Parked, parked_key(&device, seq, *i), text)?;
-                }
-                let new = this.merge_all(ns, me, &versions)?;
-                ns.t.put(Tree::Cursor, device.as_str(), &Cursor { seq, at: this.clock.now_ms() })?;
-                Ok(new)
-            })?;
+            let new = this.apply_next(&device, seq, &versions, &parked)?;
             Ok(Applied { versions: new, damaged })
         })
         .await
     }
 
+    /// The same for versions that came over the bus.
+    pub(super) async fn apply_versions(self: &Arc<Self>, device: &str, seq: u64, versions: Vec<Version>) -> Result<u64> {
+        let (this, device) = (self.clone(), device.to_owned());
+        blocking(move || this.apply_next(&device, seq, &versions, &[])).await
+    }
+
+    /// One transaction: versions, records of later formats, cursor. Does nothing if the batch is not the next one.
+    fn apply_next(&self, device: &str, seq: u64, versions: &[Version], parked: &[(u64, String)]) -> Result<u64> {
+        self.transact(|ns, me| {
+            let cursor: Cursor = ns.t.get(Tree::Cursor, device)?.unwrap_or_default();
+            if cursor.seq + 1 != seq {
+                // Another way than this one has applied it.
+                return Ok(0);
+            }
+            for (i, text) in parked {
+                ns.t.put(Tree::Parked, parked_key(device, seq, *i), text)?;
+            }
+            facts::grow(ns.t, versions.len() + parked.len())?;
+            let new = self.merge_all(ns, me, versions)?;
+            ns.t.put(Tree::Cursor, device, &Cursor { seq, at: self.clock.now_ms() })?;
+            Ok(new)
+        })
+    }
+
     /// Merges versions, heals, brings the names concerned up to date. How many changed their entry.
-    fn merge_all(&self, ns: &mut Ns<'_, '_>, me: &Identity, versions: &[Version]) -> Result<u64> {
+    pub(super) fn merge_all(&self, ns: &mut Ns<'_, '_>, me: &Identity, versions: &[Version]) -> Result<u64> {
         self.files.expand_moves(ns)?;
         // Parents first: what comes into a directory is newer than the directory or was known to who wrote it.
         let mut touched: BTreeMap<(usize, u64, String), i64> = BTreeMap::new();
@@ -275,12 +309,9 @@ impl Fleet {
         })?;
         let mut n = 0;
         for (key, text) in rows {
-            let Some(Line::Version(v)) = record::decode(text.as_bytes()).pop() else { continue };
-            if v.path.is_root() {
-                continue;
-            }
+            let Some(v) = parse_unapplied(&text) else { continue };
             self.transact(|ns, me| {
-                self.merge_all(ns, me, std::slice::from_ref(&*v))?;
+                self.merge_all(ns, me, std::slice::from_ref(&v))?;
                 ns.t.del(Tree::Parked, key)
             })?;
             n += 1;
@@ -322,14 +353,30 @@ fn came_along(ns: &Ns<'_, '_>, t: &Version, to: &RelPath) -> Result<bool> {
 }
 
 /// Whether a name from the store can be a device id.
-fn is_id(s: &str) -> bool {
+pub(super) fn is_id(s: &str) -> bool {
     !s.is_empty() && s.len() <= 64 && s.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
-fn parked_key(device: &str, seq: u64, line: u64) -> Vec<u8> {
+/// A record that was parked, if this tcfs knows it.
+pub(super) fn parse_unapplied(text: &str) -> Option<Version> {
+    match record::decode(text.as_bytes()).pop() {
+        Some(Line::Version(v)) if !v.path.is_root() => Some(*v),
+        _ => None,
+    }
+}
+
+pub(super) fn parked_key(device: &str, seq: u64, line: u64) -> Vec<u8> {
     let mut k = device.as_bytes().to_vec();
     k.push(0);
     k.extend_from_slice(&seq.to_be_bytes());
     k.extend_from_slice(&line.to_be_bytes());
     k
+}
+
+/// Device, batch and line of a [`parked_key`].
+pub(super) fn parse_parked_key(key: &[u8]) -> Option<(String, u64, u64)> {
+    let at = key.len().checked_sub(17)?;
+    let number = |from: usize| key.get(from..from + 8)?.try_into().ok().map(u64::from_be_bytes);
+    let device = std::str::from_utf8(key.get(..at)?).ok()?;
+    Some((device.to_owned(), number(at + 1)?, number(at + 9)?))
 }

@@ -123,9 +123,10 @@ impl Fleet {
         Ok(true)
     }
 
-    /// Takes a batch that is in the log out of the outbox. `chunks`: the lists of what was just uploaded; after a crash
-    /// they come from the store.
+    /// Tells the others of a batch that is in the log and takes it out of the outbox. `chunks`: the lists of what was just
+    /// uploaded; after a crash they come from the store.
     pub(super) async fn finish(self: &Arc<Self>, seq: u64, batch: Batch, mut chunks: ChunkLists) -> Result<()> {
+        self.say_batch(seq, &batch.versions).await;
         let this = self.clone();
         let wanted = batch.rows.clone();
         let rows: Vec<Row> = blocking(move || {
@@ -173,6 +174,7 @@ impl Fleet {
                     ns.t.del(Tree::Batch, seq - KEPT)?;
                 }
                 facts::set_published(ns.t, &me.id, seq)?;
+                facts::grow(ns.t, batch.versions.len())?;
                 this.drop_rows(ns, &batch.rows, &told)
             })?;
             this.works();

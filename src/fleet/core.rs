@@ -3,10 +3,12 @@
 //! Lock order: `catching` → `link` → `log` (asynchronous, held across store calls) → the database. The small mutexes
 //! (`cuts`, statuses) are leaves.
 
+use super::bus::Bus;
 use super::cuts::Cuts;
 use super::facts;
 use super::files::Files;
 use super::follow::FollowState;
+use super::hear::HearState;
 use super::identity::{Identity, Me};
 use super::publish::PublishState;
 use super::registry::Registry;
@@ -40,12 +42,21 @@ pub struct Options {
     /// How often logs are looked at besides notifications. None: 5 s for a store that tells of changes (a directory),
     /// else 30 s.
     pub poll_interval: Option<Duration>,
+    /// A snapshot is not worth while for fewer records. None: 10,000.
+    pub snapshot_from: Option<u64>,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let bulk = UploadOptions { puts: 8, files: 2, memory: 32 << 20, known: 16 << 10, ..UploadOptions::default() };
-        Options { upload: UploadOptions::default(), bulk, bulk_from: 16 << 20, bulk_after: Duration::from_secs(2), poll_interval: None }
+        Options {
+            upload: UploadOptions::default(),
+            bulk,
+            bulk_from: 16 << 20,
+            bulk_after: Duration::from_secs(2),
+            poll_interval: None,
+            snapshot_from: None,
+        }
     }
 }
 
@@ -65,6 +76,8 @@ pub struct Parts {
     pub me: Arc<Me>,
     /// Where the identity file lies.
     pub state_dir: PathBuf,
+    /// The event bus, if there is one.
+    pub bus: Option<Arc<dyn Bus>>,
     /// What may be set.
     pub options: Options,
 }
@@ -102,6 +115,9 @@ pub struct Fleet {
     pub(super) gone_out: Notify,
     pub(super) publishing: PublishState,
     pub(super) following: FollowState,
+    pub(super) snapshots: super::snapshot::SnapshotState,
+    pub(super) hearing: HearState,
+    pub(super) bus: Option<Arc<dyn Bus>>,
 }
 
 impl Fleet {
@@ -110,7 +126,7 @@ impl Fleet {
     ///
     /// Errors: of the local state; `Corrupt` for a damaged identity.
     pub fn new(parts: Parts) -> Result<Arc<Fleet>> {
-        let Parts { replica, store, keys, files, clock, me, state_dir, options } = parts;
+        let Parts { replica, store, keys, files, clock, me, state_dir, bus, options } = parts;
         let given = me.get();
         match replica.read(facts::identity)? {
             Some(known) if known != *given => {
@@ -138,6 +154,9 @@ impl Fleet {
             gone_out: Notify::new(),
             publishing: PublishState::default(),
             following: FollowState::default(),
+            snapshots: Default::default(),
+            hearing: HearState::default(),
+            bus,
             replica,
             store,
             keys,
@@ -159,13 +178,15 @@ impl Fleet {
         Registry::new(self.store.clone())
     }
 
-    /// Publishes and follows until `stop` says true. Returns when both have stopped; what is pending stays in the
-    /// outbox.
+    /// Publishes, follows and listens until `stop` says true, and writes a snapshot now and then. Returns when all have
+    /// stopped; what is pending stays in the outbox.
     pub async fn run(self: Arc<Self>, stop: tokio::sync::watch::Receiver<bool>) {
         // Boxed each for itself: the compiler does not see through the join that they may move between threads.
         let publishing = self.clone().publish_loop(stop.clone()).boxed();
-        let following = self.follow_loop(stop).boxed();
-        tokio::join!(publishing, following);
+        let hearing = self.clone().hear_loop(stop.clone()).boxed();
+        let following = self.clone().follow_loop(stop.clone()).boxed();
+        let snapshots = self.snapshot_loop(stop).boxed();
+        tokio::join!(publishing, hearing, following, snapshots);
     }
 
     /// Rows were added to the outbox.

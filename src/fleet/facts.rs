@@ -17,6 +17,18 @@ pub struct Published {
     pub seq: u64,
 }
 
+/// How far the logs have grown since the newest snapshot that this device knows of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Growth {
+    /// Records applied or published since.
+    pub records: u64,
+    /// Batches they came in.
+    pub batches: u64,
+    /// Bytes of that snapshot; 0 if there is none.
+    pub size: u64,
+}
+
+const GROWTH: &str = "snapshot_growth";
 const PUBLISHED: &str = "published";
 const STORE: &str = "store";
 const STORE_PLACE: &str = "store_place";
@@ -31,6 +43,26 @@ pub fn published(r: &Read<'_>, id: &str) -> Result<u64> {
 /// Sets it.
 pub fn set_published(t: &mut Txn<'_>, id: &str, seq: u64) -> Result<()> {
     t.put(Tree::Meta, PUBLISHED, &Published { device: id.to_owned(), seq })
+}
+
+/// How far the logs have grown since the newest known snapshot.
+pub fn growth(r: &Read<'_>) -> Result<Growth> {
+    if let Some(g) = r.get(Tree::Meta, GROWTH)? {
+        return Ok(g);
+    }
+    // A state from before there were snapshots: everything in it is not in one.
+    Ok(Growth { records: crate::state::tree::names(r)?, ..Growth::default() })
+}
+
+/// Sets it.
+pub fn set_growth(t: &mut Txn<'_>, growth: &Growth) -> Result<()> {
+    t.put(Tree::Meta, GROWTH, growth)
+}
+
+/// One more batch, of so many records.
+pub fn grow(t: &mut Txn<'_>, records: usize) -> Result<()> {
+    let g = growth(t)?;
+    set_growth(t, &Growth { records: g.records.saturating_add(records as u64), batches: g.batches.saturating_add(1), ..g })
 }
 
 /// Id of the store this state belongs to; none before it was first reached.

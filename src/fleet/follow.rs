@@ -5,7 +5,9 @@
 
 use super::core::{Fleet, blocking};
 use crate::error::Kind;
+use crate::state::tree::names;
 use parking_lot::Mutex;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
@@ -36,6 +38,8 @@ pub(super) struct FollowState {
     now: Mutex<FollowStatus>,
     /// The status changed.
     noted: Notify,
+    /// Revoked devices, with the last batch of each that counts.
+    pub(super) revoked: Mutex<HashMap<String, u64>>,
 }
 
 impl Fleet {
@@ -45,7 +49,7 @@ impl Fleet {
     }
 
     /// Waits until the others' logs were looked at once since the start, with or without success; for `patience`, and
-    /// as often again (up to six times) while batches come in. Cancel-safe.
+    /// as often again (up to six times) while something comes in. Cancel-safe.
     pub async fn first_look(&self, patience: Duration) {
         let looked = async {
             loop {
@@ -62,12 +66,13 @@ impl Fleet {
             }
         };
         tokio::pin!(looked);
-        let mut before = self.cursors().unwrap_or_default();
+        let progress = || (self.cursors().unwrap_or_default(), self.replica.read(names).unwrap_or_default());
+        let mut before = progress();
         for _ in 0..6 {
             if tokio::time::timeout(patience, &mut looked).await.is_ok() {
                 return;
             }
-            let now = self.cursors().unwrap_or_default();
+            let now = progress();
             if now == before {
                 break;
             }

@@ -8,7 +8,7 @@ use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use ed25519_dalek::SigningKey;
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -130,9 +130,9 @@ impl Identity {
         BASE64.encode(self.key.verifying_key().to_bytes())
     }
 
-    /// The private key.
-    pub fn signing_key(&self) -> &SigningKey {
-        &self.key
+    /// Signs `text`; base64.
+    pub fn sign(&self, text: &[u8]) -> String {
+        BASE64.encode(self.key.sign(text).to_bytes())
     }
 
     /// The text of the identity file.
@@ -203,6 +203,24 @@ impl Identity {
     }
 }
 
+/// Another device's key, by which its signatures are known.
+#[derive(Clone, Debug)]
+pub struct PublicKey(VerifyingKey);
+
+impl PublicKey {
+    /// Reads [`Identity::public_key`]; none for what is no key.
+    pub fn parse(base64: &str) -> Option<PublicKey> {
+        let raw = <[u8; 32]>::try_from(BASE64.decode(base64).ok()?).ok()?;
+        VerifyingKey::from_bytes(&raw).ok().map(PublicKey)
+    }
+
+    /// Whether the device signed this text.
+    pub fn signed(&self, text: &[u8], signature: &str) -> bool {
+        let raw = BASE64.decode(signature).ok().and_then(|s| Signature::from_slice(&s).ok());
+        raw.is_some_and(|s| self.0.verify_strict(text, &s).is_ok())
+    }
+}
+
 /// The identity as everybody in the process holds it: it changes while running when this machine turns out to be a
 /// clone. Take it anew for each transaction, inside the transaction.
 pub struct Me {
@@ -269,6 +287,20 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         assert_ne!(Identity::create("yoga", &*clock).unwrap().id, me.id);
         assert!(!format!("{me:?}").contains(&BASE64.encode(me.key.to_bytes())));
+    }
+
+    #[test]
+    fn a_signature_is_of_one_device_and_one_text() {
+        let clock = ManualClock::new(0, 1);
+        let (a, b) = (Identity::create("ann", &*clock).unwrap(), Identity::create("bob", &*clock).unwrap());
+        let key = PublicKey::parse(&a.public_key()).unwrap();
+        assert!(key.signed(b"text", &a.sign(b"text")));
+        for (text, signature) in
+            [(&b"texT"[..], a.sign(b"text")), (b"text", b.sign(b"text")), (b"text", String::new()), (b"text", "AAAA".into())]
+        {
+            assert!(!key.signed(text, &signature));
+        }
+        assert!(PublicKey::parse("AAAA").is_none() && PublicKey::parse("?").is_none());
     }
 
     #[test]

@@ -6,7 +6,11 @@
 //! Must: an error never ends publishing; it backs off, says so, and goes on.
 //! No timer stands between a single save and its batch: a round begins when a row is added and ends with what is ready.
 //! Only a burst of saves is let pass first (`burst`).
-//! Not here: what belongs together (`plan`), uploads (`cuts`), the log (`batch`).
+//! Not here: what belongs together (`plan`), which of it can go out (`ready`), uploads (`cuts`), the log (`batch`), what
+//! people see of it (`status`).
+
+mod ready;
+mod status;
 
 use super::batch::{ChunkLists, Draft};
 use super::burst::Burst;
@@ -21,7 +25,9 @@ use crate::state::Tree;
 use crate::state::rows::{DirMove, Sealed};
 use crate::state::tree::register_at;
 use bytes::Bytes;
-use parking_lot::Mutex;
+use ready::{See, Verdict};
+pub(super) use status::PublishState;
+pub use status::PublishStatus;
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -34,8 +40,6 @@ const WINDOW: usize = 1000;
 const PAGE: usize = 256;
 /// First wait after an error; doubles to the longest, with jitter.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
-/// Rows that [`Fleet::publish_status`] counts at most.
-const STATUS_ROWS: usize = 50_000;
 
 /// What a round did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,65 +53,6 @@ pub enum Round {
         /// Versions in it.
         versions: usize,
     },
-}
-
-/// The outbox as people see it.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct PublishStatus {
-    /// Rows not yet in the log; at most 50,000 are counted.
-    pub pending: u64,
-    /// Bytes of files among them that are not cut.
-    pub bytes: u64,
-    /// Files whose bytes are being put into the store.
-    pub active: u64,
-    /// A path that is being published.
-    pub current: Option<String>,
-    /// Why the last attempt failed; none while it works.
-    pub last_error: Option<String>,
-    /// Since when it fails, milliseconds since 1970.
-    pub since: Option<i64>,
-}
-
-#[derive(Default)]
-pub(super) struct PublishState {
-    now: Mutex<PublishStatus>,
-}
-
-/// What can be done with a plan.
-enum Verdict {
-    /// Not before something happens, or that much time has passed.
-    Wait(Option<Duration>),
-    /// A version's bytes are gone; whether a later row replaces it is not known yet.
-    Search(Hash, Box<Version>, u64),
-    /// These groups can go out; with why the rest cannot, if that is an error.
-    Go(Vec<usize>, Option<Error>),
-}
-
-/// A file of a plan, as a round sees it.
-enum See {
-    Done,
-    /// So long yet until it counts as slow.
-    Running(Duration),
-    /// In the bulk lane, by size or by time.
-    Slow,
-    Gone,
-    Failed(Error),
-}
-
-impl See {
-    fn of(progress: Option<&Progress>, bulk_after: Duration) -> See {
-        match progress {
-            Some(Progress::Done(_)) => See::Done,
-            Some(Progress::Running { bulk: true, .. }) => See::Slow,
-            Some(Progress::Running { since, .. }) => match bulk_after.checked_sub(since.elapsed()).filter(|left| !left.is_zero()) {
-                Some(left) => See::Running(left),
-                None => See::Slow,
-            },
-            Some(Progress::Gone { .. }) => See::Gone,
-            Some(Progress::Failed(kind, why)) => See::Failed(Error::new(*kind, why.clone())),
-            None => See::Running(bulk_after),
-        }
-    }
 }
 
 impl Fleet {
@@ -339,73 +284,6 @@ impl Fleet {
         }
     }
 
-    /// Waits until something can be done with a plan.
-    async fn wait_for(&self, plan: &Plan, searched: &HashSet<(Hash, RelPath)>) -> Verdict {
-        loop {
-            let progress = self.cuts.progress.notified();
-            tokio::pin!(progress);
-            progress.as_mut().enable();
-            match self.judge(plan, searched) {
-                Verdict::Wait(None) => progress.await,
-                Verdict::Wait(Some(time)) => {
-                    let _ = tokio::time::timeout(time, progress).await;
-                }
-                other => return other,
-            }
-        }
-    }
-
-    fn judge(&self, plan: &Plan, searched: &HashSet<(Hash, RelPath)>) -> Verdict {
-        let mut ready = Vec::new();
-        let mut wait: Option<Duration> = None;
-        let mut failed = None;
-        // Paths of what cannot go out for a reason of its own, and of all that depends on it.
-        let mut stuck: HashSet<&RelPath> = HashSet::new();
-        for (i, g) in plan.groups.iter().enumerate() {
-            let paths = || g.versions.iter().flat_map(|v| std::iter::once(&v.path).chain(&v.moved_to));
-            let mut held = paths().any(|p| stuck.contains(p));
-            if held {
-                stuck.extend(paths());
-                continue;
-            }
-            for v in &g.versions {
-                let Some(t) = token(v) else { continue };
-                match self.cuts.see(&t, |p| See::of(p, self.options.bulk_after)) {
-                    See::Done => {}
-                    See::Slow if g.passable => held = true,
-                    See::Slow if wait.is_some() => {}
-                    See::Slow if ready.is_empty() => return Verdict::Wait(None),
-                    See::Slow => return Verdict::Go(ready, failed),
-                    See::Running(left) => wait = Some(wait.map_or(left, |w| w.min(left))),
-                    See::Gone if !plan.whole && !searched.contains(&(t, v.path.clone())) => {
-                        let from = self.cuts.searched_upto(&t, &v.path);
-                        let last = plan.rows.last().map_or(0, |r| r.seq);
-                        return Verdict::Search(t, Box::new(v.clone()), from.max(last + 1));
-                    }
-                    See::Gone if g.passable => held = true,
-                    See::Gone => {
-                        if let Some((ino, _)) = plan.sources.get(&t) {
-                            self.files.wanted(*ino);
-                        }
-                        return Verdict::Go(ready, failed);
-                    }
-                    See::Failed(e) if !e.kind().is_transient() => {
-                        // Its bytes are damaged here, say: that may not heal, and the others must not wait for it.
-                        failed = Some(e);
-                        held = true;
-                        stuck.extend(paths());
-                    }
-                    See::Failed(e) => return Verdict::Go(ready, Some(e)),
-                }
-            }
-            // What comes after something that is waited for is looked at again then.
-            if !held && wait.is_none() {
-                ready.push(i);
-            }
-        }
-        if wait.is_some() { Verdict::Wait(wait) } else { Verdict::Go(ready, failed) }
-    }
-
     /// The first row from `from` on that has a version of the path which replaces `v`; and how far was looked.
     fn find_later(&self, v: &Version, mut from: u64) -> Result<(Option<u64>, u64)> {
         loop {
@@ -498,95 +376,6 @@ impl Fleet {
         let lines = record::encode(&draft.versions)?;
         draft.body = codec::encode_lines(&lines)?;
         Ok((draft, chunks))
-    }
-
-    /// Waits until every row up to `upto` is in this device's log; with `only`, every row of that path and of what is
-    /// below it.
-    ///
-    /// Errors: `Timeout` after `patience`, with the last error of publishing as its reason. Cancel-safe.
-    pub async fn wait_published_at(self: &Arc<Self>, upto: u64, only: Option<&RelPath>, patience: Duration) -> Result<()> {
-        let wait = async {
-            let mut from = 0;
-            loop {
-                let gone = self.gone_out.notified();
-                tokio::pin!(gone);
-                gone.as_mut().enable();
-                let (this, only) = (self.clone(), only.cloned());
-                match blocking(move || this.first_pending(from, upto, only.as_ref())).await? {
-                    None => return Ok(()),
-                    // Rows up to `upto` only go: what lies before needs no second look.
-                    Some(first) => from = first,
-                }
-                gone.await;
-            }
-        };
-        match tokio::time::timeout(patience, wait).await {
-            Ok(r) => r,
-            Err(_) => {
-                let why = self.publishing.now.lock().last_error.clone();
-                let e = Error::new(Kind::Timeout, "waiting until everything is in the store");
-                Err(e.hint(
-                    why.map_or("it goes on in the background".to_owned(), |w| format!("it goes on in the background; last error: {w}")),
-                ))
-            }
-        }
-    }
-
-    /// The first row from `from` to `upto` that has a version of `only`, or of what is below it. Blocking.
-    fn first_pending(&self, mut from: u64, upto: u64, only: Option<&RelPath>) -> Result<Option<u64>> {
-        let page = if only.is_some() { PAGE } else { 1 };
-        loop {
-            let rows: Vec<(u64, Sealed)> = self.replica.read(|r| r.scan_int(Tree::Outbox, from, upto.saturating_add(1), page))?;
-            let Some((last, _)) = rows.last() else { return Ok(None) };
-            if let Some((seq, _)) = rows.iter().find(|(_, s)| only.is_none_or(|p| s.concerns(p))) {
-                return Ok(Some(*seq));
-            }
-            from = last + 1;
-        }
-    }
-
-    /// Waits until every row up to `upto` is in this device's log.
-    ///
-    /// Errors: `Timeout` after `patience`, with the last error of publishing as its reason. Cancel-safe.
-    pub async fn wait_published(self: &Arc<Self>, upto: u64, patience: Duration) -> Result<()> {
-        self.wait_published_at(upto, None, patience).await
-    }
-
-    /// The outbox as it is now. Blocking; reads up to 50,000 rows.
-    pub fn publish_status(&self) -> Result<PublishStatus> {
-        let mut status = self.publishing.now.lock().clone();
-        status.active = self.cuts.running();
-        let mut from = 0;
-        while (status.pending as usize) < STATUS_ROWS {
-            let page: Vec<(u64, Sealed)> = self.replica.read(|r| r.scan_int(Tree::Outbox, from, u64::MAX, PAGE))?;
-            let Some((last, _)) = page.last() else { break };
-            from = last + 1;
-            status.pending += page.len() as u64;
-            status.bytes += page.iter().flat_map(|(_, s)| &s.versions).filter(|v| v.is_uncut()).map(size).sum::<u64>();
-        }
-        Ok(status)
-    }
-
-    fn note_current(&self, v: Option<&Version>) {
-        self.publishing.now.lock().current = v.map(|v| v.path.as_str().to_owned());
-    }
-
-    pub(super) fn works(&self) {
-        let mut now = self.publishing.now.lock();
-        if now.last_error.take().is_some() {
-            tracing::info!("publishing works again");
-        }
-        now.since = None;
-    }
-
-    fn fails(&self, e: &Error) {
-        let mut now = self.publishing.now.lock();
-        let text = e.to_string();
-        if now.last_error.as_ref() != Some(&text) {
-            tracing::warn!("publishing: {e}");
-        }
-        now.last_error = Some(text);
-        now.since.get_or_insert(self.clock.now_ms());
     }
 }
 

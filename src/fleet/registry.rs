@@ -5,7 +5,7 @@
 //! Must: `devices.json` is a view that anybody may rebuild at any time; nothing here trusts it.
 //! Not here: this machine's own key and id (`identity`).
 
-use super::identity::{Identity, check_name, numbered};
+use super::identity::{Identity, PublicKey, check_name, numbered};
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::store::keys::Keys;
@@ -150,6 +150,17 @@ impl Registry {
         }
         listing.devices.sort_by(|a, b| (&a.shown_name, &a.record.id).cmp(&(&b.shown_name, &b.record.id)));
         Ok(listing)
+    }
+
+    /// The key by which a device's signatures are known; none for a device or a key that is none.
+    ///
+    /// Errors: of the store.
+    pub async fn public_key(&self, id: &str) -> Result<Option<PublicKey>> {
+        match self.store.get(&Keys::device(id)).await {
+            Ok(body) => Ok(parse::<Record>(&body).and_then(|r| checked(r, id)).ok().and_then(|r| PublicKey::parse(&r.public_key))),
+            Err(e) if e.kind() == Kind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
     }
 
     async fn fetch(&self, key: String) -> (String, Result<Bytes>) {

@@ -6,6 +6,7 @@
 pub mod adopt;
 pub mod coalesce;
 pub mod entry;
+pub mod event;
 pub mod hash;
 pub mod heal;
 pub mod manifest;
@@ -17,6 +18,7 @@ pub mod record;
 pub mod reissue;
 pub mod resolve;
 pub mod sibling;
+pub mod snapshot;
 pub mod vclock;
 pub mod version;
 pub mod view;

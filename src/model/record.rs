@@ -55,7 +55,8 @@ struct Header {
     kind: serde_json::Value,
 }
 
-fn line(number: usize, bytes: &[u8]) -> Line {
+/// Reads one line, without its newline.
+pub(super) fn line(number: usize, bytes: &[u8]) -> Line {
     let damaged = |why: String| Line::Damaged(Error::new(ErrorKind::Corrupt, format!("reading record {number} of a batch: {why}")));
     if bytes.len() > LINE_MAX {
         return damaged(format!("{} bytes are more than {LINE_MAX}", bytes.len()));
@@ -161,7 +162,7 @@ fn is_actor(actor: &str) -> Result<(), String> {
     }
 }
 
-fn is_device(s: &str) -> Result<(), String> {
+pub(super) fn is_device(s: &str) -> Result<(), String> {
     let ok = !s.is_empty() && s.len() <= DEVICE_MAX && s.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     if ok { Ok(()) } else { Err(format!("{:?} is no device name or id", s.chars().take(80).collect::<String>())) }
 }

@@ -8,14 +8,14 @@
 
 mod convert;
 mod filesystem;
-mod notify;
+mod invalidate;
 mod passthrough;
 
-use self::notify::{Teller, Told, tell};
 use crate::error::{Error, Kind, Result};
 use crate::vfs::{Invalidate, Vfs};
 use dashmap::DashMap;
 use fuser::{BackgroundSession, BackingId, Config, MountOption, SessionACL};
+use invalidate::{Teller, Told, tell};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -28,6 +28,7 @@ use std::cell::RefCell;
 use std::iter::Peekable;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Name of the database in the state directory.
 pub const FILE: &str = "state.db";
@@ -57,7 +58,14 @@ pub struct Db {
     committing: Mutex<()>,
     path: PathBuf,
     reserve: Reserve,
+    /// A sync of the journal failed: the kernel takes its pages for written, and a second try that succeeds says nothing.
+    unsure: AtomicBool,
+    /// How a file is synced (tests have disks that fail).
+    sync_data: fn(&std::fs::File) -> std::io::Result<()>,
 }
+
+/// Attempts to bring everything into SQLite while others write on.
+const CATCHING_UP: usize = 10;
 
 /// Memory for journal records that is kept from one transaction to the next.
 const RECORD_KEPT: usize = 256 << 10;
@@ -75,7 +83,16 @@ impl Db {
             match Db::open_in(dir) {
                 Err(e) if e.kind() == Kind::NoSpace && reserve.give_up() => {}
                 Err(e) => return Err(e),
-                Ok((inner, path)) => return Ok(Db { inner: Mutex::new(inner), committing: Mutex::new(()), path, reserve }),
+                Ok((inner, path)) => {
+                    return Ok(Db {
+                        inner: Mutex::new(inner),
+                        committing: Mutex::new(()),
+                        path,
+                        reserve,
+                        unsure: AtomicBool::new(false),
+                        sync_data: std::fs::File::sync_data,
+                    });
+                }
             }
         }
     }
@@ -105,7 +122,7 @@ impl Db {
         let inner = Inner { conn, journal, committed, fresh: RefCell::default(), frozen: None, record: Vec::new() };
         // After a power cut SQLite may have come further than the journal: what it has is acted on from here, and what
         // the journal gets from here goes on from there.
-        sync_beside(&path, "-wal")?;
+        sync_beside(&path, "-wal", std::fs::File::sync_data)?;
         Ok((inner, path))
     }
 
@@ -123,6 +140,16 @@ impl Db {
     pub fn read<T>(&self, body: impl FnOnce(&Read<'_>) -> Result<T>) -> Result<T> {
         let inner = self.inner.lock();
         body(&inner.reading())
+    }
+
+    /// Runs `body` with the rows as they are now, on a connection of its own: it may take its time, nobody waits for it,
+    /// and it sees nothing of what changes meanwhile. The write-ahead file grows until it ends.
+    pub fn read_beside<T>(&self, body: impl FnOnce(&Read<'_>) -> Result<T>) -> Result<T> {
+        // What SQLite has is at all times the state after some transaction.
+        self.commit()?;
+        let conn = open_connection(&self.path)?;
+        rest(&conn)?;
+        body(&Read { conn: &conn, fresh: &RefCell::default(), frozen: None })
     }
 
     /// Runs `body` as one transaction: all of its changes happen, or (on error) none.
@@ -160,8 +187,40 @@ impl Db {
 
     /// Makes every transaction that has returned durable. Blocking; holds no lock while syncing.
     pub fn sync(&self) -> Result<()> {
-        let file = self.inner.lock().journal.handle();
-        file.sync_data().map_err(|e| Error::io("syncing the journal of the local state", e))
+        if self.unsure.load(Ordering::SeqCst) {
+            return self.sync_by_sqlite();
+        }
+        let (path, handle) = {
+            let inner = self.inner.lock();
+            (inner.journal.path(), inner.journal.handle())
+        };
+        // A descriptor of our own: the kernel tells each one once that a write failed.
+        let own = std::fs::File::open(path);
+        if let Err(e) = (self.sync_data)(own.as_ref().unwrap_or(&handle)) {
+            self.unsure.store(true, Ordering::SeqCst);
+            return Err(Error::io("syncing the journal of the local state", e));
+        }
+        if self.unsure.load(Ordering::SeqCst) { self.sync_by_sqlite() } else { Ok(()) }
+    }
+
+    /// After a sync of the journal that failed: makes SQLite durable beyond the journal's last record, and begins the
+    /// journal anew. Until that was done nothing counts as durable.
+    fn sync_by_sqlite(&self) -> Result<()> {
+        for _ in 0..CATCHING_UP {
+            self.commit()?;
+            let mut inner = self.inner.lock();
+            if !self.unsure.load(Ordering::SeqCst) {
+                return Ok(());
+            }
+            if inner.committed == inner.journal.last() {
+                sync_beside(&self.path, "-wal", self.sync_data)?;
+                self.with_reserve(|| inner.journal.abandon())?;
+                self.unsure.store(false, Ordering::SeqCst);
+                tracing::warn!("the disk failed to take the journal of the local state; it goes on in a new one");
+                return Ok(());
+            }
+        }
+        Err(Error::new(Kind::Busy, "syncing the local state after the disk failed: too much is being written"))
     }
 
     /// Commits to SQLite so that other processes see it and the next start replays little. Does not sync.
@@ -178,13 +237,18 @@ impl Db {
         }
         let full = {
             let inner = self.inner.lock();
-            inner.journal.is_full().then(|| inner.journal.handle())
+            // One that the disk may not have taken is not closed as if it were whole.
+            (inner.journal.is_full() && !self.unsure.load(Ordering::SeqCst)).then(|| inner.journal.handle())
         };
         if let Some(segment) = full {
             // Most of it here, where nobody waits; what comes meanwhile under the lock.
-            segment.sync_data().map_err(|e| Error::io("syncing the journal of the local state", e))?;
+            let synced = (self.sync_data)(&segment).map_err(|e| Error::io("syncing the journal of the local state", e));
             let mut inner = self.inner.lock();
-            self.with_reserve(|| inner.journal.rotate())?;
+            let done = synced.and_then(|()| self.with_reserve(|| inner.journal.rotate()));
+            if done.as_ref().is_err_and(|e| e.kind() != Kind::NoSpace) {
+                self.unsure.store(true, Ordering::SeqCst);
+            }
+            done?;
         }
         Ok(())
     }
@@ -274,11 +338,11 @@ impl Db {
 }
 
 /// Makes the file `<path><suffix>` durable, if it is there.
-fn sync_beside(path: &Path, suffix: &str) -> Result<()> {
+fn sync_beside(path: &Path, suffix: &str, sync_data: fn(&std::fs::File) -> std::io::Result<()>) -> Result<()> {
     let mut p = path.to_owned().into_os_string();
     p.push(suffix);
     match std::fs::File::open(&p) {
-        Ok(f) => f.sync_data().map_err(|e| Error::io(format!("syncing {}", Path::new(&p).display()), e)),
+        Ok(f) => sync_data(&f).map_err(|e| Error::io(format!("syncing {}", Path::new(&p).display()), e)),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(e) => Err(Error::io(format!("opening {}", Path::new(&p).display()), e)),
     }

@@ -5,7 +5,8 @@
 //! lsn it has applied in the same transaction as the rows, so after a crash exactly the records beyond it are
 //! replayed.
 //!
-//! Must: a record is appended whole or not at all (a failed append is cut off again).
+//! Must: a record is appended whole or not at all (a failed append is cut off again), and none that a replay would take
+//! for damage.
 //! Must: a segment is synced before the next one begins, so only the last can have a torn end.
 //! Must: a segment is removed only when the database is durable beyond its last record.
 
@@ -138,14 +139,15 @@ impl Journal {
 
     /// Appends one record, given in parts; on failure nothing was appended.
     pub fn append(&mut self, payload: &[&[u8]]) -> Result<u64> {
-        if self.torn {
-            // Behind a torn record nothing would be found again.
-            self.file.set_len(self.len).doing(|| "cutting off a failed append of the journal")?;
-            self.torn = false;
+        let len: usize = payload.iter().map(|p| p.len()).sum();
+        if len > RECORD_MAX {
+            return Err(
+                Error::new(Kind::TooBig, format!("one change of the local state would take {} MiB", len >> 20)).hint("do it in parts")
+            );
         }
+        self.cut_torn_end()?;
         let lsn = self.last + 1;
         self.scratch.clear();
-        let len: usize = payload.iter().map(|p| p.len()).sum();
         self.scratch.extend_from_slice(&(len as u32).to_le_bytes());
         self.scratch.extend_from_slice(&check_of(lsn, payload).to_le_bytes());
         self.scratch.extend_from_slice(&lsn.to_le_bytes());
@@ -161,9 +163,37 @@ impl Journal {
         Ok(lsn)
     }
 
+    /// Behind a torn record nothing would be found again.
+    fn cut_torn_end(&mut self) -> Result<()> {
+        if self.torn {
+            self.file.set_len(self.len).doing(|| "cutting off a failed append of the journal")?;
+            self.torn = false;
+        }
+        Ok(())
+    }
+
     /// The file to `sync_data` for everything appended so far; taken under the lock, synced outside it.
     pub fn handle(&self) -> Arc<File> {
         self.file.clone()
+    }
+
+    /// Where the present segment lies.
+    pub fn path(&self) -> PathBuf {
+        self.dir.join(format!("{:020}", self.first))
+    }
+
+    /// Begins anew behind the last record. Must: the database is durable beyond it. For when the disk may not have taken
+    /// what was appended: a hole in it would count as the end.
+    pub fn abandon(&mut self) -> Result<()> {
+        let path = self.path();
+        std::fs::remove_file(&path).doing(|| format!("removing the journal segment {}", path.display()))?;
+        self.prune(self.last);
+        let first = self.last + 1;
+        let path = self.dir.join(format!("{first:020}"));
+        let file =
+            OpenOptions::new().create(true).append(true).open(&path).doing(|| format!("opening the journal segment {}", path.display()))?;
+        (self.file, self.first, self.len, self.torn) = (Arc::new(file), first, 0, false);
+        sync_dir(&self.dir)
     }
 
     /// Whether the present segment is long enough to be closed.
@@ -173,12 +203,15 @@ impl Journal {
 
     /// Syncs and closes the present segment and begins the next.
     pub fn rotate(&mut self) -> Result<()> {
+        // Only the last segment may end in a torn record.
+        self.cut_torn_end()?;
         self.file.sync_data().doing(|| "syncing the journal")?;
         let first = self.last + 1;
         let path = self.dir.join(format!("{first:020}"));
         let file =
             OpenOptions::new().create(true).append(true).open(&path).doing(|| format!("opening the journal segment {}", path.display()))?;
-        sync_dir(&self.dir)?;
+        // One that is not gone on with must not be there: the segment before it would count as closed.
+        sync_dir(&self.dir).inspect_err(|_| drop(std::fs::remove_file(&path)))?;
         let old = self.dir.join(format!("{:020}", self.first));
         self.closed.push((self.first, old, self.last));
         self.file = Arc::new(file);
@@ -246,6 +279,45 @@ mod tests {
             drop(j);
             assert_eq!(collect(t.path(), 0).1.len(), 2);
         }
+    }
+
+    /// A replay would cut it off with all that comes behind.
+    #[test]
+    fn record_that_a_replay_would_take_for_damage_is_refused() {
+        let t = tempfile::tempdir().unwrap();
+        let (mut j, _) = collect(t.path(), 0);
+        j.append(&[b"one"]).unwrap();
+        assert_eq!(j.append(&[b"x", &vec![0; RECORD_MAX]]).unwrap_err().kind(), Kind::TooBig);
+        j.append(&[b"two"]).unwrap();
+        drop(j);
+        assert_eq!(collect(t.path(), 0).1, vec![(1, b"one".to_vec()), (2, b"two".to_vec())]);
+    }
+
+    /// An append that failed and could not be cut off at once does not damage the segment that is closed with it.
+    #[test]
+    fn torn_end_is_cut_before_the_next_segment_begins() {
+        let t = tempfile::tempdir().unwrap();
+        let (mut j, _) = collect(t.path(), 0);
+        j.append(&[b"one"]).unwrap();
+        (&*j.file).write_all(&[1, 2, 3]).unwrap();
+        j.torn = true;
+        j.rotate().unwrap();
+        j.append(&[b"two"]).unwrap();
+        drop(j);
+        assert_eq!(collect(t.path(), 0).1, vec![(1, b"one".to_vec()), (2, b"two".to_vec())]);
+    }
+
+    #[test]
+    fn journal_that_is_abandoned_goes_on_behind_its_last_record() {
+        let t = tempfile::tempdir().unwrap();
+        let (mut j, _) = collect(t.path(), 0);
+        j.append(&[b"one"]).unwrap();
+        j.rotate().unwrap();
+        j.append(&[b"two"]).unwrap();
+        j.abandon().unwrap();
+        j.append(&[b"three"]).unwrap();
+        drop(j);
+        assert_eq!(collect(t.path(), 2).1, vec![(3, b"three".to_vec())]);
     }
 
     #[test]

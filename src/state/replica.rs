@@ -96,7 +96,11 @@ impl Replica {
     fn reserve(&self) -> Result<()> {
         let limit = self.limit.load(Ordering::Relaxed);
         if self.next.load(Ordering::Relaxed) + ID_BLOCK / 2 > limit {
-            self.db.write(|t| t.put(Tree::Meta, "inodes", &(limit + ID_BLOCK)))?;
+            // Another thread may have come further since `limit` was read.
+            self.db.write(|t| {
+                let most = t.get::<u64>(Tree::Meta, "inodes")?.unwrap_or(0).max(limit + ID_BLOCK);
+                t.put(Tree::Meta, "inodes", &most)
+            })?;
             self.limit.fetch_max(limit + ID_BLOCK, Ordering::Relaxed);
         }
         Ok(())

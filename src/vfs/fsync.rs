@@ -1,10 +1,11 @@
 //! `fsync`: bytes, size and names so far are on the disk when it returns.
 //!
-//! Must: the local file is synced before the row that says so, and the row before the answer.
+//! Must: the local file is synced before the row that says so, and the row before the answer. Must: after a sync that
+//! failed none succeeds until the bytes are in the store or written anew from the start.
 
 use super::Vfs;
 use super::node::{Node, St};
-use crate::error::{IoContext, Result};
+use crate::error::{Error, Kind, Result};
 use std::sync::atomic::Ordering;
 
 /// Whether a file has bytes that are not published.
@@ -23,6 +24,10 @@ impl Vfs {
         let (file, wgen) = {
             let mut st = node.st.lock();
             self.absorb(&mut st)?;
+            if st.sync_failed && only_here(node, &st) {
+                return Err(Error::new(Kind::Io, format!("syncing inode {}: the disk failed to take its bytes before", node.ino))
+                    .hint("write the file anew, or wait until it is published (`tcfs wait`); and look at the disk"));
+            }
             if st.unsynced_boot == 0 && !st.stale_row && !st.stale_attr && !st.lent_writing {
                 // On the disk already, but not because a program was told so: from now on it is.
                 if only_here(node, &st) && !std::mem::replace(&mut st.promised, true) {
@@ -35,7 +40,10 @@ impl Vfs {
             (Some(self.local_file(node, &mut st)?), st.wgen)
         };
         if let Some(f) = file {
-            f.sync_all().doing(|| format!("syncing the local bytes of inode {}", node.ino))?;
+            if let Err(e) = f.sync_all() {
+                node.st.lock().sync_failed = true;
+                return Err(Error::io(format!("syncing the local bytes of inode {}", node.ino), e));
+            }
             // The name of a new local file.
             if let Some(dir) = self.local_path(node.ino, true).parent() {
                 crate::state::journal::sync_dir(dir)?;

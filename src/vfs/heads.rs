@@ -50,7 +50,9 @@ impl Vfs {
                 // other names of a hard link go by what the file held at its last seal.
                 let accepted = accept.as_ref().is_some_and(|(p, a)| *p == h.path && a.clock.ge(&h.vclock));
                 let was = i.links.len() == 1 && i.shows.ge(&h.vclock);
-                if h.is_tombstone() || accepted || was || holds(r, reg.ino, &i, h)? {
+                // Listed beside it all the time: not to be replaced, and to be left their names.
+                let listed = reg.sibs.iter().any(|s| s.clock == h.vclock);
+                if h.is_tombstone() || accepted || was || listed || holds(r, reg.ino, &i, h)? {
                     seen.merge(h.clone());
                 }
             }
@@ -101,14 +103,12 @@ impl Vfs {
     }
 
     /// What a save to an inode replaces, as things are shown now.
-    pub(crate) fn accept_now(&self, ino: u64) -> Result<Option<(RelPath, Accepted)>> {
-        self.replica.read(|r| {
-            let i: Inode = r.get(Tree::Inode, ino)?.ok_or_else(|| stale(ino))?;
-            let Some((dir, name)) = i.links.first() else { return Ok(None) };
-            let Some(at) = self.at(r, *dir, name)? else { return Ok(None) };
-            let acc = self.accepted(r, &at)?;
-            Ok(Some((at.path, acc)))
-        })
+    pub(crate) fn accept_now(&self, r: &Read<'_>, ino: u64) -> Result<Option<(RelPath, Accepted)>> {
+        let i: Inode = r.get(Tree::Inode, ino)?.ok_or_else(|| stale(ino))?;
+        let Some((dir, name)) = i.links.first() else { return Ok(None) };
+        let Some(at) = self.at(r, *dir, name)? else { return Ok(None) };
+        let acc = self.accepted(r, &at)?;
+        Ok(Some((at.path, acc)))
     }
 
     /// What replacing what a name stands for accepts.

@@ -297,6 +297,10 @@ impl Vfs {
     pub(crate) fn tell(&self, changes: &[Change], own: &[(u64, &str)]) {
         for c in changes {
             if let Change::Orphan(ino) = c {
+                let others = |c: &Change| matches!(c, Change::Name { dir, name, was } if was == ino && !own.contains(&(*dir, name)));
+                if let Some(n) = self.loaded(*ino).filter(|_| changes.iter().any(others)) {
+                    n.replaced.store(true, std::sync::atomic::Ordering::Release);
+                }
                 self.orphaned(*ino);
             }
         }

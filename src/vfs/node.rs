@@ -37,6 +37,8 @@ pub struct Node {
     pub(crate) unsealed: AtomicBool,
     /// Has no name any more.
     pub(crate) gone: AtomicBool,
+    /// A version that arrived took its last name: it may still be read, and not be opened for writing.
+    pub(crate) replaced: AtomicBool,
 }
 
 pub(crate) struct St {
@@ -57,6 +59,9 @@ pub(crate) struct St {
     pub token: Option<(Hash, u64)>,
     pub overlay: bool,
     pub unsynced_boot: u64,
+    /// The disk did not take what was to be synced. The kernel tells that once and takes the pages for written from then
+    /// on, so a second try that succeeds says nothing.
+    pub sync_failed: bool,
     pub file: Option<Arc<File>>,
     /// The row of its bytes in the database is behind.
     pub stale_row: bool,
@@ -294,6 +299,8 @@ impl Vfs {
         Ok(Node {
             ino,
             gone: AtomicBool::new(inode.links.is_empty()),
+            // Nobody has it open, so it is not one that a program here removed and goes on using.
+            replaced: AtomicBool::new(inode.links.is_empty()),
             opens: AtomicU32::new(0),
             writers: AtomicU32::new(0),
             unsealed: AtomicBool::new(false),
@@ -313,6 +320,7 @@ impl Vfs {
                 token: local.token,
                 overlay: local.overlay,
                 unsynced_boot: local.unsynced_boot,
+                sync_failed: false,
                 file: None,
                 stale_row: false,
                 stale_attr: false,
@@ -452,7 +460,7 @@ impl Vfs {
         let first = !node.unsealed.load(Ordering::Acquire);
         self.to_overlay(node, st)?;
         if first && !st.local_only && st.accept.is_none() {
-            st.accept = self.accept_now(node.ino)?;
+            st.accept = self.replica.read(|r| self.accept_now(r, node.ino))?;
         }
         let touched = st.published_part(range);
         let block = touched.start / MARK * MARK..touched.end.div_ceil(MARK).saturating_mul(MARK);

@@ -8,6 +8,9 @@ use super::Vfs;
 use super::node::{Node, St};
 use crate::content::readahead::ReadAhead;
 use crate::error::{Error, Kind, Result};
+use crate::state::rows::Inode;
+use crate::state::tree::stale;
+use crate::state::{Read, Tree};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -77,11 +80,8 @@ impl Vfs {
     fn open_node(&self, node: &Arc<Node>, write: bool, truncate: bool) -> Result<(bool, u64)> {
         let mut st = node.st.lock();
         if write {
-            let was_busy = node.is_busy();
-            // First of all: a version that arrives from here on leaves the name to this file.
-            node.writers.fetch_add(1, Ordering::AcqRel);
-            let begun = self.begin_writing(node, &mut st, was_busy, truncate);
-            if let Err(e) = begun {
+            self.count_writer(node, &mut st)?;
+            if let Err(e) = self.begin_writing(node, &mut st, truncate) {
                 drop(st);
                 if node.writers.fetch_sub(1, Ordering::AcqRel) == 1
                     && let Err(e) = self.after_last_writer(node)
@@ -94,11 +94,29 @@ impl Vfs {
         Ok((st.is_whole(), st.size))
     }
 
-    fn begin_writing(&self, node: &Arc<Node>, st: &mut St, was_busy: bool, truncate: bool) -> Result<()> {
-        // What is shown now is what a save through this handle replaces.
-        if !st.local_only && st.accept.is_none() && !was_busy {
-            st.accept = self.accept_now(node.ino)?;
-        }
+    /// Counts a writer, and settles what its save replaces: what is shown now. Both under the database's lock, so that a
+    /// version that arrives either is seen before, or leaves the name to this file.
+    ///
+    /// Errors: `Stale` if a version that arrived has taken the name: what leads here is out of date, and bytes that are
+    /// written here would be in no version.
+    fn count_writer(&self, node: &Node, st: &mut St) -> Result<()> {
+        self.replica.read(|r| {
+            if node.replaced.load(Ordering::Acquire) || !node.gone.load(Ordering::Acquire) && self.has_no_name(r, node.ino)? {
+                return Err(stale(node.ino));
+            }
+            if !st.local_only && st.accept.is_none() && !node.is_busy() {
+                st.accept = self.accept_now(r, node.ino)?;
+            }
+            node.writers.fetch_add(1, Ordering::AcqRel);
+            Ok(())
+        })
+    }
+
+    fn has_no_name(&self, r: &Read<'_>, ino: u64) -> Result<bool> {
+        Ok(r.get::<Inode>(Tree::Inode, ino)?.is_none_or(|i| i.links.is_empty()))
+    }
+
+    fn begin_writing(&self, node: &Arc<Node>, st: &mut St, truncate: bool) -> Result<()> {
         self.absorb(st)?;
         if truncate && st.size > 0 {
             self.truncate_locked(node, st, 0)?;

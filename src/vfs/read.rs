@@ -22,7 +22,7 @@ pub struct ReadNow {
 const GAVE_UP: i64 = 1000;
 
 impl Vfs {
-    /// What of a read can be served at once; none if bytes must be fetched ([`Vfs::hydrate_range`]).
+    /// What of a read can be served at once; none if bytes must be fetched ([`Vfs::hydrate_read`]).
     pub fn read_now(self: &Arc<Self>, fh: u64, off: u64, len: usize) -> Result<Option<ReadNow>> {
         let h = self.handle(fh)?;
         let (now, whole, size) = {

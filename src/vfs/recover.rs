@@ -416,7 +416,7 @@ impl Vfs {
                 self.replica.db().write(|t| t.del(Tree::Unsealed, ino))?;
             } else {
                 if st.accept.is_none() {
-                    st.accept = self.accept_now(ino)?;
+                    st.accept = self.replica.read(|r| self.accept_now(r, ino))?;
                 }
                 st.unsynced_boot = self.boot;
                 tracing::info!(ino, "sealed as it lay after a crash");

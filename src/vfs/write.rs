@@ -1,7 +1,7 @@
 //! Writing, sizing and copying.
 //!
 //! Must: a write is in the local file when it returns.
-//! Must: before the first byte changes, the row says that it may have ([`Vfs::before_change`]).
+//! Must: before the first byte changes, the row says that it may have (`node::before_change`).
 //! Not here: `fsync` (`fsync`), versions (`seal`).
 
 use super::Vfs;
@@ -102,7 +102,7 @@ impl Vfs {
         self.after_change(node, st, size.min(was)..size)?;
         st.size = size;
         if size == 0 {
-            st.promised = false;
+            (st.promised, st.sync_failed) = (false, false);
         }
         // A length is not found again from the local file alone once the rest was published.
         self.persist(node, st)

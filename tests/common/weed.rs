@@ -21,7 +21,7 @@ fn program() -> PathBuf {
         None => Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("tools"),
     };
     let path = tools.join("bin/weed");
-    assert!(path.exists(), "{} is missing; install it with: tests/tools.sh weed", path.display());
+    assert!(path.exists(), "{} is missing; install it with: tests/tools.sh servers", path.display());
     path
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tcfs::clock::{Clock, ManualClock};
 use tcfs::content::{RangeSet, codec};
+use tcfs::fleet::bus::Bus;
 use tcfs::fleet::identity::{Identity, Me};
 use tcfs::fleet::{CutSource, Files, Fleet, Options, Outcome, Parts, Resolved, Round, Settings};
 use tcfs::model::manifest::Manifest;
@@ -19,7 +20,7 @@ use tcfs::model::reissue::Reissue;
 use tcfs::model::{Accepted, ChunkRef, ConflictMode, Entry, FileContent, Hash, Kind, RelPath, Target, Version, view};
 use tcfs::state::rows::{ROOT, Sealed, Slot, Time, slot_after, slot_end, slot_name};
 use tcfs::state::tree::{has_children, register_at};
-use tcfs::state::{Change, Ctx, Ns, Replica, Scan, Tree, uncut_token};
+use tcfs::state::{Change, Ctx, Ns, Replica, Scan, Tree, prefix_end, uncut_token};
 use tcfs::store::keys::Keys;
 use tcfs::store::{ObjectMeta, Page, PutMode, PutOutcome, Store, StoreRef};
 use tcfs::{Error, ErrorKind, Result};
@@ -140,6 +141,8 @@ pub struct Disk {
     pub writing: Mutex<Vec<u64>>,
     /// Inodes whose bytes cannot be read.
     pub broken: Mutex<Vec<u64>>,
+    /// So many more transactions that apply something, then the process is killed; 0: never.
+    pub dies_after: AtomicU64,
 }
 
 impl Files for Disk {
@@ -190,7 +193,14 @@ impl Files for Disk {
         self.wanted.lock().push(ino);
     }
     fn expand_moves(&self, _: &mut Ns<'_, '_>) -> Result<()> {
-        Ok(())
+        match self.dies_after.load(Ordering::SeqCst) {
+            0 => Ok(()),
+            1 => Err(Error::new(ErrorKind::Io, "killed here")),
+            n => {
+                self.dies_after.store(n - 1, Ordering::SeqCst);
+                Ok(())
+            }
+        }
     }
     fn new_id(&self, change: &Reissue<'_>) {
         self.new_ids.lock().push((change.old_id.to_owned(), change.new_id.to_owned()));
@@ -206,6 +216,7 @@ pub struct Device {
     pub clock: Arc<ManualClock>,
     pub store: StoreRef,
     pub options: Options,
+    pub bus: Option<Arc<dyn Bus>>,
 }
 
 fn path(p: &str) -> RelPath {
@@ -225,7 +236,15 @@ impl Device {
     pub fn with(name: &str, store: StoreRef, seed: u64, options: Options) -> Device {
         let clock = ManualClock::new(1_700_000_000_000_000_000, seed);
         let identity = Identity::create(name, &*clock).unwrap();
-        Self::at(tempfile::tempdir().unwrap(), identity, store, clock, Arc::default(), options)
+        Self::at(tempfile::tempdir().unwrap(), identity, store, clock, Arc::default(), options, None)
+    }
+
+    /// On a bus.
+    #[allow(dead_code)] // by one of two suites
+    pub fn on(bus: Arc<dyn Bus>, name: &str, store: StoreRef, seed: u64, options: Options) -> Device {
+        let clock = ManualClock::new(1_700_000_000_000_000_000, seed);
+        let identity = Identity::create(name, &*clock).unwrap();
+        Self::at(tempfile::tempdir().unwrap(), identity, store, clock, Arc::default(), options, Some(bus))
     }
 
     fn at(
@@ -235,9 +254,10 @@ impl Device {
         clock: Arc<ManualClock>,
         disk: Arc<Disk>,
         options: Options,
+        bus: Option<Arc<dyn Bus>>,
     ) -> Device {
-        let (replica, fleet, me) = Self::open(dir.path(), identity, &store, &clock, &disk, &options);
-        Device { dir, disk, replica, fleet, me, clock, store, options }
+        let (replica, fleet, me) = Self::open(dir.path(), identity, &store, &clock, &disk, &options, &bus);
+        Device { dir, disk, replica, fleet, me, clock, store, options, bus }
     }
 
     fn open(
@@ -247,6 +267,7 @@ impl Device {
         clock: &Arc<ManualClock>,
         disk: &Arc<Disk>,
         options: &Options,
+        bus: &Option<Arc<dyn Bus>>,
     ) -> (Arc<Replica>, Arc<Fleet>, Arc<Me>) {
         let replica = Arc::new(Replica::open(dir).unwrap());
         let me = Me::new(identity);
@@ -258,6 +279,7 @@ impl Device {
             clock: clock.clone(),
             me: me.clone(),
             state_dir: dir.to_owned(),
+            bus: bus.clone(),
             options: options.clone(),
         };
         (replica, Fleet::new(parts).unwrap(), me)
@@ -265,7 +287,7 @@ impl Device {
 
     /// As after kill -9: everything in memory is gone, what the database committed or journalled is read again.
     pub async fn crash(self) -> Device {
-        let Device { dir, disk, replica, fleet, me, clock, store, options } = self;
+        let Device { dir, disk, replica, fleet, me, clock, store, options, bus } = self;
         let identity = (*me.get()).clone();
         drop(fleet);
         // Tasks of the fleet may hold the replica for a moment.
@@ -273,7 +295,7 @@ impl Device {
             tokio::task::yield_now().await;
         }
         drop(replica);
-        Self::at(dir, identity, store, clock, disk, options)
+        Self::at(dir, identity, store, clock, disk, options, bus)
     }
 
     /// A copy of the machine's disk, started as another machine.
@@ -285,7 +307,7 @@ impl Device {
         *disk.files.lock() = self.disk.files.lock().clone();
         *disk.inos.lock() = self.disk.inos.lock().clone();
         let clock = ManualClock::new(self.clock.now_ns(), seed);
-        Self::at(dir, (*self.me.get()).clone(), self.store.clone(), clock, Arc::new(disk), self.options.clone())
+        Self::at(dir, (*self.me.get()).clone(), self.store.clone(), clock, Arc::new(disk), self.options.clone(), self.bus.clone())
     }
 
     pub fn id(&self) -> String {
@@ -487,6 +509,48 @@ impl Device {
 
     pub fn register(&self, p: &str) -> Entry {
         self.replica.read(|r| register_at(r, &path(p))).unwrap().unwrap_or_default().entry
+    }
+
+    /// Every entry that has a head.
+    pub fn entries(&self) -> BTreeMap<String, Entry> {
+        let mut out = BTreeMap::new();
+        self.replica
+            .read(|r| {
+                r.scan(Tree::Entry, Scan::From(&[], &prefix_end(&[])), usize::MAX >> 1, |_, s: Slot| {
+                    if let Slot::Register(reg) = s
+                        && let Some(head) = reg.entry.heads.first()
+                    {
+                        out.insert(head.path.as_str().to_owned(), reg.entry);
+                    }
+                    Ok(())
+                })
+            })
+            .unwrap();
+        out
+    }
+
+    /// Everything that others have covered, by path.
+    pub fn history(&self) -> Vec<Version> {
+        self.rows(Tree::History)
+    }
+
+    /// Records of a later tcfs.
+    pub fn parked(&self) -> Vec<String> {
+        self.rows(Tree::Parked)
+    }
+
+    fn rows<T: serde::de::DeserializeOwned>(&self, tree: Tree) -> Vec<T> {
+        let mut out = Vec::new();
+        let all = Scan::From(&[], &[0xff]);
+        self.replica
+            .read(|r| {
+                r.scan(tree, all, usize::MAX >> 1, |_, row: T| {
+                    out.push(row);
+                    Ok(())
+                })
+            })
+            .unwrap();
+        out
     }
 
     /// The inode shown at a path.

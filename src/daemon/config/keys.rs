@@ -64,8 +64,13 @@ pub static KEYS: &[Key] = &[
     },
     key!("nats.token", nats.token, "Token for the event bus", true, &[]),
     key!("nats.token_file", nats.token_file, "File with the token"),
+    key!("nats.user", nats.user, "User of the event bus"),
+    key!("nats.password", nats.password, "Its password", true, &[]),
+    key!("nats.password_file", nats.password_file, "File with the password"),
+    key!("nats.nkey_file", nats.nkey_file, "File with the seed of an nkey"),
     key!("nats.creds_file", nats.creds_file, "NATS credentials file (JWT and seed)"),
-    key!("nats.ca_file", nats.ca_file, "Certificate authority for TLS, PEM"),
+    key!("nats.ca_file", nats.ca_file, "Certificate authority for TLS, PEM; makes TLS a must"),
+    key!("nats.hub", nats.hub, "JetStream domain of the hub, where the server is a leaf node"),
     key!("s3.endpoint", s3.endpoint, "URL of the S3 server\nAWS", false, &["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]),
     key!("s3.region", s3.region, "Region", false, &["AWS_REGION", "AWS_DEFAULT_REGION"]),
     key!("s3.allow_http", s3.allow_http, "Accept an endpoint without TLS"),
@@ -86,16 +91,17 @@ pub static KEYS: &[Key] = &[
     key!("log.keep", log.keep, "Rotated log files kept"),
 ];
 
-/// Keys that are read, checked and shown, and that this version does not act on: it has no event bus, no NFS server and
-/// no bundles yet. Whoever sets one is told.
-pub static LATER: &[&str] = &["nats_url", "nats.token", "nats.token_file", "nats.creds_file", "nats.ca_file", "nfs.port", "git_sync_mode"];
+/// Keys that are read, checked and shown, and that this version does not act on: it has no NFS server and no bundles yet.
+/// Whoever sets one is told.
+pub static LATER: &[&str] = &["nfs.port", "git_sync_mode"];
 
-/// A URL without the user and password in it.
-pub fn redact(url: &str) -> String {
-    match url.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.split('/').next()?.rsplit_once('@')?.0, rest))) {
+/// A URL, or several with commas between them, without the user and password in it.
+pub fn redact(urls: &str) -> String {
+    let one = |url: &str| match url.split_once("://").and_then(|(s, rest)| Some((s, rest.split('/').next()?.rsplit_once('@')?.0, rest))) {
         Some((scheme, user, rest)) => format!("{scheme}://…{}", &rest[user.len()..]),
         None => url.to_owned(),
-    }
+    };
+    urls.split(',').map(one).collect::<Vec<_>>().join(",")
 }
 
 /// The key of this name.
@@ -168,6 +174,7 @@ mod tests {
         assert_eq!(redact("nats://leaf:p@ss@127.0.0.1:4222"), "nats://…@127.0.0.1:4222");
         assert_eq!(redact("nats://127.0.0.1:4222/a@b"), "nats://127.0.0.1:4222/a@b");
         assert_eq!(redact("127.0.0.1"), "127.0.0.1");
+        assert_eq!(redact("nats://a:b@h:1,tls://c:d@h:2"), "nats://…@h:1,tls://…@h:2");
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub use value::{ConflictMode, DeviceName, GitSyncMode, LogLevel, Size, Span, Sto
 
 use super::paths::{self, Dirs, Env, Platform};
 use crate::error::{Error, Kind, Result};
+use crate::fleet::nats::NatsOptions;
 use keys::{KEYS, Key};
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -107,6 +108,11 @@ pub struct S3Config {
 pub struct NatsConfig {
     token: Option<String>,
     token_file: Option<PathBuf>,
+    user: Option<String>,
+    password: Option<String>,
+    password_file: Option<PathBuf>,
+    nkey_file: Option<PathBuf>,
+    hub: Option<String>,
     /// Credentials file.
     pub creds_file: Option<PathBuf>,
     /// Certificate authority.
@@ -394,9 +400,32 @@ impl Config {
             .collect()
     }
 
-    /// Token for the bus, read from its file where it stands in one.
-    pub fn nats_token(&self) -> Result<Option<String>> {
-        self.secret("nats.token", &self.nats.token, "nats.token_file", &self.nats.token_file)
+    /// How to reach the event bus; none if there is none.
+    ///
+    /// Errors: `Usage` for settings that contradict each other, or a secret file that cannot be read.
+    pub fn nats(&self) -> Result<Option<NatsOptions>> {
+        let Some(url) = self.nats_url.clone() else { return Ok(None) };
+        let n = &self.nats;
+        let password = self.secret("nats.password", &n.password, "nats.password_file", &n.password_file)?;
+        let user = match (n.user.clone(), password) {
+            (Some(u), Some(p)) => Some((u, p)),
+            (None, None) => None,
+            _ => {
+                return Err(Error::new(Kind::Usage, "nats.user and nats.password go together")
+                    .hint("set both, or put them into nats_url: nats://USER:PASSWORD@HOST:4222"));
+            }
+        };
+        let nkey = n.nkey_file.as_deref().map(|f| credentials::read_secret("nats.nkey_file", f)).transpose()?;
+        Ok(Some(NatsOptions {
+            shown_url: keys::redact(&url),
+            url,
+            token: self.secret("nats.token", &n.token, "nats.token_file", &n.token_file)?,
+            user,
+            creds_file: n.creds_file.clone(),
+            nkey,
+            ca_file: n.ca_file.clone(),
+            hub: n.hub.clone(),
+        }))
     }
 
     /// A secret that stands in a key or in a file that another key names; the stronger source wins.

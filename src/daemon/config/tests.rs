@@ -28,7 +28,7 @@ fn sample(key: &str) -> (String, String, String) {
         "poll_interval" => same("\"7s\"", "7s"),
         "nats_url" => same("\"nats://h:1\"", "nats://h:1"),
         "s3.endpoint" => same("\"https://h\"", "https://h"),
-        "s3.region" | "s3.profile" => same("\"zz\"", "zz"),
+        "nats.user" | "nats.hub" | "s3.region" | "s3.profile" => same("\"zz\"", "zz"),
         "cache.max_bytes" | "cache.hydrate_whole_below" | "log.max_bytes" => same("\"3MiB\"", "3MiB"),
         "nfs.port" | "log.keep" => same("17", "17"),
         "log.level" => same("\"debug\"", "debug"),

@@ -39,6 +39,7 @@ impl Core {
         );
         checks.push(self.outbox().await?);
         checks.push(self.logs());
+        checks.push(self.bus().await);
         for c in checks {
             sum.add(c.verdict);
             progress.item(Item::Check(c)).await?;
@@ -54,6 +55,26 @@ impl Core {
             (None, n) => Check::ok("outbox", format!("{n} changes are on their way")),
             (Some(e), n) => Check::warn("outbox", format!("{n} changes wait: {e}"), "nothing is lost; it is tried again for ever"),
         })
+    }
+
+    /// The event bus takes what is said; who is there.
+    async fn bus(&self) -> Check {
+        let without = "nothing is lost: changes of other devices are found in the store, after `poll_interval` at the latest";
+        let Some(status) = self.fleet.bus_status() else {
+            return Check::ok("bus", format!("there is none (nats_url is not set); {without}"));
+        };
+        match (self.fleet.try_bus().await, status.hub_error) {
+            (Err(e), _) => {
+                let hint =
+                    format!("{without}; it is tried again for ever. Is the server running, with JetStream, and may this machine use it?");
+                Check::warn("bus", format!("{}: {e}", status.url), hint)
+            }
+            (Ok(_), Some(e)) => Check::warn("bus", format!("{}: {e}", status.url), format!("devices elsewhere hear later; {without}")),
+            (Ok(took), None) => {
+                let others = self.fleet.presence().values().filter(|p| p.online).count();
+                Check::ok("bus", format!("{} took an event in {} ms; other devices there: {others}", status.url, took.as_millis()))
+            }
+        }
     }
 
     /// Logs of other devices that cannot be read on.

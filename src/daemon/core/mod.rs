@@ -26,6 +26,8 @@ use super::service::{Progress, Service};
 use crate::clock::{Clock, SystemClock};
 use crate::content::{FetchOptions, Fetcher};
 use crate::error::{Error, IoContext, Kind, Result};
+use crate::fleet::bus::Bus;
+use crate::fleet::nats::Nats;
 use crate::fleet::{Fleet, Identity, Me, Options as FleetOptions, Parts, Registry};
 use crate::model::view::ConflictMode as Mode;
 use crate::state::Replica;
@@ -103,6 +105,12 @@ fn s3_options(config: &Config, wanted: bool) -> Result<S3Options> {
     })
 }
 
+/// The event bus, if one is configured.
+fn bus(config: &Config, me: &Arc<Me>) -> Result<Option<Arc<dyn Bus>>> {
+    let Some(options) = config.nats()? else { return Ok(None) };
+    Ok(Some(Nats::new(options, me.clone())?))
+}
+
 impl Core {
     /// Opens everything. The machine is enrolled if it was not.
     pub async fn open(config: &Config, lock: StateLock) -> Result<Arc<Core>> {
@@ -160,6 +168,7 @@ impl Core {
             keys: keys.clone(),
             files: Arc::new(VfsFiles(vfs.clone())),
             clock: clock.clone(),
+            bus: bus(&config, &me)?,
             me,
             state_dir: state,
             options: FleetOptions { poll_interval: Some(config.poll_interval()), ..FleetOptions::default() },

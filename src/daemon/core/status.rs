@@ -53,9 +53,20 @@ impl Core {
             conflicts: counts.1,
             // This machine counts before the registry was ever read.
             devices: counts.2.max(1),
-            nats: Nats { state: "off".to_owned(), url: None, last_error: None },
+            nats: self.bus_state(),
             ..Status::default()
         }))
+    }
+
+    fn bus_state(&self) -> Nats {
+        match self.fleet.bus_status() {
+            None => Nats { state: "off".to_owned(), ..Nats::default() },
+            Some(b) => {
+                let state = if b.connected { "connected" } else { "connecting" };
+                let heard = self.fleet.heard_batches();
+                Nats { state: state.to_owned(), url: Some(b.url), last_error: b.last_error, hub_error: b.hub_error, heard }
+            }
+        }
     }
 
     /// Waits until everything that was closed before is in this device's log; with a path, what was at that file or

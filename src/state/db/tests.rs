@@ -226,3 +226,59 @@ fn prefix_end_is_above_all_extensions() {
     assert_eq!(prefix_end(&[1, 0xff]), vec![2]);
     assert!(prefix_end(&[0xff]).as_slice() > &[0xff, 0xff][..] || prefix_end(&[0xff]).len() == 2);
 }
+
+thread_local! {
+    static FAILING: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+}
+
+/// A disk that fails some syncs, and then says that all is well, as Linux does.
+fn sync_that_fails(file: &std::fs::File) -> std::io::Result<()> {
+    match FAILING.get() {
+        0 => file.sync_data(),
+        n => {
+            FAILING.set(n - 1);
+            Err(std::io::Error::from_raw_os_error(libc::EIO))
+        }
+    }
+}
+
+#[test]
+fn after_a_sync_that_failed_the_journal_is_not_trusted_and_nothing_counts_as_durable_until_sqlite_has_it() {
+    let t = tempfile::tempdir().unwrap();
+    let mut db = Db::open(t.path()).unwrap();
+    db.sync_data = sync_that_fails;
+    put(&db, 1, "one");
+    FAILING.set(2);
+    assert_eq!(db.sync().unwrap_err().kind(), Kind::Io);
+    put(&db, 2, "two");
+    // The write-ahead file does not get there either.
+    assert_eq!(db.sync().unwrap_err().kind(), Kind::Io);
+    let lost = db.inner.lock().journal.path();
+    db.sync().unwrap();
+    // What the disk may have lost is not needed any more.
+    assert!(!lost.exists());
+    put(&db, 3, "three");
+    db.sync().unwrap();
+    drop(db);
+    let db = Db::open(t.path()).unwrap();
+    for (k, v) in [(1, "one"), (2, "two"), (3, "three")] {
+        assert_eq!(get(&db, k).as_deref(), Some(v));
+    }
+}
+
+#[test]
+fn reading_beside_sees_one_moment_and_holds_nobody_up() {
+    let t = tempfile::tempdir().unwrap();
+    let db = Db::open(t.path()).unwrap();
+    put(&db, 1, "before");
+    let seen = db.read_beside(|r| {
+        put(&db, 1, "after");
+        put(&db, 2, "new");
+        db.commit()?;
+        db.checkpoint()?;
+        Ok((r.get::<String>(Tree::Inode, 1)?, r.get::<String>(Tree::Inode, 2)?, r.count(Tree::Inode)?))
+    });
+    assert_eq!(seen.unwrap(), (Some("before".to_owned()), None, 1));
+    assert_eq!((get(&db, 1).as_deref(), get(&db, 2).as_deref()), (Some("after"), Some("new")));
+    assert_eq!(db.read_beside(|r| r.count(Tree::Inode)).unwrap(), 2);
+}

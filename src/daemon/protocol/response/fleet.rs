@@ -16,6 +16,9 @@ pub struct Device {
     pub enrolled_at: i64,
     /// When it last renewed its lease or published, as far as known.
     pub last_seen_at: Option<i64>,
+    /// Whether it listens on the event bus now; none where that was not heard (or there is no bus).
+    #[serde(default)]
+    pub online: Option<bool>,
     /// Batches in its log that are applied here.
     pub applied: u64,
     /// Shut out.

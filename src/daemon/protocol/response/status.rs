@@ -122,6 +122,12 @@ pub struct Nats {
     pub url: Option<String>,
     /// Why it is not connected, for people.
     pub last_error: Option<String>,
+    /// Why what is said here does not reach the hub now, where there is one.
+    #[serde(default)]
+    pub hub_error: Option<String>,
+    /// Batches of other devices that came over it since the start, and that the store was not asked for.
+    #[serde(default)]
+    pub heard: u64,
 }
 
 /// `tcfs mount`.
