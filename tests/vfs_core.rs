@@ -54,8 +54,8 @@ drive_tests! {
         assert_eq!((v.len(), v[0].file().unwrap().size, v[0].is_uncut()), (1, 7, true));
     }
 
-    /// A file whose name a version from elsewhere took while somebody read it: writing it would save into nothing, so
-    /// whoever came by the old name is told to look again. One that was removed here can be written on, as anywhere.
+    /// A file whose name another machine's version has taken can be read on, and is not opened for writing any more.
+    /// What is written there would be in no version, so whoever came by the old name is told to look again. One that was removed here can be written on, as anywhere.
     file_that_lost_its_name_to_another_version_is_not_opened_for_writing(rig) {
         let ino = rig.put("f", b"old");
         let reader = rig.open_file(ino, false, false).unwrap().fh;

@@ -257,7 +257,7 @@ mod tests {
         for body in
             [format!("{{\"version\":9,\"x\":\"{hash}\"}}"), format!("manifest_hash={hash}\nsize=x\n"), format!("{{\"cut off\":[\"{hash}\"")]
         {
-            assert_eq!(named_by(body.as_bytes()).0, [hash.clone()], "{body}");
+            assert_eq!(named_by(body.as_bytes()).0, std::slice::from_ref(&hash), "{body}");
             assert_eq!(chunks_of(body.as_bytes()).len(), 1, "{body}");
         }
         let mut bytes = vec![0xff, 0];
