@@ -122,7 +122,7 @@ impl Db {
         let inner = Inner { conn, journal, committed, fresh: RefCell::default(), frozen: None, record: Vec::new() };
         // After a power cut SQLite may have come further than the journal: what it has is acted on from here, and what
         // the journal gets from here goes on from there.
-        sync_beside(&path, "-wal", std::fs::File::sync_data)?;
+        sync_wal(&path, std::fs::File::sync_data)?;
         Ok((inner, path))
     }
 
@@ -213,7 +213,7 @@ impl Db {
                 return Ok(());
             }
             if inner.committed == inner.journal.last() {
-                sync_beside(&self.path, "-wal", self.sync_data)?;
+                sync_wal(&self.path, self.sync_data)?;
                 self.with_reserve(|| inner.journal.abandon())?;
                 self.unsure.store(false, Ordering::SeqCst);
                 tracing::warn!("the disk failed to take the journal of the local state; it goes on in a new one");
@@ -315,9 +315,7 @@ impl Db {
 
     /// Bytes of the write-ahead file.
     pub fn wal_bytes(&self) -> u64 {
-        let mut p = self.path.clone().into_os_string();
-        p.push("-wal");
-        std::fs::metadata(PathBuf::from(p)).map_or(0, |m| m.len())
+        std::fs::metadata(wal_of(&self.path)).map_or(0, |m| m.len())
     }
 
     /// SQLite's own check of its file; the problems found.
@@ -337,14 +335,20 @@ impl Db {
     }
 }
 
-/// Makes the file `<path><suffix>` durable, if it is there.
-fn sync_beside(path: &Path, suffix: &str, sync_data: fn(&std::fs::File) -> std::io::Result<()>) -> Result<()> {
+/// The write-ahead file of a database.
+fn wal_of(path: &Path) -> PathBuf {
     let mut p = path.to_owned().into_os_string();
-    p.push(suffix);
+    p.push("-wal");
+    p.into()
+}
+
+/// Makes the write-ahead file of a database durable, if it is there.
+fn sync_wal(path: &Path, sync_data: fn(&std::fs::File) -> std::io::Result<()>) -> Result<()> {
+    let p = wal_of(path);
     match std::fs::File::open(&p) {
-        Ok(f) => sync_data(&f).map_err(|e| Error::io(format!("syncing {}", Path::new(&p).display()), e)),
+        Ok(f) => sync_data(&f).map_err(|e| Error::io(format!("syncing {}", p.display()), e)),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(e) => Err(Error::io(format!("opening {}", Path::new(&p).display()), e)),
+        Err(e) => Err(Error::io(format!("opening {}", p.display()), e)),
     }
 }
 

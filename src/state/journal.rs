@@ -47,6 +47,15 @@ fn check_of(lsn: u64, payload: &[&[u8]]) -> u64 {
     u64::from_le_bytes(b)
 }
 
+/// The segment whose first record is `first`.
+fn segment_path(dir: &Path, first: u64) -> PathBuf {
+    dir.join(format!("{first:020}"))
+}
+
+fn open_segment(path: &Path) -> Result<File> {
+    OpenOptions::new().create(true).append(true).open(path).doing(|| format!("opening the journal segment {}", path.display()))
+}
+
 fn segments(dir: &Path) -> Result<Vec<(u64, PathBuf)>> {
     let mut out = Vec::new();
     for e in std::fs::read_dir(dir).doing(|| format!("listing the journal in {}", dir.display()))? {
@@ -121,10 +130,9 @@ impl Journal {
         }
         let (first, path, len) = match open {
             Some(o) => o,
-            None => (last + 1, dir.join(format!("{:020}", last + 1)), 0),
+            None => (last + 1, segment_path(dir, last + 1), 0),
         };
-        let file =
-            OpenOptions::new().create(true).append(true).open(&path).doing(|| format!("opening the journal segment {}", path.display()))?;
+        let file = open_segment(&path)?;
         file.set_len(len).doing(|| format!("cutting the torn end off {}", path.display()))?;
         // What was replayed is acted on from here: it must not vanish in a power cut that comes later.
         file.sync_data().doing(|| format!("syncing {}", path.display()))?;
@@ -179,20 +187,19 @@ impl Journal {
 
     /// Where the present segment lies.
     pub fn path(&self) -> PathBuf {
-        self.dir.join(format!("{:020}", self.first))
+        segment_path(&self.dir, self.first)
     }
 
     /// Begins anew behind the last record. Must: the database is durable beyond it. For when the disk may not have taken
-    /// what was appended: a hole in it would count as the end.
+    /// what was appended: a hole in it would count as the end. The segment takes its new name and is emptied, so that there
+    /// is one to append to whatever fails.
     pub fn abandon(&mut self) -> Result<()> {
-        let path = self.path();
-        std::fs::remove_file(&path).doing(|| format!("removing the journal segment {}", path.display()))?;
         self.prune(self.last);
-        let first = self.last + 1;
-        let path = self.dir.join(format!("{first:020}"));
-        let file =
-            OpenOptions::new().create(true).append(true).open(&path).doing(|| format!("opening the journal segment {}", path.display()))?;
-        (self.file, self.first, self.len, self.torn) = (Arc::new(file), first, 0, false);
+        let (old, first) = (self.path(), self.last + 1);
+        std::fs::rename(&old, segment_path(&self.dir, first)).doing(|| format!("renaming the journal segment {}", old.display()))?;
+        self.first = first;
+        self.file.set_len(0).doing(|| "emptying the journal of the local state")?;
+        (self.len, self.torn) = (0, false);
         sync_dir(&self.dir)
     }
 
@@ -207,13 +214,11 @@ impl Journal {
         self.cut_torn_end()?;
         self.file.sync_data().doing(|| "syncing the journal")?;
         let first = self.last + 1;
-        let path = self.dir.join(format!("{first:020}"));
-        let file =
-            OpenOptions::new().create(true).append(true).open(&path).doing(|| format!("opening the journal segment {}", path.display()))?;
+        let path = segment_path(&self.dir, first);
+        let file = open_segment(&path)?;
         // One that is not gone on with must not be there: the segment before it would count as closed.
         sync_dir(&self.dir).inspect_err(|_| drop(std::fs::remove_file(&path)))?;
-        let old = self.dir.join(format!("{:020}", self.first));
-        self.closed.push((self.first, old, self.last));
+        self.closed.push((self.first, self.path(), self.last));
         self.file = Arc::new(file);
         self.first = first;
         self.len = 0;

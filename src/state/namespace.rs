@@ -83,11 +83,15 @@ impl Ns<'_, '_> {
 
     /// Notes whether a register has more than one visible head.
     pub(super) fn note_conflict(&mut self, dir: u64, name: &str, is: bool) -> Result<()> {
-        let key = slot_key(dir, name);
-        let was = self.t.get::<()>(Tree::Conflict, key.clone())?.is_some();
+        self.note(Tree::Conflict, slot_key(dir, name), is)
+    }
+
+    /// Puts a key into an index, or takes it out; writes only what changes.
+    fn note(&mut self, index: Tree, key: Vec<u8>, is: bool) -> Result<()> {
+        let was = self.t.get::<()>(index, key.clone())?.is_some();
         match (was, is) {
-            (false, true) => self.t.put(Tree::Conflict, key, &()),
-            (true, false) => self.t.del(Tree::Conflict, key),
+            (false, true) => self.t.put(index, key, &()),
+            (true, false) => self.t.del(index, key),
             _ => Ok(()),
         }
     }
@@ -101,20 +105,13 @@ impl Ns<'_, '_> {
             return Ok(());
         }
         let is = entry.is_live() && entry.tombstones().any(|t| t.moved_to.is_some());
-        let key = parted_key(&slot_key(dir, name));
-        let was = self.t.get::<()>(Tree::Meta, key.clone())?.is_some();
-        match (was, is) {
-            (false, true) => self.t.put(Tree::Meta, key, &()),
-            (true, false) => self.t.del(Tree::Meta, key),
-            _ => Ok(()),
-        }
+        self.note(Tree::Meta, parted_key(dir, name), is)
     }
 
     /// A register goes to another place as a whole: nothing under this name is in conflict any more.
     pub fn leave_conflict(&mut self, dir: u64, name: &str) -> Result<()> {
         self.note_conflict(dir, name, false)?;
-        let key = parted_key(&slot_key(dir, name));
-        if self.t.get::<()>(Tree::Meta, key.clone())?.is_some() { self.t.del(Tree::Meta, key) } else { Ok(()) }
+        self.note(Tree::Meta, parted_key(dir, name), false)
     }
 
     /// The register under a name, to be written by the caller; an empty one if there is none. A sibling takes another
@@ -351,6 +348,6 @@ impl Ns<'_, '_> {
 /// Meta keys of registers that [`Ns::note_parted`] found; what follows is the slot's key.
 pub const PARTED: &[u8] = b"parted\0";
 
-fn parted_key(slot: &[u8]) -> Vec<u8> {
-    [PARTED, slot].concat()
+fn parted_key(dir: u64, name: &str) -> Vec<u8> {
+    [PARTED, &slot_key(dir, name)].concat()
 }
