@@ -7,7 +7,7 @@
 use super::replica::{Change, Ctx, Replica};
 use super::rows::*;
 use super::schema::Tree;
-use super::tree::{NAMES, has_children, locate, names, path_of_dir, stale};
+use super::tree::{NAMES, has_children, inode_at, locate, names, path_of_dir};
 use super::txn::Txn;
 use crate::error::{Error, Kind, Result};
 use crate::model::entry::Entry;
@@ -37,7 +37,7 @@ impl Ns<'_, '_> {
 
     /// An inode; `Stale` if it is gone.
     pub fn inode(&self, ino: u64) -> Result<Inode> {
-        self.t.get(Tree::Inode, ino)?.ok_or_else(|| stale(ino))
+        inode_at(self.t, ino)
     }
 
     /// Writes an inode.

@@ -313,10 +313,14 @@ pub fn chunk_key(hash: &Hash, ino: u64, off: u64) -> Vec<u8> {
     k
 }
 
-/// Key of a version in the history of a path: path, 0, counter.
+/// What the keys of a path's history begin with: path, 0.
+pub fn history_prefix(path: &RelPath) -> Vec<u8> {
+    [path.as_str().as_bytes(), &[0]].concat()
+}
+
+/// Key of a version in the history of a path: its prefix, counter.
 pub fn history_key(path: &RelPath, n: u64) -> Vec<u8> {
-    let mut k = path.as_str().as_bytes().to_vec();
-    k.push(0);
+    let mut k = history_prefix(path);
     k.extend_from_slice(&n.to_be_bytes());
     k
 }

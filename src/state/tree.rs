@@ -4,9 +4,9 @@
 
 use super::read::{Read, Scan};
 use super::rows::*;
-use super::schema::Tree;
+use super::schema::{Tree, prefix_end};
 use crate::error::{Error, Kind, Result};
-use crate::model::RelPath;
+use crate::model::{RelPath, Version};
 
 /// Meta key: how many names a listing of the whole drive would show.
 pub(super) const NAMES: &str = "names";
@@ -44,12 +44,30 @@ pub fn register_at(r: &Read<'_>, path: &RelPath) -> Result<Option<Register>> {
     Ok(locate(r, path)?.map(|(_, reg)| *reg))
 }
 
+/// What is known of versions of a path that others have covered, oldest first.
+pub fn past_of(r: &Read<'_>, path: &RelPath) -> Result<Vec<Version>> {
+    let prefix = history_prefix(path);
+    let mut out = Vec::new();
+    r.scan(Tree::History, Scan::From(&prefix, &prefix_end(&prefix)), usize::MAX >> 1, |_, v: Version| {
+        out.push(v);
+        Ok(())
+    })?;
+    Ok(out)
+}
+
+/// The row of an inode.
+///
+/// Errors: `Stale` if there is none.
+pub fn inode_at(r: &Read<'_>, ino: u64) -> Result<Inode> {
+    r.get(Tree::Inode, ino)?.ok_or_else(|| stale(ino))
+}
+
 /// Path of a directory by its number.
 pub fn path_of_dir(r: &Read<'_>, dir: u64) -> Result<RelPath> {
     let mut names = Vec::new();
     let mut at = dir;
     while at != ROOT {
-        let i: Inode = r.get(Tree::Inode, at)?.ok_or_else(|| stale(at))?;
+        let i = inode_at(r, at)?;
         let Some((up, name)) = i.links.first() else { return Err(stale(at)) };
         names.push(name.clone());
         at = *up;

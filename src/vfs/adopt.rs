@@ -70,11 +70,11 @@ impl Vfs {
             None => Ok(false),
         })?;
         for p in path.ancestors() {
-            if self.rules.is_local(|| Ok(p.parent().unwrap_or_default()), p.file_name(), true)? {
+            if self.rules.is_local_path(&p, true)? {
                 return Ok(Some(format!("local-only here, as {p}")));
             }
         }
-        let local = inside || self.rules.is_local(|| Ok(path.parent().unwrap_or_default()), path.file_name(), is_dir)?;
+        let local = inside || self.rules.is_local_path(path, is_dir)?;
         Ok(local.then(|| "local-only here".to_owned()))
     }
 

@@ -7,7 +7,7 @@ use crate::model::Version;
 use crate::model::ops::{self, Accepted, AttrChange, Target};
 use crate::model::view::View;
 use crate::state::rows::*;
-use crate::state::tree::stale;
+use crate::state::tree::inode_at;
 use crate::state::{Ns, Tree};
 use base64::Engine;
 use std::collections::BTreeMap;
@@ -84,6 +84,28 @@ pub struct StatFs {
 /// Longest attribute value and sum of values kept in a record.
 const XATTR_MAX: usize = 64 << 10;
 
+impl Attr {
+    /// What the row of an inode says; of a file in use its node knows better ([`Vfs::attr_of`]).
+    pub(super) fn of_row(ino: u64, i: &Inode) -> Attr {
+        Attr {
+            ino,
+            generation: i.generation,
+            kind: i.kind,
+            mode: i.mode,
+            nlink: i.nlink(),
+            uid: i.uid,
+            gid: i.gid,
+            rdev: i.rdev,
+            size: i.size,
+            blocks: if i.kind == FileType::File { i.blocks.unwrap_or(i.size.div_ceil(512)) } else { 0 },
+            atime: i.atime,
+            mtime: i.mtime,
+            ctime: i.ctime,
+            btime: i.btime,
+        }
+    }
+}
+
 impl Vfs {
     /// Attributes of an inode from its row `i`, which was read after `since`: of a file in use its node knows better.
     pub(crate) fn attr_of(&self, ino: u64, i: &Inode, mut since: Moment) -> Attr {
@@ -96,7 +118,7 @@ impl Vfs {
             node = self.loaded(ino);
         }
         let i = again.as_ref().unwrap_or(i);
-        let (mut size, mut mtime, mut ctime, mut blocks) = (i.size, i.mtime, i.ctime, i.blocks);
+        let mut a = Attr::of_row(ino, i);
         if i.kind == FileType::File
             && let Some(n) = node
         {
@@ -105,42 +127,27 @@ impl Vfs {
                 tracing::warn!(ino, error = %e, "a file that is written directly could not be looked at");
             }
             // Always: the row that was read before may have been written since.
-            size = st.size;
-            blocks = self.blocks_of(&st).or(blocks);
+            a.size = st.size;
+            a.blocks = self.blocks_of(&st).or(i.blocks).unwrap_or(st.size.div_ceil(512));
             if st.stale_attr {
-                mtime = st.mtime;
-                ctime = ctime.max(mtime);
+                a.mtime = st.mtime;
+                a.ctime = a.ctime.max(st.mtime);
             }
         }
-        Attr {
-            ino,
-            generation: i.generation,
-            kind: i.kind,
-            mode: i.mode,
-            nlink: i.nlink(),
-            uid: i.uid,
-            gid: i.gid,
-            rdev: i.rdev,
-            size,
-            blocks: if i.kind == FileType::File { blocks.unwrap_or(size.div_ceil(512)) } else { 0 },
-            atime: i.atime,
-            mtime,
-            ctime,
-            btime: i.btime,
-        }
+        a
     }
 
     /// Attributes of an inode.
     pub fn getattr(&self, ino: u64) -> Result<Attr> {
         let since = self.moment();
-        let i: Inode = self.replica.read(|r| r.get(Tree::Inode, ino)?.ok_or_else(|| stale(ino)))?;
+        let i = self.replica.read(|r| inode_at(r, ino))?;
         Ok(self.attr_of(ino, &i, since))
     }
 
     /// Changes attributes.
     pub fn setattr(&self, ino: u64, set: &SetAttr) -> Result<Attr> {
         if let Some(size) = set.size {
-            let i: Inode = self.replica.read(|r| r.get(Tree::Inode, ino)?.ok_or_else(|| stale(ino)))?;
+            let i = self.replica.read(|r| inode_at(r, ino))?;
             match i.kind {
                 FileType::File => self.truncate(ino, size)?,
                 FileType::Dir => return Err(Error::new(Kind::IsDir, "a directory cannot be truncated")),
@@ -251,13 +258,13 @@ impl Vfs {
 
     /// Value of an extended attribute.
     pub fn getxattr(&self, ino: u64, name: &str) -> Result<Vec<u8>> {
-        let i: Inode = self.replica.read(|r| r.get(Tree::Inode, ino)?.ok_or_else(|| stale(ino)))?;
+        let i = self.replica.read(|r| inode_at(r, ino))?;
         i.xattrs.get(name).cloned().ok_or_else(|| Error::new(Kind::NoAttr, format!("no attribute {name}")))
     }
 
     /// Names of the extended attributes.
     pub fn listxattr(&self, ino: u64) -> Result<Vec<String>> {
-        let i: Inode = self.replica.read(|r| r.get(Tree::Inode, ino)?.ok_or_else(|| stale(ino)))?;
+        let i = self.replica.read(|r| inode_at(r, ino))?;
         Ok(i.xattrs.into_keys().collect())
     }
 
@@ -307,7 +314,7 @@ impl Vfs {
 
     /// Target of a symbolic link.
     pub fn readlink(&self, ino: u64) -> Result<String> {
-        let i: Inode = self.replica.read(|r| r.get(Tree::Inode, ino)?.ok_or_else(|| stale(ino)))?;
+        let i = self.replica.read(|r| inode_at(r, ino))?;
         if i.kind == FileType::Symlink { Ok(i.target) } else { Err(Error::new(Kind::Invalid, "not a symbolic link")) }
     }
 

@@ -9,7 +9,7 @@ use crate::content::Priority;
 use crate::error::{Error, Kind, Result};
 use crate::model::Hash;
 use crate::state::rows::*;
-use crate::state::tree::{path_of_dir, stale};
+use crate::state::tree::{inode_at, path_of_dir};
 use crate::state::{Read, Tree};
 use lru::LruCache;
 use std::sync::Arc;
@@ -216,7 +216,7 @@ impl Vfs {
     /// Where the published bytes of a file lie: manifest and chunks. None if it has unpublished ones. Asks the store for
     /// the manifest of a large file whose chunk list is not known here.
     pub async fn where_stored(self: &Arc<Self>, ino: u64, priority: Priority) -> Result<Option<(Hash, Vec<Hash>)>> {
-        let inode: Inode = self.replica.read(|r| r.get(Tree::Inode, ino)?.ok_or_else(|| stale(ino)))?;
+        let inode = self.replica.read(|r| inode_at(r, ino))?;
         let Some(content) = inode.content.filter(|c| !c.manifest.is_zero()) else { return Ok(None) };
         let deadline = Instant::now() + self.options.read_deadline;
         let list = self.chunk_list(ino, &content, priority, deadline).await?;

@@ -106,7 +106,6 @@ impl Vfs {
     pub fn mkdir(&self, dir: u64, name: &[u8], mode: u32, uid: u32, gid: u32) -> Result<Attr> {
         self.room()?;
         let (given, name) = (spelled(name), parse_name(name)?);
-        let since = self.moment();
         let (ino, inode) = self.change_settled(&[(dir, given)], Touches::Only(&[dir]), |ns| {
             let parent = self.dir_inode(ns.t, dir)?;
             if ns.slot(dir, &name)?.is_some_and(|s| s.ino() != 0) {
@@ -138,7 +137,7 @@ impl Vfs {
             Ok((ino, i))
         })?;
         self.sealed.notify_one();
-        Ok(self.attr_of(ino, &inode, since))
+        Ok(Attr::of_row(ino, &inode))
     }
 
     /// Makes a symbolic link.
@@ -150,7 +149,6 @@ impl Vfs {
             let kind = if target.is_empty() { Kind::NotFound } else { Kind::NameTooLong };
             return Err(Error::new(kind, format!("the target of {name:?} is empty or longer than 4095 bytes")));
         }
-        let since = self.moment();
         let (ino, inode) = self.change_settled(&[(dir, given)], Touches::Only(&[dir]), |ns| {
             let parent = self.dir_inode(ns.t, dir)?;
             let local = self.is_local_name(ns.t, dir, &parent, &name, false)?;
@@ -175,7 +173,7 @@ impl Vfs {
             Ok((ino, i))
         })?;
         self.sealed.notify_one();
-        Ok(self.attr_of(ino, &inode, since))
+        Ok(Attr::of_row(ino, &inode))
     }
 
     /// Makes a fifo, socket or device node (local-only), or an empty regular file.
@@ -189,7 +187,6 @@ impl Vfs {
             _ => return Err(Error::new(Kind::Invalid, "making a node of an unknown type")),
         };
         let (given, name) = (spelled(name), parse_name(name)?);
-        let since = self.moment();
         let (ino, inode) = self.change_settled(&[(dir, given)], Touches::Only(&[dir]), |ns| {
             let gid = self.dir_inode(ns.t, dir)?.group_for(gid);
             let ino = ns.next_id();
@@ -201,7 +198,7 @@ impl Vfs {
             ns.touch_dir(dir, 0)?;
             Ok((ino, i))
         })?;
-        Ok(self.attr_of(ino, &inode, since))
+        Ok(Attr::of_row(ino, &inode))
     }
 
     /// Gives a file one more name.

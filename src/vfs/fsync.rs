@@ -37,17 +37,15 @@ impl Vfs {
                 drop(st);
                 return self.sync();
             }
-            (Some(self.local_file(node, &mut st)?), st.wgen)
+            (self.local_file(node, &mut st)?, st.wgen)
         };
-        if let Some(f) = file {
-            if let Err(e) = f.sync_all() {
-                node.st.lock().sync_failed = true;
-                return Err(Error::io(format!("syncing the local bytes of inode {}", node.ino), e));
-            }
-            // The name of a new local file.
-            if let Some(dir) = self.local_path(node.ino, true).parent() {
-                crate::state::journal::sync_dir(dir)?;
-            }
+        if let Err(e) = file.sync_all() {
+            node.st.lock().sync_failed = true;
+            return Err(Error::io(format!("syncing the local bytes of inode {}", node.ino), e));
+        }
+        // The name of a new local file.
+        if let Some(dir) = self.local_path(node.ino, true).parent() {
+            crate::state::journal::sync_dir(dir)?;
         }
         {
             let mut st = node.st.lock();

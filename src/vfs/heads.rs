@@ -10,7 +10,7 @@ use crate::model::ops::{Accepted, Target};
 use crate::model::view::{View, view};
 use crate::model::{RelPath, Version};
 use crate::state::rows::*;
-use crate::state::tree::{has_children, path_of_dir, stale};
+use crate::state::tree::{has_children, path_of_dir};
 use crate::state::{Ns, Read, Tree, holds};
 use std::sync::atomic::Ordering;
 
@@ -103,8 +103,7 @@ impl Vfs {
     }
 
     /// What a save to an inode replaces, as things are shown now.
-    pub(crate) fn accept_now(&self, r: &Read<'_>, ino: u64) -> Result<Option<(RelPath, Accepted)>> {
-        let i: Inode = r.get(Tree::Inode, ino)?.ok_or_else(|| stale(ino))?;
+    pub(crate) fn accept_now(&self, r: &Read<'_>, i: &Inode) -> Result<Option<(RelPath, Accepted)>> {
         let Some((dir, name)) = i.links.first() else { return Ok(None) };
         let Some(at) = self.at(r, *dir, name)? else { return Ok(None) };
         let acc = self.accepted(r, &at)?;

@@ -8,7 +8,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::RelPath;
 use crate::model::path::{NameError, PATH_MAX, name as check_name};
 use crate::state::rows::*;
-use crate::state::tree::{path_of_dir, stale};
+use crate::state::tree::{inode_at, path_of_dir, stale};
 use crate::state::{Read, Scan, Tree};
 use std::time::{Duration, Instant};
 
@@ -68,7 +68,7 @@ pub(crate) fn path_for(r: &Read<'_>, dir: u64, name: &str) -> Result<RelPath> {
 
 impl Vfs {
     pub(crate) fn dir_inode(&self, r: &Read<'_>, dir: u64) -> Result<Inode> {
-        let d: Inode = r.get(Tree::Inode, dir)?.ok_or_else(|| stale(dir))?;
+        let d = inode_at(r, dir)?;
         if d.kind != FileType::Dir {
             return Err(Error::new(Kind::NotDir, format!("inode {dir} is not a directory")));
         }
@@ -83,7 +83,7 @@ impl Vfs {
         let name = parse_name(name)?;
         let ino = self.replica.read(|r| {
             let slot: Option<Slot> = r.get(Tree::Entry, slot_key(dir, &name))?;
-            if slot.is_none() && r.get::<Inode>(Tree::Inode, dir)?.ok_or_else(|| stale(dir))?.kind != FileType::Dir {
+            if slot.is_none() && inode_at(r, dir)?.kind != FileType::Dir {
                 return Err(Error::new(Kind::NotDir, format!("inode {dir} is not a directory")));
             }
             Ok(slot.map_or(0, |s| s.ino()))
@@ -119,7 +119,7 @@ impl Vfs {
         let mut out: Vec<(DirEntry, Option<Inode>)> = Vec::new();
         let since = self.moment();
         self.replica.read(|r| {
-            let d: Inode = r.get(Tree::Inode, dir)?.ok_or_else(|| stale(dir))?;
+            let d = inode_at(r, dir)?;
             if d.kind != FileType::Dir {
                 return Err(Error::new(Kind::NotDir, format!("inode {dir} is not a directory")));
             }
@@ -167,7 +167,7 @@ impl Vfs {
 
     /// The directory that a directory is in; the root is in itself.
     pub fn parent(&self, dir: u64) -> Result<u64> {
-        let i: Inode = self.replica.read(|r| r.get(Tree::Inode, dir)?.ok_or_else(|| stale(dir)))?;
+        let i = self.replica.read(|r| inode_at(r, dir))?;
         Ok(i.links.first().map_or(ROOT, |l| l.0))
     }
 
@@ -183,7 +183,7 @@ impl Vfs {
     /// A path by which an inode can be reached.
     pub fn path_of(&self, ino: u64) -> Result<RelPath> {
         self.replica.read(|r| {
-            let i: Inode = r.get(Tree::Inode, ino)?.ok_or_else(|| stale(ino))?;
+            let i = inode_at(r, ino)?;
             if ino == ROOT || i.kind == FileType::Dir && !i.local_only {
                 return path_of_dir(r, ino);
             }

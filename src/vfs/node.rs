@@ -11,7 +11,7 @@ use crate::model::ops::Accepted;
 use crate::model::ranges::RangeSet;
 use crate::model::{ChunkRef, FileContent, Hash, RelPath};
 use crate::state::rows::{FileType, Inode, Local, Time};
-use crate::state::tree::stale;
+use crate::state::tree::{inode_at, stale};
 use crate::state::{Ns, Tree};
 use parking_lot::Mutex;
 use std::fs::File;
@@ -180,7 +180,7 @@ impl St {
 impl Vfs {
     /// The row of a file in use.
     pub(crate) fn inode_of(&self, node: &Node) -> Result<Inode> {
-        self.replica.read(|r| r.get(Tree::Inode, node.ino)?.ok_or_else(|| stale(node.ino)))
+        self.replica.read(|r| inode_at(r, node.ino))
     }
 
     /// Path of an inode's bytes.
@@ -460,7 +460,7 @@ impl Vfs {
         let first = !node.unsealed.load(Ordering::Acquire);
         self.to_overlay(node, st)?;
         if first && !st.local_only && st.accept.is_none() {
-            st.accept = self.replica.read(|r| self.accept_now(r, node.ino))?;
+            st.accept = self.replica.read(|r| self.accept_now(r, &inode_at(r, node.ino)?))?;
         }
         let touched = st.published_part(range);
         let block = touched.start / MARK * MARK..touched.end.div_ceil(MARK).saturating_mul(MARK);

@@ -8,9 +8,9 @@ use super::Vfs;
 use super::node::{Node, St};
 use crate::content::readahead::ReadAhead;
 use crate::error::{Error, Kind, Result};
+use crate::state::Tree;
 use crate::state::rows::Inode;
 use crate::state::tree::stale;
-use crate::state::{Read, Tree};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -101,19 +101,17 @@ impl Vfs {
     /// written here would be in no version.
     fn count_writer(&self, node: &Node, st: &mut St) -> Result<()> {
         self.replica.read(|r| {
-            if node.replaced.load(Ordering::Acquire) || !node.gone.load(Ordering::Acquire) && self.has_no_name(r, node.ino)? {
+            let inode: Option<Inode> = r.get(Tree::Inode, node.ino)?;
+            let nameless = inode.as_ref().is_none_or(|i| i.links.is_empty());
+            if node.replaced.load(Ordering::Acquire) || !node.gone.load(Ordering::Acquire) && nameless {
                 return Err(stale(node.ino));
             }
             if !st.local_only && st.accept.is_none() && !node.is_busy() {
-                st.accept = self.accept_now(r, node.ino)?;
+                st.accept = self.accept_now(r, &inode.ok_or_else(|| stale(node.ino))?)?;
             }
             node.writers.fetch_add(1, Ordering::AcqRel);
             Ok(())
         })
-    }
-
-    fn has_no_name(&self, r: &Read<'_>, ino: u64) -> Result<bool> {
-        Ok(r.get::<Inode>(Tree::Inode, ino)?.is_none_or(|i| i.links.is_empty()))
     }
 
     fn begin_writing(&self, node: &Arc<Node>, st: &mut St, truncate: bool) -> Result<()> {

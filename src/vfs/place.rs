@@ -75,8 +75,7 @@ impl Vfs {
     /// Whether something at `path` would never leave this machine. `dir`: its directory, if that is there.
     pub fn stays_here(&self, dir: Option<u64>, path: &RelPath, is_dir: bool) -> Result<bool> {
         let inside = |dir| self.replica.read(|r| Ok(self.dir_inode(r, dir)?.local_only));
-        Ok(dir.map(inside).transpose()?.unwrap_or(false)
-            || self.rules.is_local(|| Ok(path.parent().unwrap_or_default()), path.file_name(), is_dir)?)
+        Ok(dir.map(inside).transpose()?.unwrap_or(false) || self.rules.is_local_path(path, is_dir)?)
     }
 
     /// Copies the bytes of an open local file in, by reflink where the disk can. Blocking. None if the file changed

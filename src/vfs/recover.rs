@@ -14,7 +14,8 @@ use crate::model::entry::Entry;
 use crate::model::ranges::RangeSet;
 use crate::model::{FileContent, Hash, RelPath, VClock, Version};
 use crate::state::rows::*;
-use crate::state::{Ns, Scan, Tree, holds, prefix_end};
+use crate::state::tree::past_of;
+use crate::state::{Ns, Tree, holds};
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::PathBuf;
@@ -329,12 +330,7 @@ impl Vfs {
         }
         let mut all: Vec<Version> = reg.entry.heads.iter().filter(|h| *h != v).cloned().collect();
         all.extend(waiting.iter().filter(|w| w.path == v.path).cloned());
-        let mut prefix = v.path.as_str().as_bytes().to_vec();
-        prefix.push(0);
-        ns.t.scan(Tree::History, Scan::From(&prefix, &prefix_end(&prefix)), usize::MAX, |_, h: Version| {
-            all.push(h);
-            Ok(())
-        })?;
+        all.extend(past_of(ns.t, &v.path)?);
         reg.entry = Entry::of(all);
         ns.put_slot(dir, &name, &Slot::Register(Box::new(reg)))?;
         Ok(Some((dir, name)))
@@ -416,7 +412,7 @@ impl Vfs {
                 self.replica.db().write(|t| t.del(Tree::Unsealed, ino))?;
             } else {
                 if st.accept.is_none() {
-                    st.accept = self.replica.read(|r| self.accept_now(r, ino))?;
+                    st.accept = self.replica.read(|r| self.accept_now(r, &inode))?;
                 }
                 st.unsynced_boot = self.boot;
                 tracing::info!(ino, "sealed as it lay after a crash");

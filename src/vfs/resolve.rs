@@ -12,7 +12,7 @@ use crate::model::resolve::{Keep, resolve};
 use crate::model::sibling::sibling_names;
 use crate::model::{RelPath, Version};
 use crate::state::rows::*;
-use crate::state::tree::{dir_of, path_of_dir, register_at};
+use crate::state::tree::{dir_of, past_of, path_of_dir, register_at};
 use crate::state::{Ns, PARTED, Read, Scan, Tree};
 use std::sync::atomic::Ordering;
 
@@ -277,15 +277,7 @@ impl Vfs {
     pub fn versions(&self, path: &RelPath) -> Result<(Entry, Vec<Version>)> {
         self.replica.read(|r| {
             let entry = register_at(r, path)?.map(|r| r.entry).unwrap_or_default();
-            let mut prefix = path.as_str().as_bytes().to_vec();
-            prefix.push(0);
-            let end = crate::state::prefix_end(&prefix);
-            let mut old = Vec::new();
-            r.scan(Tree::History, Scan::From(&prefix, &end), usize::MAX >> 1, |_, v: Version| {
-                old.push(v);
-                Ok(())
-            })?;
-            Ok((entry, old))
+            Ok((entry, past_of(r, path)?))
         })
     }
 

@@ -62,6 +62,11 @@ impl Rules {
         let path = dir()?.join(name);
         Ok(self.user.matched(path.as_str(), is_dir).is_ignore())
     }
+
+    /// The same for a whole path, which is not the root.
+    pub fn is_local_path(&self, path: &RelPath, is_dir: bool) -> Result<bool> {
+        self.is_local(|| Ok(path.parent().unwrap_or_default()), path.file_name(), is_dir)
+    }
 }
 
 #[cfg(test)]

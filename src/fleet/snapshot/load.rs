@@ -11,8 +11,9 @@ use super::choose::{Chosen, Lines};
 use crate::error::Result;
 use crate::model::snapshot::{Header, Line, Parked};
 use crate::model::{Hash, Version};
-use crate::state::rows::{Cursor, history_key};
-use crate::state::{Scan, Tree, prefix_end};
+use crate::state::Tree;
+use crate::state::rows::Cursor;
+use crate::state::tree::past_of;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -65,14 +66,7 @@ impl Fleet {
                 ns.t.put(Tree::Parked, parked_key(&p.device, p.seq, p.line), &p.text)?;
             }
             for v in &page.past {
-                let mut known = false;
-                let prefix = history_key(&v.path, 0);
-                let prefix = &prefix[..prefix.len() - 8];
-                ns.t.scan(Tree::History, Scan::From(prefix, &prefix_end(prefix)), usize::MAX >> 1, |_, old: Version| {
-                    known |= old == *v;
-                    Ok(())
-                })?;
-                if !known {
+                if !past_of(ns.t, &v.path)?.contains(v) {
                     ns.remember(v)?;
                 }
             }
