@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 /// Copy local files or directories into the drive
 ///
-/// Asks the store for news first, and returns when everything is in it. If the store does not answer, everything is kept and goes out later
-/// (exit code 3). A file that another machine wrote and this one never saw is not overwritten: both stay, as a
-/// conflict (exit code 3).
+/// Asks the store for news first, and returns when everything is in it. If the store does not answer, everything is kept
+/// and goes out later (exit code 3). A file that another machine wrote and this one never saw is not overwritten: both
+/// stay, as a conflict (exit code 3).
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

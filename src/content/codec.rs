@@ -156,7 +156,7 @@ fn corrupt(key: &Hash, why: String) -> Error {
         .hint("run `tcfs doctor`: the object in the store is damaged; a device that still has the bytes can write it again")
 }
 
-/// One zstd frame, with its checksum, for the lines of a log batch or snapshot.
+/// One zstd frame, with its checksum, for the lines of a log batch.
 pub fn encode_lines(lines: &[u8]) -> Result<Bytes> {
     let compress = || {
         let mut zstd = Compressor::new(LINES_LEVEL)?;
@@ -166,23 +166,19 @@ pub fn encode_lines(lines: &[u8]) -> Result<Bytes> {
     compress().map(Bytes::from).map_err(|e| Error::io("compressing a batch of records", e))
 }
 
-/// The lines of a log batch or snapshot, at most `cap` bytes of them. `what` names the object in errors.
+/// The lines of a log batch, at most `cap` bytes of them. `what` names the object in errors.
 ///
 /// Errors: `Corrupt` if it is no whole zstd frame, its checksum is wrong (where it has one: ours do), or it holds more.
 /// Memory: what it really holds, and a window of 8 MiB.
 pub fn decode_lines(what: &str, body: &[u8], cap: usize) -> Result<Vec<u8>> {
-    let bad = |e: std::io::Error| Error::new(Kind::Corrupt, format!("reading {what}: it does not decompress")).source(e);
+    let bad = does_not_decompress(what);
     let large = || Error::new(Kind::Corrupt, format!("reading {what}: it holds more than {cap} bytes"));
-    let reader = || -> Result<_> {
-        let mut dec = zstd::stream::read::Decoder::with_buffer(body).map_err(bad)?;
-        dec.window_log_max(MAX_WINDOW_LOG).map_err(bad)?;
-        Ok(dec.take(cap as u64 + 1))
-    };
+    let reader = || Ok::<_, Error>(decoder(body).map_err(&bad)?.take(cap as u64 + 1));
     // Memory is asked for once, and only for what is there: a claim is bounded first, and without one it is counted.
     let size = match zstd_safe::get_frame_content_size(body) {
         Ok(Some(n)) if n > cap as u64 => return Err(large()),
         Ok(Some(n)) if n <= WORTH_COUNTING => n,
-        _ => std::io::copy(&mut reader()?, &mut std::io::sink()).map_err(bad)?,
+        _ => std::io::copy(&mut reader()?, &mut std::io::sink()).map_err(&bad)?,
     };
     if size > cap as u64 {
         return Err(large());
@@ -190,7 +186,7 @@ pub fn decode_lines(what: &str, body: &[u8], cap: usize) -> Result<Vec<u8>> {
     let mut out = Vec::with_capacity(size as usize);
     // The reader ends quietly where the body ends inside a frame's header.
     let whole = zstd_safe::find_frame_compressed_size(body).is_ok();
-    reader()?.read_to_end(&mut out).map_err(bad)?;
+    reader()?.read_to_end(&mut out).map_err(&bad)?;
     if out.len() > cap {
         return Err(large());
     }
@@ -198,6 +194,17 @@ pub fn decode_lines(what: &str, body: &[u8], cap: usize) -> Result<Vec<u8>> {
         return Err(Error::new(Kind::Corrupt, format!("reading {what}: {} bytes are no whole zstd frame", body.len())));
     }
     Ok(out)
+}
+
+/// A reader of a frame of lines, which may not ask for a large window.
+fn decoder(body: &[u8]) -> std::io::Result<zstd::stream::read::Decoder<'static, &[u8]>> {
+    let mut dec = zstd::stream::read::Decoder::with_buffer(body)?;
+    dec.window_log_max(MAX_WINDOW_LOG)?;
+    Ok(dec)
+}
+
+fn does_not_decompress(what: &str) -> impl Fn(std::io::Error) -> Error {
+    move |e| Error::new(Kind::Corrupt, format!("reading {what}: it does not decompress")).source(e)
 }
 
 /// Lines on their way into one zstd frame with a checksum, for what is too long to lie in memory as it is.
@@ -245,12 +252,10 @@ impl<'b> LinesReader<'b> {
     ///
     /// Errors: `Corrupt` if it is no whole zstd frame, or asks for too much memory.
     pub fn new(what: &str, body: &'b [u8], longest: usize, cap: u64) -> Result<LinesReader<'b>> {
-        let bad = |e: std::io::Error| Error::new(Kind::Corrupt, format!("reading {what}: it does not decompress")).source(e);
         if zstd_safe::find_frame_compressed_size(body) != Ok(body.len()) {
             return Err(Error::new(Kind::Corrupt, format!("reading {what}: {} bytes are not one whole zstd frame", body.len())));
         }
-        let mut zstd = zstd::stream::read::Decoder::with_buffer(body).map_err(bad)?;
-        zstd.window_log_max(MAX_WINDOW_LOG).map_err(bad)?;
+        let zstd = decoder(body).map_err(does_not_decompress(what))?;
         Ok(LinesReader { what: what.to_owned(), lines: BufReader::with_capacity(128 << 10, zstd.take(cap)), longest })
     }
 

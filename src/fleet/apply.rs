@@ -8,7 +8,6 @@
 use super::core::{Fleet, blocking};
 use super::facts;
 use super::identity::Identity;
-use super::registry::Revoked;
 use crate::content::codec;
 use crate::error::{Error, Kind, Result};
 use crate::model::record::{self, Line};
@@ -47,7 +46,6 @@ pub struct CaughtUp {
 pub(super) struct Discovery {
     /// Devices beside those with a cursor.
     devices: BTreeSet<String>,
-    revoked: HashMap<String, Revoked>,
     /// Problems told of already, by device: not told again until they change.
     told: BTreeMap<String, String>,
     /// Highest number seen in listings, to notice gaps.
@@ -92,7 +90,7 @@ impl Fleet {
         let mut pulls = Vec::with_capacity(devices.len());
         for d in devices {
             let from = cursors.get(d).copied().unwrap_or(0);
-            let last = known.revoked.get(d).map_or(u64::MAX, |r| r.revoked_after);
+            let last = self.revoked_after(d).unwrap_or(u64::MAX);
             let listed = known.listed.get(d).copied().unwrap_or(0);
             pulls.push(self.clone().pull(d.clone(), from, last, listed));
         }
@@ -137,9 +135,14 @@ impl Fleet {
         self.replica.read(|r| Ok(r.get::<Cursor>(Tree::Cursor, device)?.map_or(0, |c| c.seq)))
     }
 
+    /// The last batch that counts of a device that was revoked, as far as this device has heard.
+    fn revoked_after(&self, device: &str) -> Option<u64> {
+        self.following.revoked.lock().get(device).copied()
+    }
+
     /// Whether a device's batch counts no more, as far as this device has heard.
     pub(super) fn is_revoked(&self, device: &str, seq: u64) -> bool {
-        self.following.revoked.lock().get(device).is_some_and(|last| seq > *last)
+        self.revoked_after(device).is_some_and(|last| seq > last)
     }
 
     async fn discover(&self, known: &mut Discovery, list_logs: bool) -> Result<()> {
@@ -148,12 +151,9 @@ impl Fleet {
             let name = object.key.strip_prefix(&prefix).unwrap_or("");
             if let Some(id) = name.strip_suffix(".json").filter(|id| is_id(id)) {
                 known.devices.insert(id.to_owned());
-            } else if let Some(id) = name.strip_suffix(".revoked").filter(|id| is_id(id) && !known.revoked.contains_key(*id)) {
+            } else if let Some(id) = name.strip_suffix(".revoked").filter(|id| is_id(id) && self.revoked_after(id).is_none()) {
                 match self.registry().revoked(id).await {
-                    Ok(Some(mark)) => {
-                        self.following.revoked.lock().insert(id.to_owned(), mark.revoked_after);
-                        known.revoked.insert(id.to_owned(), mark);
-                    }
+                    Ok(Some(mark)) => drop(self.following.revoked.lock().insert(id.to_owned(), mark.revoked_after)),
                     Ok(None) => {}
                     Err(e) if e.kind() == Kind::Corrupt => tracing::error!("{e}"),
                     Err(e) => return Err(e),
@@ -354,15 +354,20 @@ fn came_along(ns: &Ns<'_, '_>, t: &Version, to: &RelPath) -> Result<bool> {
 
 /// Whether a name from the store can be a device id.
 pub(super) fn is_id(s: &str) -> bool {
-    !s.is_empty() && s.len() <= 64 && s.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    record::is_device(s).is_ok()
+}
+
+/// The version that a line is, if this tcfs applies it.
+pub(super) fn version_of(line: Line) -> Option<Version> {
+    match line {
+        Line::Version(v) if !v.path.is_root() => Some(*v),
+        _ => None,
+    }
 }
 
 /// A record that was parked, if this tcfs knows it.
 pub(super) fn parse_unapplied(text: &str) -> Option<Version> {
-    match record::decode(text.as_bytes()).pop() {
-        Some(Line::Version(v)) if !v.path.is_root() => Some(*v),
-        _ => None,
-    }
+    record::decode(text.as_bytes()).pop().and_then(version_of)
 }
 
 pub(super) fn parked_key(device: &str, seq: u64, line: u64) -> Vec<u8> {

@@ -237,11 +237,8 @@ impl Fleet {
         if Hash::of(&body) != *id {
             return Err(Error::new(Kind::Corrupt, format!("reading manifest {id}: its bytes have another hash")));
         }
-        match Manifest::parse(&body)? {
-            Manifest::V2(m) => m.chunk_refs(),
-            Manifest::V1(_) => None,
-        }
-        .ok_or_else(|| Error::new(Kind::Corrupt, format!("reading manifest {id}: it has no sizes")))
+        let list = Manifest::parse(&body)?.chunk_refs();
+        list.ok_or_else(|| Error::new(Kind::Corrupt, format!("reading manifest {id}: it has no sizes")))
     }
 }
 

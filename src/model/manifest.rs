@@ -109,6 +109,14 @@ impl Manifest {
             Manifest::V2(m) => &m.chunks,
         }
     }
+
+    /// The chunks with their sizes; none where the manifest does not tell them.
+    pub fn chunk_refs(&self) -> Option<Vec<ChunkRef>> {
+        match self {
+            Manifest::V1(_) => None,
+            Manifest::V2(m) => m.chunk_refs(),
+        }
+    }
 }
 
 /// One hash per line, blank lines ignored.

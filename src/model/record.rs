@@ -162,7 +162,8 @@ fn is_actor(actor: &str) -> Result<(), String> {
     }
 }
 
-pub(super) fn is_device(s: &str) -> Result<(), String> {
+/// Whether this can be a device's name or id. Err says why not.
+pub fn is_device(s: &str) -> Result<(), String> {
     let ok = !s.is_empty() && s.len() <= DEVICE_MAX && s.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     if ok { Ok(()) } else { Err(format!("{:?} is no device name or id", s.chars().take(80).collect::<String>())) }
 }

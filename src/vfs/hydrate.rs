@@ -185,11 +185,7 @@ impl Vfs {
         }
         let body = self.fetcher.manifest(content.manifest, priority, deadline).await?;
         let parsed = Manifest::parse(&body).map_err(|e| e.context(format!("manifest {}", content.manifest)))?;
-        let list = match parsed {
-            Manifest::V2(m) => m.chunk_refs(),
-            Manifest::V1(_) => None,
-        };
-        let list = list.ok_or_else(|| {
+        let list = parsed.chunk_refs().ok_or_else(|| {
             Error::new(Kind::Corrupt, format!("manifest {} tells no chunk sizes", content.manifest))
                 .hint("it is of the older layout: `tcfs adopt` reads it")
         })?;

@@ -61,10 +61,7 @@ impl Vfs {
             Some(list) => list.clone(),
             None => {
                 let body = self.fetcher.manifest(content.manifest, Priority::Foreground, self.peek_deadline()).await?;
-                let list = match Manifest::parse(&body)? {
-                    Manifest::V2(m) => m.chunk_refs(),
-                    Manifest::V1(_) => None,
-                };
+                let list = Manifest::parse(&body)?.chunk_refs();
                 list.ok_or_else(|| Error::new(Kind::Corrupt, format!("manifest {} tells no chunk sizes", content.manifest)))?
             }
         };

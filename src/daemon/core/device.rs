@@ -128,14 +128,13 @@ impl Core {
         let on_bus = self.fleet.bus_status().is_some_and(|b| b.connected).then_some(true);
         let mut list: Vec<Device> = devices
             .into_iter()
-            .map(|d| Device {
+            .map(|d| (presence.get(&d.record.id), d))
+            .map(|(heard, d)| Device {
                 name: d.shown_name,
                 this: d.record.id == me.id,
-                online: if d.record.id == me.id { on_bus } else { presence.get(&d.record.id).map(|p| p.online) },
+                online: if d.record.id == me.id { on_bus } else { heard.map(|p| p.online) },
                 enrolled_at: d.record.enrolled_at.saturating_mul(1000),
-                last_seen_at: (d.record.last_seen > 0)
-                    .then(|| d.record.last_seen.saturating_mul(1000))
-                    .max(presence.get(&d.record.id).map(|p| p.heard_at)),
+                last_seen_at: (d.record.last_seen > 0).then(|| d.record.last_seen.saturating_mul(1000)).max(heard.map(|p| p.heard_at)),
                 applied: if d.record.id == me.id { own } else { cursors.get(&d.record.id).copied().unwrap_or(0) },
                 revoked: d.revoked.is_some(),
                 public_key: d.record.public_key,

@@ -11,6 +11,7 @@ mod take;
 pub use reach::{Reached, reach};
 pub use take::{OldFile, Taken};
 
+use super::core::blocking;
 use crate::content::codec;
 use crate::error::{Error, Kind, Result};
 use crate::model::RelPath;
@@ -141,7 +142,7 @@ impl OldBucket {
             // As the older tcfs wrote it, whatever its size; or as this one did meanwhile.
             if Hash::of(&body) == hash { Ok(body) } else { codec::decode(&hash, None, body) }
         };
-        tokio::task::spawn_blocking(check).await.map_err(|e| Error::new(Kind::Internal, "checking a chunk").source(e))?
+        blocking(check).await
     }
 
     /// How many objects lie where no content is, by the beginning of their keys.

@@ -5,7 +5,7 @@
 //! damaged or wrong is told of and passed over; so is one that cannot be fetched.
 //! Not here: applying it (`load`).
 
-use super::super::apply::{LINES_MAX, is_id};
+use super::super::apply::{LINES_MAX, is_id, version_of};
 use super::super::core::{Fleet, blocking};
 use super::super::facts;
 use crate::content::codec::{self, LinesReader};
@@ -169,11 +169,7 @@ impl Fleet {
         };
         blocking(move || {
             let lines = record::decode(&codec::decode_lines(&key, &body, LINES_MAX)?);
-            let version = |l| match l {
-                record::Line::Version(v) if !v.path.is_root() => Some(*v),
-                _ => None,
-            };
-            Ok(lines.into_iter().filter_map(version).collect())
+            Ok(lines.into_iter().filter_map(version_of).collect())
         })
         .await
     }
@@ -181,11 +177,7 @@ impl Fleet {
 
 /// The first line of a snapshot.
 fn header_of(key: &str, body: &[u8]) -> Result<Header> {
-    let mut line = Vec::new();
-    if !LinesReader::new(key, body, LINE_MAX, UNPACKED_MAX)?.read(&mut line)? {
-        return Err(Error::new(Kind::Corrupt, "it is empty"));
-    }
-    Header::parse(&line)
+    Header::parse(&Lines::new(key, body)?.line)
 }
 
 /// The lines of a snapshot after the first.
