@@ -8,6 +8,7 @@
 //! Not here: names and inodes (`state`), where bytes lie (`vfs`), chunks (`content`).
 
 mod apply;
+mod backoff;
 mod batch;
 mod burst;
 pub mod bus;

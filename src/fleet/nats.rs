@@ -10,6 +10,10 @@
 //! administrator added to the stream (sources, mirrors, replicas) stays. Must: no secret in a log line or status.
 //! Not here: what is said and heard (`hear`).
 
+mod address;
+
+use self::address::{addresses, login, servers};
+use super::backoff::backoff;
 use super::bus::{Bus, BusStatus, Heard, Saying};
 use super::identity::Me;
 use crate::error::{Error, Kind, Result};
@@ -19,7 +23,7 @@ use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{Config as StreamConfig, External, RetentionPolicy, Source, StorageType, Stream};
 use async_nats::jetstream::{self, Context};
-use async_nats::{Client, ConnectOptions, ServerAddr, connection::State};
+use async_nats::{Client, ConnectOptions, connection::State};
 use async_trait::async_trait;
 use futures_util::FutureExt;
 use futures_util::StreamExt;
@@ -118,7 +122,7 @@ impl Nats {
             .connection_timeout(REQUEST)
             .ping_interval(HEARTBEAT)
             .request_timeout(Some(REQUEST))
-            .reconnect_delay_callback(|n| backoff(n as u32))
+            .reconnect_delay_callback(|n| backoff(AGAIN, n as u32))
             .event_callback(move |e| {
                 tracing::debug!("event bus: {e}");
                 use async_nats::Event as E;
@@ -378,52 +382,6 @@ fn is_from(s: &Source, domain: &str) -> bool {
     s.name == STREAM && (s.domain.as_deref() == Some(domain) || s.external.as_ref().is_some_and(|e| e.api_prefix == api_of(domain)))
 }
 
-/// Addresses without the logins in them: what the client is given it may print.
-fn servers(o: &NatsOptions) -> Result<Vec<ServerAddr>> {
-    let one = |u: &str| {
-        let bad = |e: &dyn std::fmt::Display| {
-            Error::new(Kind::Usage, format!("nats_url: {:?} is no address of a NATS server: {e}", o.shown_url))
-                .hint("for example nats://127.0.0.1:4222")
-        };
-        login(u).0.parse::<ServerAddr>().map_err(|e| bad(&e))
-    };
-    let all = addresses(&o.url).map(one).collect::<Result<Vec<_>>>()?;
-    match all.is_empty() {
-        true => Err(Error::new(Kind::Usage, "nats_url names no server").hint("for example nats://127.0.0.1:4222")),
-        false => Ok(all),
-    }
-}
-
-fn addresses(url: &str) -> impl Iterator<Item = &str> {
-    url.split(',').map(str::trim).filter(|u| !u.is_empty())
-}
-
-/// A URL without user and password (or token), and those.
-fn login(url: &str) -> (String, Option<(String, Option<String>)>) {
-    let (scheme, rest) = url.split_once("://").unwrap_or(("nats", url));
-    let (host, path) = rest.split_once('/').map_or((rest, ""), |(h, p)| (h, p));
-    let Some((who, host)) = host.rsplit_once('@') else { return (url.to_owned(), None) };
-    let (user, password) = who.split_once(':').map_or((who, None), |(u, p)| (u, Some(decoded(p))));
-    let slash = if path.is_empty() { "" } else { "/" };
-    (format!("{scheme}://{host}{slash}{path}"), Some((decoded(user), password)))
-}
-
-/// `%40` as `@`, and so on.
-fn decoded(s: &str) -> String {
-    let (mut out, mut rest) = (Vec::new(), s.as_bytes());
-    while let [first, more @ ..] = rest {
-        let code = more.get(..2).filter(|_| *first == b'%').and_then(|h| u8::from_str_radix(std::str::from_utf8(h).ok()?, 16).ok());
-        out.push(code.unwrap_or(*first));
-        rest = if code.is_some() { &more[2..] } else { more };
-    }
-    String::from_utf8_lossy(&out).into_owned()
-}
-
-fn backoff(n: u32) -> Duration {
-    let full = AGAIN.0.saturating_mul(1 << n.min(8)).min(AGAIN.1);
-    full.mul_f64(0.5 + fastrand::f64() / 2.0)
-}
-
 #[async_trait]
 impl Bus for Nats {
     async fn say(&self, what: Vec<Saying>) -> Result<()> {
@@ -464,7 +422,7 @@ impl Bus for Nats {
             self.down(ended.err());
             failures = if begun.elapsed() > AGAIN.1 { 0 } else { failures + 1 };
             tokio::select! {
-                () = tokio::time::sleep(backoff(failures)) => {}
+                () = tokio::time::sleep(backoff(AGAIN, failures)) => {}
                 () = out.closed() => return,
             }
         }
@@ -478,28 +436,6 @@ impl Bus for Nats {
             url: self.options.shown_url.clone(),
             last_error: now.last_error.clone().filter(|_| !connected),
             hub_error: now.hub_error.clone().filter(|_| connected),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn logins_are_taken_out_of_addresses() {
-        let who = |u: &str, p: Option<&str>| Some((u.to_owned(), p.map(str::to_owned)));
-        assert_eq!(login("nats://h:1"), ("nats://h:1".into(), None));
-        assert_eq!(login("nats://u:p@h:1"), ("nats://h:1".into(), who("u", Some("p"))));
-        assert_eq!(login("tls://u:p%40%2f@s@h:1/x@y"), ("tls://h:1/x@y".into(), who("u", Some("p@/@s"))));
-        assert_eq!(login("token@h"), ("nats://h".into(), who("token", None)));
-        assert_eq!(decoded("100%"), "100%");
-        assert_eq!(decoded("%zz%4"), "%zz%4");
-        let o = NatsOptions { url: "nats://u:secret@h:1, tls://k:2".into(), ..NatsOptions::default() };
-        assert!(!format!("{:?} {o:?}", servers(&o).unwrap()).contains("secret"));
-        for url in ["", " , ", "nats://a b", "nats://u:secret@h:port"] {
-            let e = servers(&NatsOptions { url: url.into(), shown_url: "…".into(), ..NatsOptions::default() }).unwrap_err();
-            assert!(e.kind() == Kind::Usage && !e.to_string().contains("secret"), "{e}");
         }
     }
 }

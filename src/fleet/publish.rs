@@ -12,6 +12,7 @@
 mod ready;
 mod status;
 
+use super::backoff::backoff;
 use super::batch::{ChunkLists, Draft};
 use super::burst::Burst;
 use super::core::{Fleet, blocking, id_changed};
@@ -98,7 +99,7 @@ impl Fleet {
             // An error of one file is no reason to let others wait.
             let of_one_file = !matches!(failure.kind(), Kind::Unavailable | Kind::Timeout | Kind::Unauthorized);
             tokio::select! {
-                _ = tokio::time::sleep(backoff(failures)) => {}
+                _ = tokio::time::sleep(backoff(BACKOFF, failures.saturating_sub(1))) => {}
                 _ = wake, if of_one_file => {}
                 _ = self.returned.notified() => {}
                 _ = stop.wait_for(|s| *s) => break,
@@ -387,9 +388,4 @@ fn size(v: &Version) -> u64 {
 fn stray_id(plan: &Plan, me: &str) -> Option<String> {
     let versions = plan.rows.iter().flat_map(|r| &r.sealed.versions);
     versions.map(|v| &v.device_id).find(|id| *id != me).cloned()
-}
-
-fn backoff(failures: u32) -> Duration {
-    let full = BACKOFF.0.saturating_mul(1 << failures.min(10).saturating_sub(1)).min(BACKOFF.1);
-    full.mul_f64(0.5 + fastrand::f64() / 2.0)
 }

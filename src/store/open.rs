@@ -91,7 +91,7 @@ pub fn open_counted(url: &str, s3: &S3Options) -> Result<(StoreRef, Keys, Arc<Co
 }
 
 /// Undoes `%20` and the like. What is no escape stays as it is.
-fn unescape(s: &str) -> String {
+pub(crate) fn unescape(s: &str) -> String {
     let mut out = Vec::with_capacity(s.len());
     let mut rest = s.as_bytes();
     while let [first, tail @ ..] = rest {

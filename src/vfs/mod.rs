@@ -21,6 +21,7 @@ mod fsync;
 mod heads;
 mod hydrate;
 mod lent;
+mod local_file;
 mod look;
 mod names;
 mod node;
