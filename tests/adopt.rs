@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used)] // a failed call is a failed test
 
 mod common;
+#[path = "common/server.rs"]
+mod server;
 #[path = "common/weed.rs"]
 mod weed;
 
@@ -511,13 +513,7 @@ fn a_bucket_on_a_real_server_is_adopted_in_place_and_from_another_prefix() {
     }
     let w = World::new();
     let machine = |name: &str| {
-        w.device(name)
-            .env("TCFS_STORE", "s3://tcfs/default")
-            .env("TCFS_S3_ENDPOINT", weed.endpoint())
-            .env("TCFS_S3_ALLOW_HTTP", "true")
-            .env("TCFS_S3_ACCESS_KEY_ID", weed::ACCESS_KEY)
-            .env("TCFS_S3_SECRET_ACCESS_KEY", weed::SECRET_KEY)
-            .env("TCFS_POLL_INTERVAL", "1s")
+        w.device(name).s3("s3://tcfs/default", &weed.endpoint(), (weed::ACCESS_KEY, weed::SECRET_KEY)).env("TCFS_POLL_INTERVAL", "1s")
     };
     let a = machine("ann").off();
     let n = want.len() as u64;

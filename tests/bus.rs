@@ -5,6 +5,8 @@
 mod common;
 #[path = "common/nats.rs"]
 mod nats;
+#[path = "common/server.rs"]
+mod server;
 #[path = "common/weed.rs"]
 mod weed;
 
@@ -29,11 +31,7 @@ const SOON: Duration = Duration::from_secs(120);
 fn setup(world: &Arc<World>, name: &str, weed: &Weed, url: &str) -> common::mounted::Setup {
     world
         .device(name)
-        .env("TCFS_STORE", "s3://tcfs/default")
-        .env("TCFS_S3_ENDPOINT", weed.endpoint())
-        .env("TCFS_S3_ALLOW_HTTP", "true")
-        .env("TCFS_S3_ACCESS_KEY_ID", weed::ACCESS_KEY)
-        .env("TCFS_S3_SECRET_ACCESS_KEY", weed::SECRET_KEY)
+        .s3("s3://tcfs/default", &weed.endpoint(), (weed::ACCESS_KEY, weed::SECRET_KEY))
         .env("TCFS_POLL_INTERVAL", "1d")
         .env("TCFS_NATS_URL", url)
 }

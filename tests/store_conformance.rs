@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "common/server.rs"]
+mod server;
 #[path = "common/weed.rs"]
 mod weed;
 

@@ -197,9 +197,9 @@ impl Vfs {
                 self.dir_inode(ns.t, to)?;
             }
             if inode.local_only {
-                return self.move_local_dir(ns, dir, name, slot, inode, to, to_name).map(|()| None);
+                return self.move_local_dir(ns, (dir, name), slot, inode, (to, to_name)).map(|()| None);
             }
-            return self.move_dir(ns, dir, name, slot, inode, to, to_name, small).map(|()| None);
+            return self.move_dir(ns, (dir, name), slot, inode, (to, to_name), small).map(|()| None);
         }
         if !local_there {
             path_for(ns.t, to, to_name)?;

@@ -8,14 +8,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 fn machine(w: &std::sync::Arc<World>, name: &str, endpoint: &str, url: &str, secret: &str) -> Mounted {
-    w.device(name)
-        .env("TCFS_STORE", url)
-        .env("TCFS_S3_ENDPOINT", endpoint)
-        .env("TCFS_S3_ALLOW_HTTP", "true")
-        .env("TCFS_S3_ACCESS_KEY_ID", ACCESS_KEY)
-        .env("TCFS_S3_SECRET_ACCESS_KEY", secret)
-        .env("TCFS_POLL_INTERVAL", "1s")
-        .off()
+    w.device(name).s3(url, endpoint, (ACCESS_KEY, secret)).env("TCFS_POLL_INTERVAL", "1s").off()
 }
 
 #[test]

@@ -106,6 +106,15 @@ impl Setup {
         self
     }
 
+    /// A store on the S3 server at `endpoint`, with an access key and its secret.
+    pub fn s3(self, url: &str, endpoint: &str, (key, secret): (&str, &str)) -> Setup {
+        self.env("TCFS_STORE", url)
+            .env("TCFS_S3_ENDPOINT", endpoint)
+            .env("TCFS_S3_ALLOW_HTTP", "true")
+            .env("TCFS_S3_ACCESS_KEY_ID", key)
+            .env("TCFS_S3_SECRET_ACCESS_KEY", secret)
+    }
+
     /// Further arguments of `tcfs mount`.
     pub fn mount_args(mut self, args: &[&str]) -> Setup {
         self.mount_args = args.iter().map(|a| a.to_string()).collect();

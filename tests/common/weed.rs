@@ -1,33 +1,22 @@
 //! A real SeaweedFS on free loopback ports, stopped by its pid when dropped.
 //!
-//! `weed` comes from `tests/tools.sh`. A test that needs it and does not find it fails and says how to install it.
+//! `weed` comes from `tests/tools.sh`.
 #![allow(dead_code)] // each test program uses another part of this
 
-use std::fs::{self, File};
+use crate::server::{Process, program};
+use std::fs;
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
 use tcfs::store::s3::S3Options;
 
 pub const ACCESS_KEY: &str = "tcfs-test";
 pub const SECRET_KEY: &str = "tcfs-test-secret";
 
-/// `weed` in `TCFS_TOOLS`, or in `tools` of the target directory.
-fn program() -> PathBuf {
-    let tools = match std::env::var_os("TCFS_TOOLS") {
-        Some(dir) => dir.into(),
-        // CARGO_TARGET_TMPDIR is <target>/tmp whatever the target directory is.
-        None => Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("tools"),
-    };
-    let path = tools.join("bin/weed");
-    assert!(path.exists(), "{} is missing; install it with: tests/tools.sh servers", path.display());
-    path
-}
-
 /// A running server.
 pub struct Weed {
-    child: Option<Child>,
+    process: Process,
     dir: PathBuf,
     base: u16,
     _scratch: tempfile::TempDir,
@@ -43,7 +32,7 @@ impl Weed {
         );
         fs::write(dir.join("s3.json"), identities).expect("writing s3.json");
         fs::create_dir(dir.join("data")).expect("a data directory");
-        let mut weed = Weed { child: None, dir, base: 0, _scratch: scratch };
+        let mut weed = Weed { process: Process::new(dir.join("log")), dir, base: 0, _scratch: scratch };
         // Ports are looked for, not reserved: another process may be quicker.
         for _ in 0..5 {
             weed.base = free_ports();
@@ -51,21 +40,18 @@ impl Weed {
                 return weed;
             }
         }
-        panic!("weed does not start; its log:\n{}", weed.log());
+        panic!("weed does not start; its log:\n{}", weed.process.log());
     }
 
     /// Kills it as a power cut would; its data stays.
     pub fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        self.process.kill();
     }
 
     /// Starts it again on the same ports and data.
     pub fn restart(&mut self) {
         self.kill();
-        assert!(self.spawn(), "weed does not come back; its log:\n{}", self.log());
+        assert!(self.spawn(), "weed does not come back; its log:\n{}", self.process.log());
     }
 
     pub fn endpoint(&self) -> String {
@@ -87,56 +73,26 @@ impl Weed {
         }
     }
 
-    fn log(&self) -> String {
-        fs::read_to_string(self.dir.join("log")).unwrap_or_default()
-    }
-
     fn spawn(&mut self) -> bool {
-        let log = File::create(self.dir.join("log")).expect("a log file");
         let p = self.base;
         let arg = |name: &str, value: &dyn std::fmt::Display| format!("-{name}={value}");
-        let child = Command::new(program())
+        let mut command = Command::new(program("weed"));
+        command
             .args(["-logtostderr=true", "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"])
             .arg(arg("dir", &self.dir.join("data").display()))
             .args(["-master.telemetry=false", "-master.electionTimeout=1s", "-master.heartbeatInterval=100ms"])
             .args(["-master.volumeSizeLimitMB=64", "-volume.max=0", "-volume.preStopSeconds=1", "-filer", "-s3"])
             .args([arg("master.port", &p), arg("volume.port", &(p + 1)), arg("filer.port", &(p + 2)), arg("s3.port", &(p + 3))])
             .arg(arg("s3.config", &self.dir.join("s3.json").display()))
-            .args(["-s3.port.iceberg=0", "-s3.port.lance=0"])
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a log file"))
-            .stderr(log)
-            .spawn()
-            .expect("starting weed");
-        self.child = Some(child);
-        let begun = Instant::now();
-        while begun.elapsed() < Duration::from_secs(60) {
-            if let Some(child) = &mut self.child
-                && child.try_wait().ok().flatten().is_some()
-            {
-                self.child = None;
-                return false;
-            }
-            if self.answers() {
-                return true;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        self.kill();
-        false
-    }
-
-    /// Whether the gateway answers HTTP and the master has a volume server to write to.
-    fn answers(&self) -> bool {
-        let status = http_get(self.base, "/dir/assign");
-        status.contains("\"fid\"") && !http_get(self.base + 3, "/").is_empty()
+            .args(["-s3.port.iceberg=0", "-s3.port.lance=0"]);
+        self.process.start(&mut command, |_| answers(p))
     }
 }
 
-impl Drop for Weed {
-    fn drop(&mut self) {
-        self.kill();
-    }
+/// Whether the gateway answers HTTP and the master has a volume server to write to.
+fn answers(base: u16) -> bool {
+    let status = http_get(base, "/dir/assign");
+    status.contains("\"fid\"") && !http_get(base + 3, "/").is_empty()
 }
 
 fn http_get(port: u16, path: &str) -> String {

@@ -12,16 +12,13 @@ use crate::state::{Change, Ns, Tree};
 use std::sync::atomic::Ordering;
 
 impl Vfs {
-    #[allow(clippy::too_many_arguments)]
     pub(super) fn move_dir(
         &self,
         ns: &mut Ns<'_, '_>,
-        dir: u64,
-        name: &str,
+        (dir, name): (u64, &str),
         slot: Slot,
         mut inode: Inode,
-        to: u64,
-        to_name: &str,
+        (to, to_name): (u64, &str),
         small: usize,
     ) -> Result<()> {
         let ino = slot.ino();

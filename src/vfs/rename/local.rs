@@ -80,16 +80,13 @@ impl Vfs {
         Ok(Some(Moved { local_only: local_there, accept, enters: enters && file }))
     }
 
-    #[allow(clippy::too_many_arguments)]
     pub(super) fn move_local_dir(
         &self,
         ns: &mut Ns<'_, '_>,
-        dir: u64,
-        name: &str,
+        (dir, name): (u64, &str),
         slot: Slot,
         mut inode: Inode,
-        to: u64,
-        to_name: &str,
+        (to, to_name): (u64, &str),
     ) -> Result<()> {
         let ino = slot.ino();
         self.take_name(ns, to, to_name, ino, true)?;
