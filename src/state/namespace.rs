@@ -345,7 +345,7 @@ impl Ns<'_, '_> {
     }
 }
 
-/// Meta keys of registers that [`Ns::note_parted`] found; what follows is the slot's key.
+/// Meta keys of registers that are shown although somebody moved away what they held; what follows is the slot's key.
 pub const PARTED: &[u8] = b"parted\0";
 
 fn parted_key(dir: u64, name: &str) -> Vec<u8> {
