@@ -114,10 +114,12 @@ fn config_check_reads_what_secrets_stand_in() {
     std::fs::write(home.path().join("key"), "k\n").unwrap();
     let check = |secret: &str| {
         let mut c = home.command(env!("CARGO_BIN_EXE_tcfs"));
-        run(c
-            .env("TCFS_S3_ACCESS_KEY_ID_FILE", "key")
-            .env("TCFS_S3_SECRET_ACCESS_KEY_FILE", secret)
-            .args(["--store", "s3://b/p", "config", "check"]))
+        run(c.env("TCFS_S3_ACCESS_KEY_ID_FILE", "key").env("TCFS_S3_SECRET_ACCESS_KEY_FILE", secret).args([
+            "--store",
+            "s3://tcfs/p",
+            "config",
+            "check",
+        ]))
     };
     assert_eq!(check("key").code, 0);
     let r = check("missing");

@@ -22,7 +22,7 @@ use tcfs::store::fault::{FaultStore, Mode, Rule};
 use tcfs::store::keys::Keys;
 use tcfs::store::memory::MemoryStore;
 use tcfs::store::s3::{S3Options, S3Store};
-use tcfs::store::{PutMode, PutOutcome, Store, StoreRef, identity, list_all, open_counted};
+use tcfs::store::{PutMode, PutOutcome, Store, StoreRef, identity, list_all, open};
 
 const OVER: PutMode = PutMode::Overwrite;
 const NEW: PutMode = PutMode::IfAbsent;
@@ -242,7 +242,8 @@ async fn opened_by_url_with_faults() {
     };
     let dir = tempfile::tempdir().unwrap();
     let url = format!("file://{}/a%20store", dir.path().display());
-    let (s, keys, counts) = open_counted(&url, &S3Options::default()).unwrap();
+    let (s, keys) = open(&url, &S3Options::default()).unwrap();
+    let (s, counts) = CountedStore::new(s);
     assert_eq!(keys, Keys::new("default"));
     identity::ensure(&*s, &keys, &SystemClock).await.unwrap();
     assert!(dir.path().join("a store/default/store.json").is_file());

@@ -547,7 +547,14 @@ drive_tests! {
         rig.mkdirp(".git");
         rig.put(".git/HEAD", b"ref");
         rig.mkdirp(".git/objects");
+        rig.put(".g.swp", b"more junk");
+        rig.swap(".f.swp", ".g.swp").unwrap();
+        rig.swap(".g.swp", ".git/objects").unwrap();
+        assert_eq!((rig.text(".f.swp").await.as_str(), rig.text(".git/objects").await.as_str()), ("more junk", "junk"));
+        rig.swap(".git/objects", ".g.swp").unwrap();
+        rig.rm(".g.swp").unwrap();
         assert!(rig.outbox().is_empty());
+        assert_eq!(kind(rig.swap(".f.swp", "nothing")), ErrorKind::NotFound);
         assert_eq!(rig.ls(""), [".f.swp", ".git", "x.swp"]);
         rig.crash();
         assert_eq!((rig.text(".git/HEAD").await.as_str(), rig.text("x.swp").await.as_str()), ("ref", "user"));

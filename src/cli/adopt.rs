@@ -2,7 +2,7 @@
 
 use super::context::{Ctx, unexpected};
 use super::format;
-use crate::daemon::config::StoreUrl;
+use crate::daemon::config::parse_store;
 use crate::daemon::config::value::Base;
 use crate::daemon::protocol::{self, AdoptOutcome, AdoptSum, AdoptedPath, Doubled, Item, Request, Response};
 use crate::error::{Error, Kind, Result};
@@ -50,7 +50,7 @@ enum How {
 impl Adopt {
     pub async fn run(self, ctx: &Ctx) -> Result<u8> {
         let base = Base { home: std::env::var_os("HOME").map(Into::into), dir: ctx.local(std::path::Path::new("")) };
-        let url = |text: &String| StoreUrl::parse(text, &base).map(|u| u.to_string()).map_err(|why| Error::new(Kind::Usage, why));
+        let url = |text: &String| parse_store(text, &base).map(|u| u.to_string()).map_err(|why| Error::new(Kind::Usage, why));
         let from = self.from.as_ref().map(url).transpose()?;
         let doubled = self.doubled.map(|how| match how {
             How::Keep => Doubled::Keep,

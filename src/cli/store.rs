@@ -3,7 +3,7 @@
 use super::context::{Ctx, unexpected};
 use super::format;
 use crate::daemon::config::value::Base;
-use crate::daemon::config::{Origin, StoreUrl};
+use crate::daemon::config::{Origin, parse_store};
 use crate::daemon::protocol::{Request, Response, StoreMove};
 use crate::error::{Error, Kind, Result};
 use clap::{Args, Subcommand};
@@ -56,7 +56,7 @@ async fn show(ctx: &Ctx) -> Result<u8> {
 
 async fn move_to(ctx: &Ctx, url: &str) -> Result<u8> {
     let base = Base { home: std::env::var_os("HOME").map(Into::into), dir: ctx.local(std::path::Path::new("")) };
-    let url = StoreUrl::parse(url, &base).map_err(|why| Error::new(Kind::Usage, why))?.to_string();
+    let url = parse_store(url, &base).map_err(|why| Error::new(Kind::Usage, why))?.to_string();
     let response = ctx.ask(ctx.own_drive().await?, Request::StoreMove(StoreMove { url }), |_| {}).await?;
     ctx.out.object(&response);
     let Response::StoreMoved(m) = &response else { return Err(unexpected(&response)) };

@@ -267,10 +267,10 @@ pub(super) fn id_changed() -> Error {
 }
 
 /// Runs `f` where blocking is allowed.
-pub(super) async fn blocking<T: Send + 'static>(f: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(crate) async fn blocking<T: Send + 'static>(f: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     match tokio::task::spawn_blocking(f).await {
         Ok(r) => r,
         Err(e) if e.is_cancelled() => Err(Error::new(Kind::Interrupted, "the program is stopping")),
-        Err(e) => Err(Error::new(Kind::Internal, "a task of the fleet layer failed").source(e)),
+        Err(e) => Err(Error::new(Kind::Internal, "a task of the daemon failed").source(e)),
     }
 }

@@ -31,6 +31,7 @@ pub mod registry;
 mod snapshot;
 mod tokens;
 
+pub(crate) use self::core::blocking;
 pub use self::core::{Fleet, Options, Parts};
 pub use apply::CaughtUp;
 pub use files::{CutSource, Files, Outcome, Resolved, Settings};

@@ -157,9 +157,9 @@ impl Db {
         let mut inner = self.inner.lock();
         let mut record = std::mem::take(&mut inner.record);
         record.clear();
-        let mut txn = Txn { read: inner.reading(), undo: Vec::new(), record };
+        let mut txn = Txn { read: inner.reading(), undo: Vec::new(), record, taken_back: Vec::new() };
         let out = body(&mut txn);
-        let Txn { undo, mut record, .. } = txn;
+        let Txn { undo, mut record, taken_back, .. } = txn;
         let Inner { journal, fresh, .. } = &mut *inner;
         let done = out.and_then(|v| {
             if !undo.is_empty() {
@@ -173,6 +173,7 @@ impl Db {
             for (tree, key, old) in undo.into_iter().rev() {
                 fresh.get_mut().restore(tree, key, old);
             }
+            taken_back.into_iter().rev().for_each(|f| f());
         }
         let full = fresh.get_mut().bytes() > FRESH_MAX;
         record.shrink_to(RECORD_KEPT);

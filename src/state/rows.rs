@@ -207,8 +207,21 @@ pub struct Local {
     pub used: i64,
     /// The kernel had this file itself open at some time: it may be unlinked, never changed in place for eviction.
     pub lent: bool,
-    /// A program synced bytes of it that are not published: whatever comes, they are not given up for older ones.
-    pub promised: bool,
+    /// Whether a program synced bytes of it that are not published.
+    pub promise: Promise,
+}
+
+/// What programs were told of the bytes of a file that are nowhere but here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Promise {
+    /// Nobody synced them.
+    #[default]
+    None,
+    /// They were synced: whatever comes, they are not given up for older ones.
+    Kept,
+    /// The disk did not take what was to be synced. The kernel tells that once and takes the pages for written from then
+    /// on, so a second try that succeeds says nothing: none is made before the bytes are published or written anew.
+    Broken,
 }
 
 /// A change that is sealed and not yet in this device's log.

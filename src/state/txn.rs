@@ -32,6 +32,8 @@ pub struct Txn<'a> {
     pub(super) undo: Vec<(Tree, Key, Option<Value>)>,
     /// The changes as the journal has them ([`Op`] in postcard's form), without their number.
     pub(super) record: Vec<u8>,
+    /// What else is taken back if it fails.
+    pub(super) taken_back: Vec<Box<dyn FnOnce()>>,
 }
 
 impl<'a> std::ops::Deref for Txn<'a> {
@@ -42,6 +44,11 @@ impl<'a> std::ops::Deref for Txn<'a> {
 }
 
 impl Txn<'_> {
+    /// Has `undo` run if the transaction fails, before anybody else sees the rows: for what is kept in memory beside them.
+    pub fn on_failure(&mut self, undo: impl FnOnce() + 'static) {
+        self.taken_back.push(Box::new(undo));
+    }
+
     /// Writes a row.
     pub fn put<T: Serialize>(&mut self, tree: Tree, key: impl Into<Key>, row: &T) -> Result<()> {
         self.change(tree, key.into(), Some(encode(row)?.into_boxed_slice()));

@@ -21,7 +21,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use std::sync::Arc;
 
-pub use open::{open, open_counted};
+pub use open::open;
 
 /// Largest object that is read, in bytes. Ours stay far below (a chunk has at most 4 MiB, a snapshot of a million
 /// entries some 100 MiB); the cap keeps a hostile store from filling the memory.

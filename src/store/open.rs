@@ -4,7 +4,6 @@
 //! Nothing is touched or contacted here; the first call does that.
 
 use super::StoreRef;
-use super::count::{CountedStore, Counts};
 use super::deadline::DeadlineStore;
 use super::dir::DirStore;
 use super::fault::FaultStore;
@@ -33,6 +32,39 @@ pub enum Location {
         /// Prefix without slashes at its ends.
         prefix: String,
     },
+}
+
+impl Location {
+    /// Bucket and prefix as people write them in front of a path; the same words on a directory store.
+    pub fn words(&self) -> (&str, &str) {
+        match self {
+            Location::Dir(_) => ("tcfs", DEFAULT_PREFIX),
+            Location::S3 { bucket, prefix } => (bucket, prefix),
+        }
+    }
+
+    /// The prefix of the keys ([`Keys::new`]).
+    pub fn prefix(&self) -> &str {
+        self.words().1
+    }
+
+    /// The directory, of a directory store.
+    pub fn dir(&self) -> Option<&Path> {
+        match self {
+            Location::Dir(d) => Some(d),
+            Location::S3 { .. } => None,
+        }
+    }
+}
+
+/// The URL that [`parse`] reads as the same store.
+impl std::fmt::Display for Location {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Location::Dir(d) => write!(f, "file://{}", d.display().to_string().replace('%', "%25")),
+            Location::S3 { bucket, prefix } => write!(f, "s3://{bucket}/{prefix}"),
+        }
+    }
 }
 
 /// Reads a store URL.
@@ -73,11 +105,6 @@ pub fn parse(url: &str) -> Result<Location> {
 
 /// Opens a store. With `TCFS_FAULT` in the environment, faults are injected (see `fault`).
 pub fn open(url: &str, s3: &S3Options) -> Result<(StoreRef, Keys)> {
-    open_counted(url, s3).map(|(store, keys, _)| (store, keys))
-}
-
-/// Opens a store and counts what it is asked.
-pub fn open_counted(url: &str, s3: &S3Options) -> Result<(StoreRef, Keys, Arc<Counts>)> {
     let (store, keys): (StoreRef, Keys) = match parse(url)? {
         Location::Dir(path) => (Arc::new(DirStore::new(&path, SystemClock.random())), Keys::new(DEFAULT_PREFIX)),
         Location::S3 { bucket, prefix } => (Arc::new(S3Store::new(&bucket, s3)?), Keys::new(&prefix)),
@@ -86,8 +113,7 @@ pub fn open_counted(url: &str, s3: &S3Options) -> Result<(StoreRef, Keys, Arc<Co
         Some(file) if !file.is_empty() => FaultStore::from_file(store, SystemClock.random(), file.into()) as StoreRef,
         _ => store,
     };
-    let (store, counts) = CountedStore::new(DeadlineStore::new(store));
-    Ok((store, keys, counts))
+    Ok((DeadlineStore::new(store), keys))
 }
 
 /// Undoes `%20` and the like. What is no escape stays as it is.
@@ -148,6 +174,12 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_a_location_is_written_as_reads_as_the_same(dir in "(/[a-z%0-9 ]{1,8}){1,3}") {
+            let at = Location::Dir(dir.into());
+            prop_assert_eq!(parse(&at.to_string()).unwrap(), at);
+        }
+
         #[test]
         fn any_url_is_parsed_without_panic(url in "(file://|s3://|)(\\PC|[/%.\0]){0,30}") {
             let _ = parse(&url);

@@ -288,7 +288,7 @@ impl Vfs {
             let path = self.local_path(ino, st.overlay);
             st.have.clear();
             (st.file, st.overlay, st.lent, st.unsynced_boot, st.stale_row) = (None, false, false, 0, false);
-            st.promised = false;
+            st.promise = Promise::None;
             match std::fs::remove_file(&path) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                     return Err(Error::io(format!("removing {}", path.display()), e));

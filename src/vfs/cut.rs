@@ -258,7 +258,7 @@ impl Vfs {
         st.chunks = (content.chunks.is_none()).then(|| Arc::new(Chunks::new(chunks.to_vec())));
         st.dirty.clear();
         st.marked.clear();
-        st.promised = false;
+        st.promise = Promise::None;
         let quiet = !node.unsealed.load(Ordering::Acquire) && st.passthrough_writers == 0;
         if quiet && st.overlay && st.size > 0 {
             self.to_cache(node, &mut st)?;

@@ -6,6 +6,7 @@
 use super::Vfs;
 use super::node::{Node, St};
 use crate::error::{Error, Kind, Result};
+use crate::state::rows::Promise;
 use std::sync::atomic::Ordering;
 
 /// Whether a file has bytes that are not published.
@@ -24,14 +25,14 @@ impl Vfs {
         let (file, wgen) = {
             let mut st = node.st.lock();
             self.absorb(&mut st)?;
-            if st.sync_failed && only_here(node, &st) {
+            if st.promise == Promise::Broken && only_here(node, &st) {
                 return Err(Error::new(Kind::Io, format!("syncing inode {}: the disk failed to take its bytes before", node.ino))
                     .hint("write the file anew, or wait until it is published (`tcfs wait`); and look at the disk"));
             }
             if st.unsynced_boot == 0 && !st.stale_row && !st.stale_attr && !st.lent_writing {
                 // On the disk already, but not because a program was told so: from now on it is.
-                if only_here(node, &st) && !std::mem::replace(&mut st.promised, true) {
-                    st.stale_row = true;
+                if only_here(node, &st) && st.promise == Promise::None {
+                    (st.promise, st.stale_row) = (Promise::Kept, true);
                     self.persist(node, &mut st)?;
                 }
                 drop(st);
@@ -40,7 +41,11 @@ impl Vfs {
             (self.local_file(node, &mut st)?, st.wgen)
         };
         if let Err(e) = file.sync_all() {
-            node.st.lock().sync_failed = true;
+            let mut st = node.st.lock();
+            (st.promise, st.stale_row) = (Promise::Broken, true);
+            if let Err(e) = self.persist(node, &mut st) {
+                tracing::error!(ino = node.ino, error = %e, "that its bytes could not be synced is forgotten at the next start");
+            }
             return Err(Error::io(format!("syncing the local bytes of inode {}", node.ino), e));
         }
         // The name of a new local file.
@@ -52,7 +57,9 @@ impl Vfs {
             if st.wgen == wgen {
                 st.unsynced_boot = 0;
             }
-            st.promised |= only_here(node, &st);
+            if only_here(node, &st) && st.promise == Promise::None {
+                st.promise = Promise::Kept;
+            }
             st.stale_row = true;
             self.persist(node, &mut st)?;
         }

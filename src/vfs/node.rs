@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::model::ops::Accepted;
 use crate::model::ranges::RangeSet;
 use crate::model::{ChunkRef, FileContent, Hash, RelPath};
-use crate::state::rows::{FileType, Inode, Local, Time};
+use crate::state::rows::{FileType, Inode, Local, Promise, Time};
 use crate::state::tree::{inode_at, stale};
 use crate::state::{Ns, Tree};
 use parking_lot::Mutex;
@@ -57,9 +57,6 @@ pub(crate) struct St {
     pub token: Option<(Hash, u64)>,
     pub overlay: bool,
     pub unsynced_boot: u64,
-    /// The disk did not take what was to be synced. The kernel tells that once and takes the pages for written from then
-    /// on, so a second try that succeeds says nothing.
-    pub sync_failed: bool,
     pub file: Option<Arc<File>>,
     /// The row of its bytes in the database is behind.
     pub stale_row: bool,
@@ -80,8 +77,8 @@ pub(crate) struct St {
     pub lent: bool,
     /// The kernel had it open for writing since the last seal, and may still have it mapped.
     pub lent_writing: bool,
-    /// See `Local::promised`.
-    pub promised: bool,
+    /// See `Local::promise`.
+    pub promise: Promise,
     /// Write handles of which a `close` was answered and whose release is on the way.
     pub closing: u32,
     /// The count of changes at which all of it was sealed, of a file that may change without a word (`lent`) or goes
@@ -127,6 +124,14 @@ impl Chunks {
 }
 
 impl Node {
+    /// Within the transaction that seals an unsealed file: it counts as sealed from here on, unless it `goes_on` or the
+    /// transaction fails. Under the database's lock, so that no version from elsewhere is applied in between.
+    pub(super) fn seals(self: &Arc<Self>, ns: &mut Ns<'_, '_>, goes_on: bool) {
+        self.unsealed.store(goes_on, Ordering::Release);
+        let node = self.clone();
+        ns.t.on_failure(move || node.unsealed.store(true, Ordering::Release));
+    }
+
     /// Whether remote changes must leave its name alone.
     pub(crate) fn is_busy(&self) -> bool {
         self.writers.load(Ordering::Acquire) > 0 || self.unsealed.load(Ordering::Acquire)
@@ -153,6 +158,16 @@ impl St {
         self.size == 0 || self.is_here(0..self.size)
     }
 
+    /// What a rename may change.
+    pub(super) fn naming(&self) -> (bool, Option<(RelPath, Accepted)>) {
+        (self.local_only, self.accept.clone())
+    }
+
+    /// Takes a rename back.
+    pub(super) fn name_as(&mut self, was: (bool, Option<(RelPath, Accepted)>)) {
+        (self.local_only, self.accept) = was;
+    }
+
     /// The part of `range` that lies within the published content.
     fn published_part(&self, range: std::ops::Range<u64>) -> std::ops::Range<u64> {
         let end = range.end.min(self.content.as_ref().map_or(0, |c| c.size));
@@ -170,7 +185,7 @@ impl St {
             unsynced_boot: self.unsynced_boot,
             used,
             lent: self.lent,
-            promised: self.promised,
+            promise: self.promise,
         }
     }
 }
@@ -299,7 +314,6 @@ impl Vfs {
                 token: local.token,
                 overlay: local.overlay,
                 unsynced_boot: local.unsynced_boot,
-                sync_failed: false,
                 file: None,
                 stale_row: false,
                 stale_attr: false,
@@ -312,7 +326,7 @@ impl Vfs {
                 cached: 0,
                 lent: local.lent,
                 lent_writing: false,
-                promised: local.promised,
+                promise: local.promise,
                 closing: 0,
                 sealed_wgen: None,
                 copying: None,

@@ -6,7 +6,7 @@
 use super::Vfs;
 use crate::error::{Error, Result};
 use crate::state::Tree;
-use crate::state::rows::{Inode, Local};
+use crate::state::rows::{Inode, Local, Promise};
 use std::sync::atomic::Ordering;
 
 impl Vfs {
@@ -67,7 +67,7 @@ impl Vfs {
                 return Ok(None);
             }
             let local = t.get::<Local>(Tree::Local, ino)?;
-            if !durable && local.as_ref().is_some_and(|l| l.promised) {
+            if !durable && local.as_ref().is_some_and(|l| l.promise != Promise::None) {
                 wait = true;
                 return Ok(None);
             }

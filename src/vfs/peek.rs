@@ -53,8 +53,7 @@ impl Vfs {
                 let sibling = reg.sibs.iter().find(|s| s.clock == clock).map(|s| s.ino);
                 this.open_file(sibling.unwrap_or(reg.ino), false, false)
             };
-            let opened =
-                tokio::task::spawn_blocking(open).await.map_err(|e| Error::new(Kind::Internal, "opening a version").source(e))??;
+            let opened = crate::fleet::blocking(open).await?;
             return Ok(Peek { vfs: self.clone(), from: From::Local { fh: opened.fh, at: 0 } });
         }
         let list = match &content.chunks {

@@ -250,7 +250,7 @@ impl Vfs {
                     wgen: 1,
                     token: Some((token, 1)),
                     unsynced_boot: if promised { 0 } else { self.boot },
-                    promised,
+                    promise: if promised { Promise::Kept } else { Promise::None },
                     used: self.clock.now_ms() / 1000,
                     ..Local::default()
                 };

@@ -164,12 +164,12 @@ impl Vfs {
             return Ok(true);
         }
         if unsealed {
-            return Ok(synced || local.promised && here.is_some());
+            return Ok(synced || local.promise != Promise::None && here.is_some());
         }
         if here.unwrap_or(0) == inode.size && (synced || inode.size == 0) {
             return Ok(true);
         }
-        if local.promised && here.is_some() {
+        if local.promise != Promise::None && here.is_some() {
             self.replica.db().write(|t| t.put(Tree::Unsealed, ino, &()))?;
             return Ok(true);
         }

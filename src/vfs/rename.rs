@@ -36,34 +36,42 @@ impl Vfs {
         let own = [(dir, spelled(name)), (to, spelled(to_name))];
         let name = self.unalias(dir, &parse_name(name)?)?;
         let to_name = parse_name(to_name)?;
-        self.pass_promise_on(self.ino_at(dir, &name)?, self.ino_at(to, &to_name)?)?;
-        // The file that moves is locked, so that it is not sealed under its old name in between.
-        let ino = self.ino_at(dir, &name)?;
-        let held = self.hold_local_only(ino)?;
-        let node = held.clone().or_else(|| self.loaded(ino));
-        let was_unsealed = held.as_ref().is_some_and(|n| n.unsealed.load(Ordering::Acquire));
-        let mut st = node.as_ref().map(|n| n.st.lock());
-        let names = [(dir, name.as_str()), (to, to_name.as_str())];
-        let moved = self.change_settled(&own, Touches::Moving(&names), |ns| {
-            let moved = self.rename_in(ns, dir, &name, to, &to_name, no_replace, self.options.move_at_once)?;
-            self.note_move(ns, node.as_deref(), st.as_deref_mut(), moved.as_ref())?;
-            Ok(moved)
-        });
-        drop(st);
-        let done = match &moved {
-            Ok(_) => self.after_move(node),
-            Err(_) => Ok(()),
-        };
-        if let Some(n) = held {
-            if moved.is_err() {
-                n.unsealed.store(was_unsealed, Ordering::Release);
-            }
-            self.unhold(&n);
-        }
-        moved.and(done)?;
+        while !self.rename_once(&own, (dir, &name), (to, &to_name), no_replace)? {}
         self.tell_spelling(own[1], &to_name);
         self.sealed.notify_one();
         Ok(())
+    }
+
+    /// False if a version from elsewhere took the old name in between: then another file is to be moved.
+    fn rename_once(&self, own: &[(u64, &str); 2], (dir, name): (u64, &str), (to, to_name): (u64, &str), no_replace: bool) -> Result<bool> {
+        let ino = self.ino_at(dir, name)?;
+        self.pass_promise_on(ino, self.ino_at(to, to_name)?)?;
+        // The file that moves is locked, so that it is not sealed under its old name in between.
+        let held = self.hold_local_only(ino)?;
+        let node = held.clone().or_else(|| self.loaded(ino));
+        let mut st = node.as_ref().map(|n| n.st.lock());
+        let before = st.as_ref().map(|st| st.naming());
+        let names = [(dir, name), (to, to_name)];
+        let moved = self.change_settled(own, Touches::Moving(&names), |ns| {
+            if ns.slot(dir, name)?.map_or(0, |s| s.ino()) != ino {
+                return Ok(false);
+            }
+            let moved = self.rename_in(ns, dir, name, to, to_name, no_replace, self.options.move_at_once)?;
+            self.note_move(ns, node.as_ref(), st.as_deref_mut(), moved.as_ref())?;
+            Ok(true)
+        });
+        if let (Err(_), Some(st), Some(before)) = (&moved, &mut st, before) {
+            st.name_as(before);
+        }
+        drop(st);
+        let done = match &moved {
+            Ok(true) => self.after_move(node),
+            _ => Ok(()),
+        };
+        if let Some(n) = held {
+            self.unhold(&n);
+        }
+        done.and(moved)
     }
 
     /// A local-only file, held: a rename may make it a file of the namespace.
@@ -99,8 +107,8 @@ impl Vfs {
     /// Whether a program synced bytes of a file that are nowhere but here.
     pub(super) fn is_promised(&self, ino: u64) -> Result<bool> {
         match self.loaded(ino) {
-            Some(n) => Ok(n.st.lock().promised),
-            None => Ok(self.replica.read(|r| r.get::<Local>(Tree::Local, ino))?.is_some_and(|l| l.promised)),
+            Some(n) => Ok(n.st.lock().promise != Promise::None),
+            None => Ok(self.replica.read(|r| r.get::<Local>(Tree::Local, ino))?.is_some_and(|l| l.promise != Promise::None)),
         }
     }
 
@@ -109,13 +117,15 @@ impl Vfs {
     }
 
     /// Within the transaction: what the next seal of a moved file replaces.
-    fn note_move(&self, ns: &mut Ns<'_, '_>, node: Option<&Node>, st: Option<&mut St>, moved: Option<&Moved>) -> Result<()> {
+    fn note_move(&self, ns: &mut Ns<'_, '_>, node: Option<&Arc<Node>>, st: Option<&mut St>, moved: Option<&Moved>) -> Result<()> {
         if let (Some(n), Some(st), Some(m)) = (node, st, moved)
             && (n.is_busy() || m.enters)
         {
             if m.enters {
                 // From here on, so that a version which arrives before its seal leaves it the name.
-                n.unsealed.store(true, Ordering::Release);
+                let was = n.unsealed.swap(true, Ordering::AcqRel);
+                let n = n.clone();
+                ns.t.on_failure(move || n.unsealed.store(was, Ordering::Release));
             }
             st.accept = m.accept.clone();
             st.local_only = m.local_only;
@@ -212,17 +222,28 @@ impl Vfs {
     }
 
     /// Swaps two names.
+    ///
+    /// Errors: `CrossDevice` if one is local-only and the other is not.
     pub fn exchange(&self, a: u64, a_name: &[u8], b: u64, b_name: &[u8]) -> Result<()> {
         let own = [(a, spelled(a_name)), (b, spelled(b_name))];
         let (an, bn) = (parse_name(a_name)?, parse_name(b_name)?);
-        let (ia, ib) = (self.ino_at(a, &an)?, self.ino_at(b, &bn)?);
-        for (ino, name) in [(ia, &an), (ib, &bn)] {
+        while !self.exchange_once(&own, (a, &an), (b, &bn))? {}
+        self.tell_spelling(own[0], &an);
+        self.tell_spelling(own[1], &bn);
+        self.sealed.notify_one();
+        Ok(())
+    }
+
+    /// False if a version from elsewhere took one of the names in between.
+    fn exchange_once(&self, own: &[(u64, &str); 2], (a, an): (u64, &str), (b, bn): (u64, &str)) -> Result<bool> {
+        let (ia, ib) = (self.ino_at(a, an)?, self.ino_at(b, bn)?);
+        for (ino, name) in [(ia, an), (ib, bn)] {
             if ino == 0 {
                 return Err(not_found(name));
             }
         }
         if ia == ib {
-            return Ok(());
+            return Ok(true);
         }
         let (na, nb) = (self.loaded(ia), self.loaded(ib));
         let (mut sa, mut sb) = (None, None);
@@ -233,22 +254,37 @@ impl Vfs {
                 sb = nb.as_ref().map(|n| n.st.lock());
             }
         }
-        // Through a third name within one transaction; coalescing leaves nothing of it to publish. Each step is written
-        // out at once: the next one moves the same entries again.
-        let third = format!(".tcfs-exchange-{:x}", self.clock.random());
-        self.change_settled(&own, Touches::Anything, |ns| {
-            self.rename_in(ns, a, &an, a, &third, true, usize::MAX)?;
-            let mb = self.rename_in(ns, b, &bn, a, &an, true, usize::MAX)?;
-            let ma = self.rename_in(ns, a, &third, b, &bn, true, usize::MAX)?;
-            self.note_move(ns, na.as_deref(), sa.as_deref_mut(), ma.as_ref())?;
-            self.note_move(ns, nb.as_deref(), sb.as_deref_mut(), mb.as_ref())
-        })?;
+        let before = (sa.as_ref().map(|s| s.naming()), sb.as_ref().map(|s| s.naming()));
+        let local = self.replica.read(|r| Ok(r.get::<Inode>(Tree::Inode, ia)?.is_some_and(|i| i.local_only)))?;
+        // Through a third name within one transaction, one that keeps a local-only file what it is; coalescing leaves
+        // nothing of it to publish. Each step is written out at once: the next one moves the same entries again.
+        let third = format!("{}{:x}", if local { ".fuse_hidden-exchange-" } else { ".tcfs-exchange-" }, self.clock.random());
+        let swapped = self.change_settled(own, Touches::Anything, |ns| {
+            for (dir, name, ino) in [(a, an, ia), (b, bn, ib)] {
+                if ns.slot(dir, name)?.map_or(0, |s| s.ino()) != ino {
+                    return Ok(false);
+                }
+            }
+            self.rename_in(ns, a, an, a, &third, true, usize::MAX)?;
+            let mb = self.rename_in(ns, b, bn, a, an, true, usize::MAX)?;
+            let ma = self.rename_in(ns, a, &third, b, bn, true, usize::MAX)?;
+            self.note_move(ns, na.as_ref(), sa.as_deref_mut(), ma.as_ref())?;
+            self.note_move(ns, nb.as_ref(), sb.as_deref_mut(), mb.as_ref())?;
+            Ok(true)
+        });
+        if swapped.is_err() {
+            for (st, was) in [(&mut sa, before.0), (&mut sb, before.1)] {
+                if let (Some(st), Some(was)) = (st, was) {
+                    st.name_as(was);
+                }
+            }
+        }
         drop((sa, sb));
-        self.after_move(na)?;
-        self.after_move(nb)?;
-        self.tell_spelling(own[0], &an);
-        self.tell_spelling(own[1], &bn);
-        self.sealed.notify_one();
-        Ok(())
+        let swapped = swapped?;
+        if swapped {
+            self.after_move(na)?;
+            self.after_move(nb)?;
+        }
+        Ok(swapped)
     }
 }

@@ -14,6 +14,7 @@ use crate::model::{RelPath, Version};
 use crate::state::rows::*;
 use crate::state::tree::{dir_of, past_of, path_of_dir, register_at};
 use crate::state::{Ns, PARTED, Read, Scan, Tree};
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
 /// Meta key: siblings are shown although the mode is `defer`.
@@ -152,7 +153,12 @@ impl Vfs {
                     return Err(none());
                 }
                 let names = self.names_of(ns.t, dir, name, &reg, v);
-                let lookup = |p: &RelPath| register_at(ns.t, p).ok().flatten().map(|r| r.entry);
+                let mut there = HashMap::new();
+                for path in names.iter().map(|n| parent.join(n)) {
+                    let reg = register_at(ns.t, &path)?;
+                    there.extend(reg.map(|r| (path, r.entry)));
+                }
+                let lookup = |p: &RelPath| there.get(p).cloned();
                 let made = resolve(ops::At { path, entry: e }, v, keep, &names, &lookup, &author)?;
                 let heads: Vec<Version> = v.siblings.iter().map(|s| s.head.clone()).collect();
                 let all: Vec<Version> = v.visible().cloned().collect();

@@ -144,10 +144,9 @@ impl Vfs {
         }
         let row = st.row(self.clock.now_ms() / 1000);
         let names = self.inode_of(node)?.links;
-        (st.lent_writing, st.sealed_wgen, st.accept, st.dirty_since) = (false, None, None, None);
         // Remote changes waited for this writer; while another one has it open they go on waiting.
         let done = self.change(&[], |ns| {
-            node.unsealed.store(false, Ordering::Release);
+            node.seals(ns, false);
             ns.t.put(Tree::Local, node.ino, &Local { accept: None, ..row })?;
             ns.t.del(Tree::Unsealed, node.ino)?;
             for (dir, name) in &names {
@@ -155,10 +154,8 @@ impl Vfs {
             }
             Ok(())
         });
-        if done.is_err() {
-            node.unsealed.store(true, Ordering::Release);
-        }
         done?;
+        (st.lent_writing, st.sealed_wgen, st.accept, st.dirty_since) = (false, None, None, None);
         st.stale_row = false;
         st.marked = st.dirty.clone();
         if !st.overlay {
@@ -221,7 +218,7 @@ impl Vfs {
         let sealed = self.change_settled(&[], Touches::Only(&[node.ino]), |ns| {
             // For the reconciling below the node is no longer changing, unless somebody still writes. Not before: a version
             // that arrived while this waited for the database would take the name, and with it the bytes.
-            node.unsealed.store(what.goes_on, Ordering::Release);
+            node.seals(ns, what.goes_on);
             let mut i = ns.inode(node.ino)?;
             (i.size, i.mtime, i.blocks) = (st.size, st.mtime, self.blocks_of(st));
             i.ctime = i.ctime.max(st.mtime);
@@ -274,7 +271,6 @@ impl Vfs {
             Ok(())
         });
         if let Err(e) = sealed {
-            node.unsealed.store(true, Ordering::Release);
             (st.token, st.accept, st.lent_writing) = (was_token, accept, lent_writing);
             return Err(e);
         }

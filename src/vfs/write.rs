@@ -6,8 +6,11 @@
 
 use super::Vfs;
 use super::node::{Node, St};
+use super::open::Handle;
 use crate::content::Priority;
 use crate::error::{Error, IoContext, Kind, Result};
+use crate::fleet::blocking;
+use crate::state::rows::Promise;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -26,6 +29,9 @@ fn write_some(file: &File, data: &[u8], off: u64) -> (usize, Option<std::io::Err
     }
     (done, None)
 }
+
+/// Bytes that one `copy_file_range` copies: the file that gets them is locked meanwhile, and programs ask again.
+pub const COPY_MAX: u64 = 64 << 20;
 
 /// Largest file: what a signed offset holds.
 pub(super) const SIZE_MAX: u64 = i64::MAX as u64;
@@ -102,7 +108,7 @@ impl Vfs {
         self.after_change(node, st, size.min(was)..size)?;
         st.size = size;
         if size == 0 {
-            (st.promised, st.sync_failed) = (false, false);
+            st.promise = Promise::None;
         }
         // A length is not found again from the local file alone once the rest was published.
         self.persist(node, st)
@@ -149,18 +155,25 @@ impl Vfs {
         self.persist(&h.node, &mut st)
     }
 
-    /// `copy_file_range` within the drive. Bytes are copied between the local files (by reflink where the disk can).
+    /// `copy_file_range` within the drive. Bytes are copied between the local files (by reflink where the disk can), at
+    /// most [`COPY_MAX`] in one call: the bytes copied.
     pub async fn copy_range(self: &Arc<Self>, from: u64, off_in: u64, to: u64, off_out: u64, len: u64) -> Result<u64> {
         let (src, dst) = (self.handle(from)?, self.handle(to)?);
         let len = {
             let mut st = src.node.st.lock();
             self.absorb(&mut st)?;
-            len.min(st.size.saturating_sub(off_in))
+            len.min(st.size.saturating_sub(off_in)).min(COPY_MAX)
         };
         if len == 0 {
             return Ok(0);
         }
         self.hydrate_range(&src.node, off_in..off_in + len, Priority::Foreground).await?;
+        let this = self.clone();
+        blocking(move || this.copy_here(&src, off_in, &dst, off_out, len)).await
+    }
+
+    /// The same of bytes that are here.
+    fn copy_here(&self, src: &Handle, off_in: u64, dst: &Handle, off_out: u64, len: u64) -> Result<u64> {
         let source = {
             let mut st = src.node.st.lock();
             self.local_file(&src.node, &mut st)?
@@ -181,7 +194,7 @@ impl Vfs {
         let was = st.size;
         let (mut a, mut b) = (off_in, off_out);
         while b < end {
-            let want = (end - b).min(1 << 30) as usize;
+            let want = (end - b) as usize;
             match rustix::fs::copy_file_range(&*source, Some(&mut a), &*file, Some(&mut b), want) {
                 Ok(0) => break,
                 Ok(_) => {}

@@ -1,6 +1,7 @@
 //! A real nats-server on a free loopback port, ended by its pid when dropped.
 //!
 //! `nats-server` comes from `tests/tools.sh`.
+#![allow(dead_code)] // each test program uses another part of this
 
 use crate::server::{Process, program};
 use std::fs;

@@ -35,6 +35,11 @@ impl Process {
         self.child.is_some()
     }
 
+    /// Whether it was started and has not ended.
+    pub fn is_alive(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|c| c.try_wait().is_ok_and(|s| s.is_none()))
+    }
+
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }

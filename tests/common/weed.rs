@@ -55,7 +55,12 @@ impl Weed {
     }
 
     pub fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.base + 3)
+        format!("http://127.0.0.1:{}", self.port())
+    }
+
+    /// Where the S3 gateway listens.
+    pub fn port(&self) -> u16 {
+        self.base + 3
     }
 
     /// Where the files behind the buckets can be reached by plain HTTP.

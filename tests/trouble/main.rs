@@ -8,7 +8,11 @@
 mod common;
 mod hostile;
 
-use common::{Mounted, World, image::Image, native, slow, sys, tools, until, within};
+use common::{
+    Mounted, World,
+    image::{Image, Memory},
+    native, slow, sys, tools, until, within,
+};
 use serde_json::json;
 use std::fs;
 use std::io::Write;
@@ -281,4 +285,55 @@ fn full_disk_gives_enospc_and_loses_nothing() {
         same(&b, &kept);
     }
     drop(a);
+}
+
+/// A kernel tells once that it could not write bytes back, and takes them for written from then on. A program that tries
+/// again must not hear that they are on the disk.
+#[test]
+fn disk_that_fails_a_sync_is_not_believed_the_next_time() {
+    drive_only!();
+    let w = World::new();
+    let memory = Memory::create(200 << 20, &w.dir().join("memory"));
+    let state = w.dir().join("state");
+    let disk = Image::create("ext2", &w.dir().join("memory/img"), 100 << 20, &state.join("overlay"));
+    let bytes = vec![7u8; 8 << 20];
+    let sync = |m: &Mounted| fs::OpenOptions::new().write(true).open(m.path("f")).unwrap().sync_all().map_err(|e| e.raw_os_error());
+    let a = w.device("ann").state(&state).mount();
+    // So that what is published brings nothing back.
+    a.fault(Some(json!({ "mode": "down" })));
+    rustix::fs::sync();
+    memory.room(1 << 20);
+
+    // What the disk itself says: it fails, and later it does not.
+    let mut plain = fs::File::create(disk.root().join("plain")).unwrap();
+    plain.write_all(&bytes).unwrap();
+    plain.sync_all().unwrap_err();
+    until("the disk says that all is well", Duration::from_secs(10), || plain.sync_all().ok());
+
+    let mut f = fs::File::create(a.path("f")).unwrap();
+    f.write_all(&bytes).unwrap();
+    f.sync_all().unwrap_err();
+    assert_eq!(f.sync_all().map_err(|e| e.raw_os_error()), Err(Some(libc::EIO)), "tried again");
+    drop(f);
+    assert_eq!(sync(&a), Err(Some(libc::EIO)), "from another handle");
+    a.remount();
+    assert_eq!(sync(&a), Err(Some(libc::EIO)), "after a restart");
+
+    // Written anew on a disk that takes it, or published: then it is safe.
+    memory.room(100 << 20);
+    let mut f = fs::File::create(a.path("f")).unwrap();
+    f.write_all(&bytes).unwrap();
+    f.sync_all().unwrap();
+    drop(f);
+    memory.room(1 << 20);
+    let mut f = fs::OpenOptions::new().append(true).open(a.path("f")).unwrap();
+    f.write_all(&bytes).unwrap();
+    f.sync_all().unwrap_err();
+    drop(f);
+    assert_eq!(sync(&a), Err(Some(libc::EIO)));
+    a.fault(None);
+    a.wait();
+    sync(&a).unwrap();
+    drop(a);
+    drop(disk);
 }

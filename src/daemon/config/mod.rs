@@ -8,7 +8,7 @@ pub mod file;
 pub mod keys;
 pub mod value;
 
-pub use value::{ConflictMode, DeviceName, GitSyncMode, LogLevel, Size, Span, StoreUrl, WriteMode};
+pub use value::{ConflictMode, DeviceName, GitSyncMode, LogLevel, Size, Span, StoreUrl, WriteMode, parse_store};
 
 use super::paths::{self, Dirs, Env, Platform};
 use crate::error::{Error, Kind, Result};

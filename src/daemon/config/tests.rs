@@ -17,7 +17,7 @@ fn load(env: &[(&str, &str)], text: &str) -> Result<Config> {
 fn sample(key: &str) -> (String, String, String) {
     let same = |toml: &str, text: &str| (toml.to_owned(), text.to_owned(), toml.to_owned());
     match key {
-        "store" => same("\"s3://b/p\"", "s3://b/p"),
+        "store" => same("\"s3://tcfs/p\"", "s3://tcfs/p"),
         "mountpoint" | "state_dir" | "cache.dir" => same("\"/x/y\"", "/x/y"),
         "device_name" => same("\"other\"", "other"),
         "conflict_mode" => same("\"defer\"", "defer"),
@@ -187,7 +187,7 @@ fn credentials_come_from_the_strongest_place() {
 fn defaults_that_depend_on_others() {
     let c = load(&[], "").unwrap();
     assert_eq!((c.device_name.0.as_str(), c.poll_interval()), ("yoga", Duration::from_secs(5)));
-    assert_eq!(load(&[], "store = \"s3://b/p\"").unwrap().poll_interval(), Duration::from_secs(30));
+    assert_eq!(load(&[], "store = \"s3://tcfs/p\"").unwrap().poll_interval(), Duration::from_secs(30));
     assert_eq!((c.cache.cap(10 << 30), c.cache.cap(1 << 50)), (2 << 30, 50 << 30));
     assert_eq!(load(&[], "cache.max_bytes = \"1GiB\"").unwrap().cache.cap(1), 1 << 30);
     let mut s = sources(&[("TCFS_STATE_DIR", "/s")]);

@@ -8,7 +8,7 @@ mod units;
 mod words;
 
 pub use device_name::DeviceName;
-pub use store_url::StoreUrl;
+pub use store_url::{StoreUrl, parse as parse_store};
 pub use units::{Size, Span};
 pub use words::{ConflictMode, GitSyncMode, LogLevel, WriteMode};
 
@@ -179,7 +179,7 @@ mod tests {
         fn any_text_is_a_value_or_an_error(s in ".{0,40}") {
             let _ = s.parse::<Size>();
             let _ = s.parse::<Span>();
-            let _ = StoreUrl::parse(&s, &base());
+            let _ = store_url::parse(&s, &base());
             prop_assert!(DeviceName::from_host(&s).0.parse::<DeviceName>().is_ok());
         }
     }

@@ -26,12 +26,14 @@ use super::service::{Progress, Service};
 use crate::clock::{Clock, SystemClock};
 use crate::content::{FetchOptions, Fetcher};
 use crate::error::{Error, IoContext, Kind, Result};
+use crate::fleet::blocking;
 use crate::fleet::bus::Bus;
 use crate::fleet::nats::Nats;
 use crate::fleet::{Fleet, Identity, Me, Options as FleetOptions, Parts, Registry};
 use crate::model::view::ConflictMode as Mode;
 use crate::state::Replica;
 use crate::state::lock::StateLock;
+use crate::store::count::{CountedStore, Counts};
 use crate::store::keys::Keys;
 use crate::store::s3::S3Options;
 use crate::store::switch::SwitchStore;
@@ -69,6 +71,8 @@ pub struct Core {
     pub(super) vfs: Arc<Vfs>,
     pub(super) fleet: Arc<Fleet>,
     pub(super) store: StoreRef,
+    /// What it was asked so far.
+    counts: Arc<Counts>,
     /// The same, to be exchanged.
     pub(super) switch: Arc<SwitchStore>,
     pub(super) keys: Keys,
@@ -79,14 +83,6 @@ pub struct Core {
     stop: watch::Sender<bool>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     lock: Mutex<Option<StateLock>>,
-}
-
-/// Runs `f` where blocking is allowed.
-pub(super) async fn blocking<T: Send + 'static>(f: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    match tokio::task::spawn_blocking(f).await {
-        Ok(r) => r,
-        Err(e) => Err(Error::new(Kind::Internal, "a task of the daemon failed").source(e)),
-    }
 }
 
 fn s3_options(config: &Config, wanted: bool) -> Result<S3Options> {
@@ -118,7 +114,8 @@ impl Core {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (opened, keys) = open::open(&config.store.to_string(), &s3_options(&config, store::is_s3(&config.store))?)?;
         let switch = SwitchStore::new(opened);
-        let store: StoreRef = switch.clone();
+        let (counted, counts) = CountedStore::new(switch.clone());
+        let store: StoreRef = counted;
         let state = config.dirs.state.clone();
         let dir = state.clone();
         let known = config.clone();
@@ -181,6 +178,7 @@ impl Core {
             vfs,
             fleet,
             store,
+            counts,
             switch,
             keys,
             replica,

@@ -6,6 +6,7 @@ use crate::error::{Kind, Result};
 use crate::model::RelPath;
 use crate::state::Tree;
 use crate::state::rows::Sealed;
+use crate::store::count::Op;
 use std::time::{Duration, Instant};
 
 /// Without a time-out, `wait` waits this long at a time and looks again.
@@ -31,6 +32,7 @@ impl Core {
                 reachable: self.fleet.is_online(),
                 last_ok_at: follow.caught_up_at,
                 last_error: follow.last_error.or(publish.last_error.clone()),
+                requests: Op::ALL.into_iter().map(|op| (op.name().to_owned(), self.counts.of(op))).collect(),
             },
             pending: publish.pending + unsealed.closed,
             outbox: Outbox {

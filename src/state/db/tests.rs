@@ -46,6 +46,47 @@ fn a_failed_transaction_changes_nothing_now_or_after_reopening() {
     assert_eq!((get(&db, 1).as_deref(), get(&db, 2), get(&db, 3).as_deref()), (Some("kept"), None, Some("later")));
 }
 
+/// What is kept in memory beside the rows goes back with them, before anybody else sees either.
+#[test]
+fn what_a_failed_transaction_did_besides_is_taken_back_under_its_lock() {
+    use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+    let t = tempfile::tempdir().unwrap();
+    let db = Db::open(t.path()).unwrap();
+    let busy = std::sync::Arc::new(AtomicBool::new(true));
+    let settle = |row: Vec<u8>, fails: bool| {
+        db.write(|t| {
+            busy.store(false, SeqCst);
+            let again = busy.clone();
+            t.on_failure(move || again.store(true, SeqCst));
+            t.put(Tree::Inode, 1, &row)?;
+            if fails { Err(Error::new(Kind::Busy, "on purpose")) } else { Ok(()) }
+        })
+    };
+    let look = |want: bool| {
+        db.write(|_| {
+            assert_eq!(busy.load(SeqCst), want);
+            Ok(())
+        })
+    };
+    settle(vec![1], true).unwrap_err();
+    look(true).unwrap();
+    // The body is done, and the journal refuses the record: the next one to get the lock sees neither.
+    let done = AtomicBool::new(false);
+    std::thread::scope(|s| {
+        s.spawn(|| {
+            while !done.load(SeqCst) {
+                look(true).unwrap();
+            }
+        });
+        for _ in 0..3 {
+            assert_eq!(settle(vec![7; 257 << 20], false).unwrap_err().kind(), Kind::TooBig);
+        }
+        done.store(true, SeqCst);
+    });
+    settle(vec![2], false).unwrap();
+    look(false).unwrap();
+}
+
 #[test]
 fn checkpoint_drops_journal_segments_and_nothing_else() {
     let t = tempfile::tempdir().unwrap();

@@ -1,7 +1,9 @@
 //! The daemon itself: how it is, what it has mounted, that it ends.
 
 use super::DeviceRef;
+use crate::store::count::OpCounts;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// `tcfs status`.
@@ -60,6 +62,8 @@ pub struct StoreState {
     pub last_ok_at: Option<i64>,
     /// Last failure since then, for people.
     pub last_error: Option<String>,
+    /// What it was asked since the daemon started, by call: `get`, `put`, `list`, `delete`, `head`.
+    pub requests: BTreeMap<String, OpCounts>,
 }
 
 /// A mount.
