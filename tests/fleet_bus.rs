@@ -251,6 +251,22 @@ async fn a_batch_that_was_lost_is_found_with_the_next_one_or_the_next_sign_of_li
     running.stop().await;
 }
 
+/// The last thing that was published before a pause, while the bus did not take it: nothing later tells of it, and the
+/// next regular beat is a minute away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_bus_did_not_take_is_told_of_as_soon_as_it_takes_anything() {
+    let (air, s) = (Air::new(), store());
+    let (a, b) = (Device::on(air.clone(), "ann", s.clone(), 1, never()), Device::on(air.clone(), "bob", s, 2, never()));
+    let running = Running::acquainted(&[&a, &b]).await;
+    air.hangs.store(true, Ordering::SeqCst);
+    publish(&a, a.write("unsaid", "1")).await;
+    air.hangs.store(false, Ordering::SeqCst);
+    let begun = Instant::now();
+    until("it is there", || b.shows("unsaid")).await;
+    assert!(begun.elapsed() < Duration::from_secs(40), "only the next regular beat told of it");
+    running.stop().await;
+}
+
 /// Somebody who may speak on the bus but is not of the fleet says, before the truth does, everything that could do harm.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_stranger_says_changes_nothing() {

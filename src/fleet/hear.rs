@@ -28,8 +28,8 @@ use tokio::time::Instant;
 
 /// Messages between the bus and here.
 const QUEUE: usize = 1024;
-/// Longest time that publishing waits until the bus has a batch.
-const SAYING: Duration = Duration::from_secs(2);
+/// Longest time that publishing waits until the bus has a batch, and what each of its records adds to that.
+const SAYING: (Duration, Duration) = (Duration::from_secs(2), Duration::from_millis(5));
 /// So long nothing is said after the bus did not take something.
 const SILENCE: Duration = Duration::from_secs(10);
 /// Longest time for the goodbye.
@@ -66,6 +66,8 @@ pub(super) struct HearState {
     learned: Notify,
     /// Until then nothing is said.
     silent_until: Mutex<Option<Instant>>,
+    /// Something was not said: when speaking is worth a try again, a beat tells how far the log goes.
+    unsaid: Notify,
     /// Batches applied without a look at the store.
     applied: AtomicU64,
 }
@@ -204,17 +206,19 @@ impl Fleet {
         !silent && self.bus_status().is_some_and(|b| b.connected)
     }
 
-    /// Says something, for a moment. What a bus that hangs did not take is found in the log, and the next beat tells
-    /// that there is something. True if the bus has it.
+    /// Says something, for a moment. What a bus that hangs did not take is found in the log, and a beat after the silence
+    /// that follows tells that there is something. True if the bus has it.
     async fn say(&self, what: Vec<Saying>) -> bool {
         let Some(bus) = self.bus.as_ref().filter(|_| self.bus_to_speak()) else { return false };
-        let why = match tokio::time::timeout(SAYING, bus.say(what)).await {
+        let patience = SAYING.0 + SAYING.1 * u32::try_from(what.len()).unwrap_or(u32::MAX).min(6000);
+        let why = match tokio::time::timeout(patience, bus.say(what)).await {
             Ok(Ok(())) => return true,
             Ok(Err(e)) => e.to_string(),
-            Err(_) => format!("it takes longer than {} s", SAYING.as_secs()),
+            Err(_) => format!("it takes longer than {patience:?}"),
         };
         tracing::debug!("the event bus did not take something: {why}");
         *self.hearing.silent_until.lock() = Some(Instant::now() + SILENCE);
+        self.hearing.unsaid.notify_one();
         false
     }
 
@@ -255,6 +259,7 @@ impl Fleet {
                         self.hear(&mut pieces, &mut later, event).await;
                     }
                 }
+                () = self.hearing.unsaid.notified() => later.beat = later.beat.min(Instant::now() + SILENCE),
                 () = &mut stopped => break,
             }
         }
