@@ -16,6 +16,7 @@ const OWNED: &[(&str, &[&str])] = &[
     ("aws_smithy_http_client", &["store/s3.rs"]),
     ("async_nats", &["fleet/nats.rs", "fleet/nats/"]),
     ("mimalloc", &["main.rs", "bin/tcfsd.rs"]),
+    ("libmimalloc_sys", &["daemon/memory.rs"]),
     ("notify", &["store/watch.rs"]),
     ("rusqlite", &["state/"]),
     ("clap", &["cli/"]),

@@ -8,6 +8,7 @@ pub mod core;
 pub mod doctor;
 pub mod lifecycle;
 pub mod log;
+mod memory;
 pub mod mounts;
 pub mod notify;
 pub mod pathargs;

@@ -40,6 +40,7 @@ pub struct RunOptions {
 
 /// Runs a daemon to its end. `ready` is given the answers to [`RunOptions::mounts`] once everything is up.
 pub async fn run(config: Arc<Config>, options: RunOptions, ready: impl FnOnce(Vec<Response>) + Send) -> Result<()> {
+    super::memory::give_back();
     make_state_dir(&config.dirs.state)?;
     log::start(&config, options.foreground)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), store = %config.store, "the daemon starts");
