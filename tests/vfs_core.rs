@@ -407,6 +407,21 @@ drive_tests! {
         assert_eq!(rig.text("f").await, "xy");
     }
 
+    /// A file renamed between its close and the kernel's release is sealed under its old name first.
+    /// The tombstone then is of what was closed, and an edit that another machine made of what was there before stays.
+    rename_after_a_close_seals_under_the_old_name_first(rig) {
+        rig.put("f", b"old");
+        let fh = rig.open_rw("f");
+        rig.write(fh, 0, b"new!", false).unwrap();
+        rig.flush(fh).unwrap();
+        rig.mv("f", "g").unwrap();
+        rig.release(fh).unwrap();
+        let of_f = sealed(&rig, "f");
+        let (tombstone, written) = (of_f.last().unwrap(), &of_f[of_f.len() - 2]);
+        assert!(tombstone.is_tombstone() && tombstone.wrote == written.vclock && written.file().unwrap().size == 4);
+        assert_eq!((rig.text("g").await, sealed(&rig, "g").len()), ("new!".into(), 1));
+    }
+
     /// A file that replaced another before its first close takes that one along when it is removed.
     regression_removing_an_unsealed_file_removes_what_it_replaced(rig) {
         for op in ["rm", "mv"] {

@@ -1,6 +1,6 @@
 //! `rename` and `exchange`: what may be renamed over what, and what that means for files that are open.
 //!
-//! Must: a file that moves is locked meanwhile, so that it is not sealed under its old name in between.
+//! Must: what a program closed is sealed under the old name first; then the file is locked, so that it is not in between.
 //! Must: where a file replaces one that a program synced, the new bytes are synced before the old ones may go.
 //! Not here: what is written in the register of either name (`file`, `dir`, `local`).
 
@@ -49,6 +49,9 @@ impl Vfs {
         // The file that moves is locked, so that it is not sealed under its old name in between.
         let held = self.hold_local_only(ino)?;
         let node = held.clone().or_else(|| self.loaded(ino));
+        if let Some(n) = &node {
+            self.seal_if_closed(n)?;
+        }
         let mut st = node.as_ref().map(|n| n.st.lock());
         let before = st.as_ref().map(|st| st.naming());
         let names = [(dir, name), (to, to_name)];

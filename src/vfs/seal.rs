@@ -49,6 +49,12 @@ pub struct Unsealed {
     pub open: u64,
 }
 
+/// Whether each writer's `close` was answered, be it that its release is on the way.
+fn is_closed(node: &Node) -> bool {
+    let st = node.st.lock();
+    node.writers.load(Ordering::Acquire) == st.closing
+}
+
 impl Vfs {
     pub(crate) fn after_last_writer(&self, node: &Arc<Node>) -> Result<()> {
         if node.unsealed.load(Ordering::Acquire) {
@@ -334,6 +340,22 @@ impl Vfs {
         first
     }
 
+    /// Seals a file whose `close` was answered and whose release is on the way. What a program closed before it moved the
+    /// file is a version of the old name: without it a change made elsewhere to that name would follow the move. Does not
+    /// wait for a descriptor of the kernel that stays; then the move takes what was written along.
+    pub(super) fn seal_if_closed(&self, node: &Arc<Node>) -> Result<()> {
+        for wait in LET_GO {
+            if !node.unsealed.load(Ordering::Acquire) || !is_closed(node) {
+                break;
+            }
+            self.seal_if_needed(node)?;
+            if node.unsealed.load(Ordering::Acquire) {
+                std::thread::sleep(wait);
+            }
+        }
+        Ok(())
+    }
+
     /// Seals everything that has no open writer, and what was held open, or mapped, and quiet for long. Called now and
     /// then.
     pub fn seal_quiet(&self) -> Result<()> {
@@ -360,12 +382,8 @@ impl Vfs {
     /// Blocking.
     pub fn seal_closed(&self) -> Result<()> {
         self.each_unsealed(|node| {
-            let closed = || {
-                let st = node.st.lock();
-                node.writers.load(Ordering::Acquire) == st.closing
-            };
             let started = Instant::now();
-            while closed() && node.unsealed.load(Ordering::Acquire) {
+            while is_closed(node) && node.unsealed.load(Ordering::Acquire) {
                 self.seal_if_needed(node)?;
                 let (lent, sealed) = {
                     let st = node.st.lock();
