@@ -1,12 +1,11 @@
 //! The systems that are measured side by side, each with a copy of the same files.
 
 use crate::common::{Mounted, World, cli, native, sys, tools, until};
+use crate::work::HOUR;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
-
-const HOUR: Duration = Duration::from_secs(3600);
 
 /// One system.
 pub enum Peer {
