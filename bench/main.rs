@@ -199,6 +199,9 @@ fn beside_peers(plan: &Plan, wanted: &dyn Fn(&str) -> bool) -> Vec<Row> {
             let i = peers.iter().position(|p| p.name() == name)?;
             (!figures[i].is_empty()).then(|| table::median(&figures[i]))
         };
+        for (peer, list) in peers.iter().zip(&figures) {
+            eprintln!("  {}: {}", peer.name(), list.iter().map(|f| format!("{f:.1}")).collect::<Vec<_>>().join(" "));
+        }
         let row = Row {
             name: m.name.into(),
             unit: m.unit,

@@ -4,6 +4,7 @@
 //! Must: memory is bounded by the options, never by the size of a file or by what a store answers.
 //! Not here: which version a file has (`model`), where its bytes lie on this machine (`vfs`), when it is published (`fleet`).
 
+mod buffers;
 pub mod chunker;
 pub mod codec;
 pub mod fetch;

@@ -8,6 +8,7 @@
 //! Retries are the caller's: an error of the store is handed on, and what was uploaded is remembered.
 //! Not here: manifests and records (`fleet`), where bytes lie (`vfs`).
 
+use super::buffers::Buffers;
 use super::chunker::{self, MIN};
 use super::codec;
 use super::known::Known;
@@ -182,6 +183,7 @@ impl Uploader {
             base: base.clone(),
             dirty: dirty.clone(),
             size,
+            buffers: Buffers::default(),
         };
         // Which chunks may be kept is known before anything is read: they are looked up meanwhile.
         let look_up = {

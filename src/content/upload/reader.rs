@@ -3,6 +3,7 @@
 //! Must: hands nothing over without the right to memory for it; stops when the publish it belongs to was dropped.
 //! Not here: encoding and sending (the asynchronous half).
 
+use super::super::buffers::Buffers;
 use super::super::chunker::{Piece, cut_all, zero_hash, zeros};
 use super::super::lanes::{Hold, Lane};
 use super::super::ranges::RangeSet;
@@ -11,7 +12,6 @@ use super::super::source::ReadAt;
 use super::{CutStats, Inner, Job, gone, kib};
 use crate::error::Result;
 use crate::model::{ChunkRef, Hash};
-use bytes::Bytes;
 use std::collections::HashSet;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -32,6 +32,7 @@ pub(super) struct Reader {
     pub(super) base: Arc<[ChunkRef]>,
     pub(super) dirty: RangeSet,
     pub(super) size: u64,
+    pub(super) buffers: Buffers,
 }
 
 /// What the reader brings back.
@@ -95,7 +96,7 @@ impl Reader {
             return Ok(());
         }
         let memory = self.runtime.block_on(self.inner.memory.take(kib(bytes.len()), self.lane))?;
-        self.tx.blocking_send(Job { chunk, bytes: Bytes::copy_from_slice(bytes), memory, lane: self.lane }).map_err(|_| gone())
+        self.tx.blocking_send(Job { chunk, bytes: self.buffers.copy(bytes), memory, lane: self.lane }).map_err(|_| gone())
     }
 }
 
