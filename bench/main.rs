@@ -69,6 +69,8 @@ struct Measure {
     cold: bool,
     /// The large file is written anew before each turn: where it comes to lie on the disk makes up to three times the speed.
     anew: bool,
+    /// It leaves files that a peer may go on with afterwards.
+    writes: bool,
     /// Of the drive, the mount without passthrough is measured.
     daemon: bool,
     run: fn(&Path, &Plan) -> f64,
@@ -85,6 +87,7 @@ const MEASURES: &[Measure] = &[
         goals: &[Goal::Native(0.55), Goal::Bindfs(1.0)],
         cold: false,
         anew: false,
+        writes: false,
         daemon: false,
         run: work::stat_sweep,
     },
@@ -94,6 +97,7 @@ const MEASURES: &[Measure] = &[
         goals: &[Goal::Native(1.5)],
         cold: false,
         anew: false,
+        writes: false,
         daemon: false,
         run: work::git_status,
     },
@@ -103,6 +107,7 @@ const MEASURES: &[Measure] = &[
         goals: &[Goal::Native(7.0)],
         cold: true,
         anew: false,
+        writes: false,
         daemon: false,
         run: work::git_status,
     },
@@ -112,6 +117,7 @@ const MEASURES: &[Measure] = &[
         goals: &[Goal::Native(PROTOTYPE), Goal::Rclone(5.0)],
         cold: false,
         anew: false,
+        writes: false,
         daemon: false,
         run: work::open_read_close,
     },
@@ -121,6 +127,7 @@ const MEASURES: &[Measure] = &[
         goals: &[Goal::Native(0.8)],
         cold: true,
         anew: true,
+        writes: true,
         daemon: false,
         run: work::read_sequential,
     },
@@ -130,6 +137,7 @@ const MEASURES: &[Measure] = &[
         goals: &[Goal::Rclone(2.0)],
         cold: true,
         anew: true,
+        writes: true,
         daemon: true,
         run: work::read_sequential,
     },
@@ -139,6 +147,7 @@ const MEASURES: &[Measure] = &[
         goals: &[Goal::Native(0.7)],
         cold: true,
         anew: false,
+        writes: false,
         daemon: false,
         run: work::read_random,
     },
@@ -148,6 +157,7 @@ const MEASURES: &[Measure] = &[
         goals: &[Goal::Rclone(3.0), Goal::Bindfs(0.7)],
         cold: false,
         anew: false,
+        writes: true,
         daemon: false,
         run: work::create_small,
     },
@@ -157,6 +167,7 @@ const MEASURES: &[Measure] = &[
         goals: &[Goal::Native(0.8)],
         cold: false,
         anew: false,
+        writes: true,
         daemon: false,
         run: work::write_sequential,
     },
@@ -192,6 +203,9 @@ fn beside_peers(plan: &Plan, wanted: &dyn Fn(&str) -> bool) -> Vec<Row> {
                 let figure = (m.run)(peer.root(), plan);
                 if round > 0 {
                     list.push(figure);
+                }
+                if m.writes {
+                    peer.rest();
                 }
             }
         }

@@ -134,7 +134,25 @@ impl Peer {
         // SAFETY: no arguments.
         unsafe { libc::sync() };
     }
+
+    /// After a turn that wrote files: waits for what only begins then, so that it does not take from the next one's turn.
+    pub fn rest(&self) {
+        if let Peer::Other(m) = self
+            && m.name == "rclone"
+        {
+            std::thread::sleep(WRITE_BACK);
+            let mut before = None;
+            until("rclone has copied what was written", HOUR, || {
+                std::thread::sleep(Duration::from_millis(500));
+                let now = sys::processor_time(m.child.id() as i32);
+                before.replace(now).filter(|b| now - *b < Duration::from_millis(20)).map(drop)
+            });
+        }
+    }
 }
+
+/// How long rclone lets a closed file lie before it copies it to its source.
+const WRITE_BACK: Duration = Duration::from_secs(5);
 
 /// A copied repository has other inode numbers and times than its index says; after this git need not read the files again.
 fn refresh_git(root: &Path) {
