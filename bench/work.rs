@@ -209,7 +209,7 @@ pub fn create_small(root: &Path, plan: &Plan) -> f64 {
     }
     let figure = rate(plan.small, start);
     // Not measured. rclone answers EIO while it still copies some of them to its source.
-    until(&format!("{} is removed", dir.display()), Duration::from_secs(60), || fs::remove_dir_all(&dir).ok());
+    until(&format!("{} is removed", dir.display()), Duration::from_secs(600), || fs::remove_dir_all(&dir).ok());
     figure
 }
 
