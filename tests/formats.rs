@@ -251,6 +251,32 @@ fn records_of_a_later_tcfs_are_parked_as_they_stand() {
 }
 
 #[test]
+fn a_delete_under_the_brake_reads_as_it_is_written() {
+    let was = serde_json::to_value(&versions()[0]).unwrap()["kind"].clone();
+    let held = |was: serde_json::Value, now: serde_json::Value| {
+        changed(move |r| r["kind"] = serde_json::json!({"held_back": {"was": was, "now": now}}))
+    };
+    let Line::Version(v) = held(was.clone(), "tombstone".into()) else { panic!("not read") };
+    let line = String::from_utf8(record::encode([&*v]).unwrap()).unwrap();
+    assert!(line.contains(r#""kind":{"held_back":{"was":{"file":{"manifest":"#) && line.contains(r#""now":"tombstone"}"#), "{line}");
+    assert!(matches!(record::decode(line.as_bytes()).as_slice(), [Line::Version(again)] if *again == v));
+    assert!(v.is_held_back() && !v.is_tombstone() && v.file() == versions()[0].file());
+    // Nothing else can be held back, and what lies inside is checked as any content is.
+    let mut lies = was.clone();
+    lies["file"]["size"] = 13.into();
+    for (was, now) in [
+        (was.clone(), was.clone()),
+        (was.clone(), "dir".into()),
+        ("tombstone".into(), "tombstone".into()),
+        (serde_json::json!({"held_back": {"was": "dir", "now": "tombstone"}}), "tombstone".into()),
+        (lies, "tombstone".into()),
+    ] {
+        let text = format!("{was} {now}");
+        assert!(matches!(held(was, now), Line::Damaged(_)), "{text}");
+    }
+}
+
+#[test]
 fn unknown_fields_of_a_record_are_ignored() {
     assert!(matches!(changed(|r| r["colour"] = "red".into()), Line::Version(v) if *v == versions()[0]));
 }

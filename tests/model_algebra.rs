@@ -5,6 +5,7 @@
 
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
+use tcfs::model::brake::{self, Verdict, in_effect};
 use tcfs::model::entry::merged;
 use tcfs::model::ops::{self, AttrChange, Attrs};
 use tcfs::model::{Accepted, Author, ConflictMode, Entry, FileContent, Hash, Kind, RelPath, Target, Version, view};
@@ -94,7 +95,7 @@ impl History {
                 self.write(device, v, heads);
             }
             Step::Chmod { device, target, mode } => {
-                let entry = self.known[device].clone();
+                let entry = in_effect(&self.known[device], IDS[device]).into_owned();
                 let Some(view) = view(&entry, false, ConflictMode::Auto, IDS[device]) else { return };
                 let (target, heads) = match usize::from(target) {
                     0 => (Target::Path, view.accepted.clone()),
@@ -104,7 +105,9 @@ impl History {
                 let a = author(device, self.versions.len());
                 let change = AttrChange { mode: Some(mode), ..AttrChange::default() };
                 let v = ops::set_attrs(&path, &entry, &view, target, change, &a).unwrap();
-                let heads = heads.into_iter().cloned().collect();
+                let known =
+                    |h: &Version| self.known[device].heads.iter().find(|k| k.vclock == h.vclock && k.actor == h.actor).unwrap().clone();
+                let heads = heads.into_iter().map(known).collect();
                 self.write(device, v, heads);
             }
             Step::Hear { device, from } => {
@@ -112,6 +115,25 @@ impl History {
                 self.known[device].merge_entry(&other);
             }
         }
+    }
+
+    /// A delete under the brake of what the device sees under the name or as a sibling. A device hears of others' before.
+    fn hold_back(&mut self, device: usize, target: u8) {
+        let path = RelPath::parse("d/f").unwrap();
+        let entry = in_effect(&self.known[device], IDS[device]).into_owned();
+        let Some(v) = view(&entry, false, ConflictMode::Auto, IDS[device]) else { return };
+        let (target, heads): (_, Vec<&Version>) = match usize::from(target) {
+            n if (1..=v.siblings.len()).contains(&n) => (Target::Sibling(n - 1), v.siblings[n - 1].accepted().collect()),
+            _ => (Target::Path, v.accepted.clone()),
+        };
+        let a = Author { device_id: IDS[device].into(), device_name: IDS[device][..3].into(), now_ms: self.versions.len() as i64 };
+        let Some(held) = brake::remove(&path, &entry, &v, target, &a).unwrap() else { return };
+        // In effect a head may be of another kind; it is the same version.
+        let heads: Vec<Version> = heads
+            .iter()
+            .map(|h| self.known[device].heads.iter().find(|k| k.vclock == h.vclock && k.actor == h.actor).unwrap().clone())
+            .collect();
+        self.write(device, held, heads);
     }
 
     fn past(&self, v: usize) -> BTreeSet<usize> {
@@ -204,6 +226,42 @@ proptest! {
         }
         let differ = (0..visible.len()).all(|i| (0..i).all(|j| !visible[i].same_content(visible[j])));
         prop_assert!(differ, "{:?}", visible);
+    }
+
+    /// The brake changes nothing of the algebra; until a verdict, its author sees a delete and nobody else does, unless
+    /// somebody else took the same bytes away; after one, all see the same.
+    #[test]
+    fn deletes_under_the_brake_wait_for_a_verdict(steps in prop::collection::vec((step(), any::<bool>()), 1..30), approve: bool, seed: u64) {
+        let mut h = History::of(&[]);
+        for (s, held) in &steps {
+            match s {
+                Step::Remove { device, accept } if *held => h.hold_back(*device, accept % 3),
+                s => h.step(s),
+            }
+        }
+        let mut entry = Entry::of(h.versions.iter().cloned());
+        prop_assert_eq!(&Entry::of(shuffled(&h.versions, seed)), &entry);
+        let held: Vec<Version> = entry.heads.iter().filter(|v| v.is_held_back()).cloned().collect();
+        for v in &held {
+            let as_seen_by = |id: &str| in_effect(&entry, id).heads.iter().find(|e| e.vclock == v.vclock && e.actor == v.actor).unwrap().clone();
+            prop_assert!(as_seen_by(&v.device_id).is_tombstone());
+            let taken_elsewhere = entry.heads.iter().any(|t| t.is_tombstone() && t.vclock.ge(&v.wrote));
+            prop_assert_eq!(as_seen_by("x-9").is_tombstone(), taken_elsewhere);
+            prop_assert!(taken_elsewhere || as_seen_by("x-9").same_content(v));
+        }
+        let verdict = if approve { Verdict::Approve } else { Verdict::TakeBack };
+        for v in &held {
+            let by = Author { device_id: "x-9".into(), device_name: "x".into(), now_ms: 1000 };
+            let passed = brake::pass(&v.path, &entry, v, verdict, &by).unwrap().unwrap();
+            prop_assert!(tcfs::model::record::check(&passed).is_ok());
+            let before = entry.heads.len();
+            prop_assert!(entry.merge(passed.clone()));
+            prop_assert_eq!(entry.heads.len(), before, "it covers that delete alone");
+            prop_assert!(approve == passed.is_tombstone() && (approve || passed.same_content(v)));
+        }
+        for id in IDS {
+            prop_assert_eq!(&in_effect(&entry, id).into_owned(), &entry);
+        }
     }
 
     /// `auto` shows the same to everybody; the other modes show the same heads, the own one first.

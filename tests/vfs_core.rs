@@ -1031,6 +1031,101 @@ drive_tests! {
     }
 }
 
+/// A drive on which more than three deletes at once are many.
+fn braking() -> Rig {
+    Rig::with(|o| o.brake = tcfs::vfs::BrakeOptions { enabled: true, files: 3, percent: 0 })
+}
+
+/// Whether another device sees anything at a path.
+fn others_see(rig: &Rig, p: &str) -> bool {
+    let entry = rig.entry(p);
+    let seen = tcfs::model::brake::in_effect(&entry, "bob-00000002");
+    tcfs::model::view(&seen, false, tcfs::model::ConflictMode::Auto, "bob-00000002").is_some()
+}
+
+/// Many deletes at once take the files away here; the other machines go on showing them until somebody approves, those
+/// deleted before it was clear that there were many among them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_deletes_at_once_are_seen_here_only() {
+    let mut rig = braking();
+    rig.mkdirp("d");
+    let names: Vec<String> = (0..9).map(|i| format!("d/f{i}")).collect();
+    for n in &names {
+        rig.remote("bob", n, b"text").await;
+    }
+    for n in &names {
+        rig.rm(n).unwrap();
+    }
+    rig.rmd("d").unwrap();
+    let early = names.iter().filter(|n| !others_see(&rig, n)).count();
+    assert_eq!(early, 4, "the brake came on with the fourth");
+    rig.brake_earlier().unwrap();
+    for _ in 0..2 {
+        assert!(!rig.has("d"));
+        assert!(names.iter().all(|n| others_see(&rig, n)));
+        assert_eq!((rig.under_brake_count().unwrap(), rig.under_brake().unwrap().len()), (10, 10));
+        check_rows(&rig, None);
+        rig.crash();
+    }
+    // Made anew, a name has nothing to do with what was there.
+    rig.mkdirp("d");
+    rig.put("d/f0", b"new");
+    assert_eq!((rig.ls("d"), rig.under_brake_count().unwrap()), (vec!["f0".to_owned()], 8));
+    rig.mv("d", "e").unwrap();
+    assert_eq!((rig.ls("e"), rig.text("e/f0").await), (vec!["f0".to_owned()], "new".to_owned()));
+    rig.drain_moves().unwrap();
+    assert!(!rig.has("d") && others_see(&rig, "d/f1") && rig.under_brake_count().unwrap() == 8);
+    check_rows(&rig, None);
+}
+
+/// A delete under the brake that is approved counts everywhere; one that is taken back brings the file back, here too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_under_the_brake_is_approved_or_taken_back() {
+    use tcfs::model::brake::Verdict;
+    let rig = braking();
+    for i in 0..9 {
+        rig.remote("bob", &format!("f{i}"), format!("text {i}").as_bytes()).await;
+        rig.remote("bob", &format!("g{i}"), b"other").await;
+    }
+    for i in 0..9 {
+        rig.rm(&format!("f{i}")).unwrap();
+        rig.rm(&format!("g{i}")).unwrap();
+    }
+    let f = |p: &tcfs::model::RelPath, _: &Version| p.as_str().starts_with('f');
+    assert_eq!(rig.pass_verdict(Verdict::TakeBack, &f, &mut |_| {}).unwrap(), 9);
+    assert_eq!(rig.ls("").len(), 9);
+    assert_eq!(rig.text("f7").await, "text 7");
+    assert_eq!(rig.pass_verdict(Verdict::Approve, &|_, _| true, &mut |_| {}).unwrap(), 9);
+    for i in 0..9 {
+        assert!(others_see(&rig, &format!("f{i}")) && !others_see(&rig, &format!("g{i}")));
+    }
+    assert_eq!(rig.under_brake_count().unwrap(), 0);
+    check_rows(&rig, None);
+}
+
+/// Moves, saves over a name, few deletes, and deletes of what never left this machine are not held back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn moves_are_not_held_back() {
+    let rig = braking();
+    for i in 0..9 {
+        rig.remote("bob", &format!("f{i}"), b"text").await;
+        rig.put(&format!("own{i}"), b"text");
+    }
+    for i in 0..9 {
+        rig.mv(&format!("f{i}"), &format!("g{i}")).unwrap();
+        rig.mv(&format!("own{i}"), &format!("g{i}")).unwrap();
+        rig.put(&format!("new{i}"), b"text");
+        rig.rm(&format!("new{i}")).unwrap();
+    }
+    for i in 0..3 {
+        rig.rm(&format!("g{i}")).unwrap();
+    }
+    rig.brake_earlier().unwrap();
+    assert_eq!(rig.under_brake_count().unwrap(), 0);
+    assert!((0..9).all(|i| !others_see(&rig, &format!("f{i}"))) && !others_see(&rig, "g0"));
+    check_rows(&rig, None);
+}
+
 #[test]
 fn slots_of_the_helper_are_slots_of_the_drive() {
     // `all_slots` decodes keys by hand; this is what it rests on.

@@ -48,6 +48,7 @@ fn show(ctx: &Ctx, v: &HistoryVersion) -> String {
         (v.head && !v.current, "other head"),
         (!v.published, "not published"),
         (v.recovered, "recovered after a crash"),
+        (v.held_back, "held back"),
     ];
     let marks: Vec<&str> = marks.iter().filter(|m| m.0).map(|m| m.1).collect();
     let short: String = v.version.chars().take(8).collect();

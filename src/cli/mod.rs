@@ -9,6 +9,7 @@ pub mod format;
 pub mod output;
 
 mod adopt;
+mod approve;
 mod completions;
 mod config;
 mod conflicts;
@@ -99,6 +100,7 @@ enum Cmd {
     Restore(restore::Restore),
     Conflicts(conflicts::Conflicts),
     ResolveConflict(resolve_conflict::ResolveConflict),
+    Approve(approve::Approve),
     Adopt(adopt::Adopt),
     Device(device::Device),
     Store(store::Store),
@@ -168,6 +170,7 @@ async fn dispatch(command: Cmd, ctx: &Ctx) -> Result<u8> {
         Cmd::Restore(c) => c.run(ctx).await,
         Cmd::Conflicts(c) => c.run(ctx).await,
         Cmd::ResolveConflict(c) => c.run(ctx).await,
+        Cmd::Approve(c) => c.run(ctx).await,
         Cmd::Adopt(c) => c.run(ctx).await,
         Cmd::Device(c) => c.run(ctx).await,
         Cmd::Store(c) => c.run(ctx).await,

@@ -52,6 +52,10 @@ fn lines(ctx: &Ctx, s: &protocol::Status, now: i64) -> Vec<(&'static str, String
     lines.push(("entries", format::count(s.entries, "entry", "entries")));
     let conflicts = format::count(s.conflicts, "entry", "entries");
     lines.push(("conflicts", if s.conflicts > 0 { out.yellow(&format!("{conflicts}; see `tcfs conflicts`")) } else { "none".to_owned() }));
+    if s.held_back > 0 {
+        let held = format::count(s.held_back, "delete waits", "deletes wait");
+        lines.push(("brake", out.yellow(&format!("{held}; see `tcfs approve --list`"))));
+    }
     let c = &s.cache;
     let kept = match (c.pinned_bytes, c.unpublished_bytes) {
         (0, 0) => String::new(),

@@ -5,6 +5,7 @@
 //! Not here: which versions that takes (`model::heal`).
 
 use crate::error::{Error, Result};
+use crate::model::brake::in_effect;
 use crate::model::ops::Author;
 use crate::model::{Entry, RelPath, Version, heal};
 use crate::state::rows::{ROOT, Register, Sealed, Sib, Slot, slot_after, slot_end, slot_name};
@@ -149,7 +150,7 @@ impl Lookup<'_, '_> {
                     last = k.to_vec();
                     if let Slot::Register(r) = s {
                         let path = path.join(slot_name(k));
-                        if r.entry.live().any(|h| h.device_id == self.me) && !busy_register(&r, self.busy) {
+                        if in_effect(&r.entry, self.me).live().any(|h| h.device_id == self.me) && !busy_register(&r, self.busy) {
                             out.push(path.clone());
                         }
                         if r.dir != 0 {
@@ -171,7 +172,7 @@ impl Lookup<'_, '_> {
 
 impl heal::Lookup for Lookup<'_, '_> {
     fn entry(&self, path: &RelPath) -> Option<Entry> {
-        self.note(register_at(self.t, path)).map(|r| r.entry)
+        self.note(register_at(self.t, path)).map(|r| in_effect(&r.entry, self.me).into_owned())
     }
 
     fn below(&self, dir: &RelPath) -> Vec<RelPath> {

@@ -7,6 +7,7 @@
 //! Must: a page (registers, tombstones, outbox row) is one transaction; a crash between pages goes on where it was.
 
 use crate::error::Result;
+use crate::model::brake::in_effect;
 use crate::model::entry::Entry;
 use crate::model::ops::{self, At, Author};
 use crate::model::view::view;
@@ -237,8 +238,9 @@ fn entry(
     };
     let deeper = child_dir(ns, under, name)?;
     let implied = r.dir != 0 && has_children(ns.t, r.dir)?;
-    let before = r.entry.clone();
     let me = ns.ctx.me;
+    let before = in_effect(&r.entry, me).into_owned();
+    let braked = r.entry.heads.iter().any(Version::is_held_back);
     let mode = ns.ctx.mode;
     let mut made: Vec<Version> = Vec::new();
     let mut clocks = Vec::new();
@@ -252,8 +254,7 @@ fn entry(
         let there = made.iter().filter(|m| m.path == to && !m.is_tombstone()).skip(fresh);
         clocks = v.visible().map(|h| h.vclock.clone()).zip(there.map(|m| m.vclock.clone())).collect();
     }
-    let mut left = Register { epoch: id, entry: before.clone(), ..Register::default() };
-    r.entry = there;
+    let mut left = Register { epoch: id, entry: std::mem::replace(&mut r.entry, there), ..Register::default() };
     r.epoch = id;
     for v in &made {
         if v.path == to {
@@ -293,6 +294,11 @@ fn entry(
         relink(ns, left.dir, old, name)?;
         r.dir = deeper;
         relink(ns, deeper, dir, name)?;
+    }
+    if braked {
+        // What this device removed under the brake stays behind: the others see it there.
+        ns.note_braked(old, name, &left.entry)?;
+        ns.note_braked(dir, name, &r.entry)?;
     }
     if !left.entry.is_empty() || left.dir != 0 {
         ns.put_slot(old, name, &Slot::Register(Box::new(left)))?;

@@ -172,7 +172,7 @@ impl Event {
             }
             (Kind::Tombstone, None) => Event::FileDeleted { device_id, rel_path, vclock, timestamp, part },
             (kind, _) => {
-                let content = match kind {
+                let content = match kind.content() {
                     Kind::File(c) | Kind::Bundle { content: c, .. } => Some(c),
                     _ => None,
                 };

@@ -122,7 +122,7 @@ impl Accepted {
     }
 }
 
-fn place_of(v: &Version) -> Place {
+pub(super) fn place_of(v: &Version) -> Place {
     let (name, id) = v.place();
     Place { name: name.to_owned(), id: id.to_owned() }
 }
@@ -168,6 +168,11 @@ impl Draft {
     pub(super) fn tombstone<'a>(accepted: impl IntoIterator<Item = &'a Version>, removed: Option<&Version>) -> Draft {
         let accepted = Accepted { clock: merged(accepted), base: removed.map(Version::content_id), place: None };
         Draft { wrote: removed.map(|v| v.vclock.clone()), ..Draft::of(Kind::Tombstone, Attrs::default(), accepted) }
+    }
+
+    /// The bytes stay those that `v` tells of.
+    pub(super) fn inheriting(self, v: &Version) -> Draft {
+        Draft { wrote: Some(v.wrote.clone()), ..self }
     }
 
     pub(super) fn moved_to(self, path: &RelPath) -> Draft {

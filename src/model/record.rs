@@ -86,6 +86,10 @@ fn is_unknown_kind(kind: &serde_json::Value) -> bool {
         serde_json::Value::Object(o) if o.len() == 1 => o.keys().next().map(String::as_str),
         _ => None,
     };
+    // What is under the brake may be of a kind to come.
+    if let Some(held) = kind.get("held_back") {
+        return [held.get("was"), held.get("now")].into_iter().flatten().any(is_unknown_kind);
+    }
     tag.is_some_and(|t| !["file", "dir", "symlink", "bundle", "tombstone"].contains(&t))
 }
 
@@ -116,12 +120,27 @@ pub fn check(v: &Version) -> Result<(), String> {
     if let Some(k) = v.xattrs.keys().find(|k| !k.starts_with("user.") || k.len() > NAME_MAX || k.contains('\0')) {
         return Err(format!("extended attribute {k:?}"));
     }
-    match &v.kind {
+    check_kind(&v.kind)
+}
+
+fn check_kind(kind: &Kind) -> Result<(), String> {
+    match kind {
         Kind::File(c) | Kind::Bundle { content: c, .. } => check_content(c),
         Kind::Symlink { target } if target.is_empty() || target.len() >= PATH_MAX || target.contains('\0') => {
             Err("a link's target has 1 to 4095 bytes and no NUL".into())
         }
         Kind::Symlink { .. } | Kind::Dir | Kind::Tombstone => Ok(()),
+        Kind::HeldBack { was, now } => {
+            match **now {
+                Kind::Tombstone => {}
+                Kind::File(ref c) if c.size == 0 => check_kind(now)?,
+                _ => return Err("only a removal or an empty file is held back".into()),
+            }
+            match **was {
+                Kind::Tombstone | Kind::HeldBack { .. } => Err("what was removed already is not held back".into()),
+                _ => check_kind(was),
+            }
+        }
     }
 }
 

@@ -58,6 +58,14 @@ pub enum Kind {
     },
     /// The path was removed.
     Tombstone,
+    /// One of many deletes, under the brake: what its author made of the path is to be seen on the author's machine
+    /// only, until a later version approves it ([`super::brake`]).
+    HeldBack {
+        /// What the others go on seeing: what was removed or emptied.
+        was: Box<Kind>,
+        /// What the author sees: a tombstone, or a file without bytes.
+        now: Box<Kind>,
+    },
 }
 
 /// Whose name a head goes by: the author's, or that of the head it replaced beside visible siblings.
@@ -123,14 +131,19 @@ impl Version {
         matches!(self.kind, Kind::Tombstone)
     }
 
+    /// Whether it is under the brake.
+    pub fn is_held_back(&self) -> bool {
+        matches!(self.kind, Kind::HeldBack { .. })
+    }
+
     /// Whether it is a directory.
     pub fn is_dir(&self) -> bool {
-        matches!(self.kind, Kind::Dir)
+        matches!(self.kind.content(), Kind::Dir)
     }
 
     /// The file content, for regular files.
     pub fn file(&self) -> Option<&FileContent> {
-        match &self.kind {
+        match self.kind.content() {
             Kind::File(c) => Some(c),
             _ => None,
         }
@@ -173,18 +186,18 @@ impl Version {
     /// One hash for what the version holds: the root of a file or bundle, a hash of a link's target, a constant for a
     /// directory. `base` fields carry it. For a tombstone: [`Hash::ZERO`].
     pub fn content_id(&self) -> Hash {
-        match &self.kind {
+        match self.kind.content() {
             Kind::File(c) | Kind::Bundle { content: c, .. } => c.root,
             Kind::Dir => Hash::of(b"tcfs-dir-v1"),
             Kind::Symlink { target } => Hash::of(&[b"tcfs-symlink-v1\0", target.as_bytes()].concat()),
-            Kind::Tombstone => Hash::ZERO,
+            Kind::Tombstone | Kind::HeldBack { .. } => Hash::ZERO,
         }
     }
 
     /// Whether both hold the same: kind and target; for files the root, or the hash of the whole file where both
     /// have one. All directories hold the same, and so do all empty files.
     pub fn same_content(&self, other: &Version) -> bool {
-        match (&self.kind, &other.kind) {
+        match (self.kind.content(), other.kind.content()) {
             (Kind::File(a), Kind::File(b)) | (Kind::Bundle { content: a, .. }, Kind::Bundle { content: b, .. }) => a.same_bytes(b),
             (Kind::Symlink { target: a }, Kind::Symlink { target: b }) => a == b,
             (Kind::Dir, Kind::Dir) | (Kind::Tombstone, Kind::Tombstone) => true,
@@ -211,12 +224,12 @@ impl Version {
     }
 
     fn content_order(&self) -> (u8, Hash, &str) {
-        match &self.kind {
+        match self.kind.content() {
             Kind::Dir => (0, Hash::ZERO, ""),
             Kind::File(c) => (1, c.root, ""),
             Kind::Symlink { target } => (2, Hash::ZERO, target),
             Kind::Bundle { content, .. } => (3, content.root, ""),
-            Kind::Tombstone => (4, Hash::ZERO, ""),
+            Kind::Tombstone | Kind::HeldBack { .. } => (4, Hash::ZERO, ""),
         }
     }
 }
@@ -231,13 +244,21 @@ impl FileContent {
 }
 
 impl Kind {
+    /// The bytes it keeps in the drive: under the brake, those that were there before.
+    pub fn content(&self) -> &Kind {
+        match self {
+            Kind::HeldBack { was, .. } => was,
+            kind => kind,
+        }
+    }
+
     /// The file type bits of `st_mode`.
     pub fn type_bits(&self) -> u32 {
-        match self {
+        match self.content() {
             Kind::File(_) | Kind::Bundle { .. } => 0o100_000,
             Kind::Dir => 0o040_000,
             Kind::Symlink { .. } => 0o120_000,
-            Kind::Tombstone => 0,
+            Kind::Tombstone | Kind::HeldBack { .. } => 0,
         }
     }
 }

@@ -64,7 +64,7 @@ impl Inode {
         self.ctime = now;
         self.shows = v.vclock.clone();
         self.xattrs = v.xattrs.iter().map(|(k, b)| (k.clone(), unbase64(b))).collect();
-        match &v.kind {
+        match v.kind.content() {
             model::Kind::File(c) => {
                 if self.content.as_ref().is_none_or(|m| m.root != c.root) {
                     self.blocks = None;
@@ -79,7 +79,7 @@ impl Inode {
                 self.size = target.len() as u64;
                 self.target = target.clone();
             }
-            model::Kind::Dir | model::Kind::Bundle { .. } | model::Kind::Tombstone => {}
+            model::Kind::Dir | model::Kind::Bundle { .. } | model::Kind::Tombstone | model::Kind::HeldBack { .. } => {}
         }
     }
 }
@@ -91,10 +91,10 @@ fn unbase64(text: &str) -> Vec<u8> {
 
 /// What a version is as a file.
 pub(super) fn file_type(v: &Version) -> FileType {
-    match v.kind {
+    match v.kind.content() {
         model::Kind::Dir => FileType::Dir,
         model::Kind::Symlink { .. } => FileType::Symlink,
-        model::Kind::File(_) | model::Kind::Bundle { .. } | model::Kind::Tombstone => FileType::File,
+        _ => FileType::File,
     }
 }
 

@@ -19,7 +19,7 @@ mod txn;
 
 pub use db::Db;
 pub use inode::{holds, uncut_token};
-pub use namespace::{Ns, PARTED};
+pub use namespace::{BRAKED, Ns, PARTED};
 pub use read::{Read, Scan};
 pub use replica::{Change, Ctx, Replica};
 pub use rows::ROOT;

@@ -10,6 +10,7 @@ use super::schema::Tree;
 use super::tree::{NAMES, has_children, inode_at, locate, names, path_of_dir};
 use super::txn::Txn;
 use crate::error::{Error, Kind, Result};
+use crate::model::brake::in_effect;
 use crate::model::entry::Entry;
 use crate::model::sibling::sibling_names;
 use crate::model::view::view;
@@ -27,6 +28,8 @@ pub struct Ns<'a, 't> {
     pub changes: Vec<Change>,
     /// When what is being brought in from elsewhere was done there: the times of listings go by it. None: now.
     pub made_at: Option<Time>,
+    /// Paths that got or lost a head under the brake.
+    pub(super) braked: Vec<RelPath>,
 }
 
 impl Ns<'_, '_> {
@@ -105,13 +108,29 @@ impl Ns<'_, '_> {
             return Ok(());
         }
         let is = entry.is_live() && entry.tombstones().any(|t| t.moved_to.is_some());
-        self.note(Tree::Meta, parted_key(dir, name), is)
+        self.note(Tree::Meta, index_key(PARTED, dir, name), is)
     }
 
-    /// A register goes to another place as a whole: nothing under this name is in conflict any more.
-    pub fn leave_conflict(&mut self, dir: u64, name: &str) -> Result<()> {
+    /// Notes of the paths that got or lost a head under the brake in this transaction whether they have one now.
+    pub(super) fn note_brakes(&mut self) -> Result<()> {
+        for path in std::mem::take(&mut self.braked) {
+            if let Some((dir, r)) = locate(self.t, &path)? {
+                self.note_braked(dir, path.file_name(), &r.entry)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes whether a head of a register is under the brake.
+    pub fn note_braked(&mut self, dir: u64, name: &str, entry: &Entry) -> Result<()> {
+        self.note(Tree::Meta, index_key(BRAKED, dir, name), entry.heads.iter().any(Version::is_held_back))
+    }
+
+    /// A register goes to another place as a whole: under this name nothing is in conflict or under the brake any more.
+    pub fn leave_indexes(&mut self, dir: u64, name: &str) -> Result<()> {
         self.note_conflict(dir, name, false)?;
-        self.note(Tree::Meta, parted_key(dir, name), false)
+        self.note(Tree::Meta, index_key(PARTED, dir, name), false)?;
+        self.note(Tree::Meta, index_key(BRAKED, dir, name), false)
     }
 
     /// The register under a name, to be written by the caller; an empty one if there is none. A sibling takes another
@@ -135,7 +154,8 @@ impl Ns<'_, '_> {
         self.put_slot(dir, name, &Slot::Register(Box::default()))?;
         let implied = owner.dir != 0 && has_children(self.t, owner.dir)?;
         let clock = owner.sibs.iter().find(|s| s.ino == ino).map(|s| s.clock.clone()).unwrap_or_default();
-        let named = view(&owner.entry, implied, self.ctx.mode, self.ctx.me).and_then(|v| {
+        let entry = in_effect(&owner.entry, self.ctx.me);
+        let named = view(&entry, implied, self.ctx.mode, self.ctx.me).and_then(|v| {
             let at = v.siblings.iter().position(|s| s.head.vclock == clock)?;
             let own: Vec<&str> = owner.sibs.iter().filter(|s| s.ino != ino).map(|s| s.name.as_str()).collect();
             let t = &*self.t;
@@ -236,6 +256,9 @@ impl Ns<'_, '_> {
         let before: Vec<Version> = r.entry.heads.clone();
         let changed = r.entry.merge(v.clone());
         if changed {
+            if v.is_held_back() || before.iter().any(Version::is_held_back) {
+                self.braked.push(v.path.clone());
+            }
             for old in before.iter().filter(|o| !r.entry.heads.contains(o)) {
                 self.remember(old)?;
             }
@@ -348,6 +371,9 @@ impl Ns<'_, '_> {
 /// Meta keys of registers that are shown although somebody moved away what they held; what follows is the slot's key.
 pub const PARTED: &[u8] = b"parted\0";
 
-fn parted_key(dir: u64, name: &str) -> Vec<u8> {
-    [PARTED, &slot_key(dir, name)].concat()
+/// Meta keys of registers with a head under the brake; what follows is the slot's key.
+pub const BRAKED: &[u8] = b"braked\0";
+
+fn index_key(index: &[u8], dir: u64, name: &str) -> Vec<u8> {
+    [index, &slot_key(dir, name)].concat()
 }

@@ -13,6 +13,7 @@ use super::rows::*;
 use super::schema::{Tree, prefix_end};
 use super::tree::has_children;
 use crate::error::Result;
+use crate::model::brake::in_effect;
 use crate::model::sibling::sibling_names;
 use crate::model::view::{ConflictMode, view};
 use crate::model::{VClock, Version};
@@ -54,7 +55,7 @@ impl Ns<'_, '_> {
             self.t.del(Tree::Meta, waits_key(dir, name))?;
         }
         let implied = r.dir != 0 && has_children(self.t, r.dir)?;
-        let entry = r.entry.clone();
+        let entry = in_effect(&r.entry, self.ctx.me).into_owned();
         let seen = view(&entry, implied, self.ctx.mode, self.ctx.me);
         if was != 0 && !was_dir && self.inode(was)?.local_only {
             if seen.is_none() {

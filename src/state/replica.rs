@@ -110,9 +110,10 @@ impl Replica {
     pub fn write<T>(&self, ctx: &Ctx<'_>, body: impl FnOnce(&mut Ns<'_, '_>) -> Result<T>) -> Result<(T, Vec<Change>)> {
         self.reserve()?;
         self.db.write(|t| {
-            let mut ns = Ns { t, replica: self, ctx, changes: Vec::new(), made_at: None };
+            let mut ns = Ns { t, replica: self, ctx, changes: Vec::new(), made_at: None, braked: Vec::new() };
             let out = body(&mut ns)?;
             ns.count_names()?;
+            ns.note_brakes()?;
             Ok((out, ns.changes))
         })
     }

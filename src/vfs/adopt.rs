@@ -93,7 +93,7 @@ impl Vfs {
         let old = Old { place, marker: &item.marker, kind: &item.kind, replaces: item.once };
         let noted = noted(r, &item.path)?;
         let seen = self.with_view(r, &reg, |v, e| (adopt::step(e, Some(v), &noted, &old), true))?;
-        Ok(seen.unwrap_or_else(|| (adopt::step(&reg.entry, None, &noted, &old), false)))
+        Ok(seen.unwrap_or_else(|| (adopt::step(&self.entry(&reg), None, &noted, &old), false)))
     }
 
     fn adopt_one(&self, ns: &mut Ns<'_, '_>, place: &OldPlace, item: &Adopt) -> Result<Adopted> {

@@ -5,6 +5,7 @@
 
 use super::Vfs;
 use crate::error::Result;
+use crate::model::brake::in_effect;
 use crate::model::entry::Entry;
 use crate::model::ops::{Accepted, Target};
 use crate::model::view::{View, view};
@@ -12,6 +13,7 @@ use crate::model::{RelPath, Version};
 use crate::state::rows::*;
 use crate::state::tree::{has_children, path_of_dir};
 use crate::state::{Ns, Read, Tree, holds};
+use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 
 /// A path of the namespace as an operation finds it.
@@ -30,22 +32,29 @@ impl Vfs {
     pub(crate) fn with_view<T>(&self, r: &Read<'_>, reg: &Register, body: impl FnOnce(&View<'_>, &Entry) -> T) -> Result<Option<T>> {
         let implied = reg.dir != 0 && has_children(r, reg.dir)?;
         let me = self.device().0;
-        Ok(view(&reg.entry, implied, self.options.conflict_mode, &me).map(|v| body(&v, &reg.entry)))
+        let entry = in_effect(&reg.entry, &me);
+        Ok(view(&entry, implied, self.options.conflict_mode, &me).map(|v| body(&v, &entry)))
+    }
+
+    /// A register's entry as this device sees it.
+    pub(crate) fn entry<'a>(&self, reg: &'a Register) -> Cow<'a, Entry> {
+        in_effect(&reg.entry, &self.device().0)
     }
 
     /// The same as far as whoever has the shown file open for writing has seen it: without heads that arrived while
     /// it kept its place. `body` gets the view and the entry that is of.
     pub(crate) fn with_seen<T>(&self, r: &Read<'_>, reg: &Register, body: impl FnOnce(Option<&View<'_>>, &Entry) -> T) -> Result<T> {
         let me = self.device().0;
+        let entry = in_effect(&reg.entry, &me);
         if reg.ino == 0 || reg.ino == reg.dir || !self.waits(reg) {
             let implied = reg.dir != 0 && has_children(r, reg.dir)?;
-            return Ok(body(view(&reg.entry, implied, self.options.conflict_mode, &me).as_ref(), &reg.entry));
+            return Ok(body(view(&entry, implied, self.options.conflict_mode, &me).as_ref(), &entry));
         }
         let mut seen = Entry::default();
         if let Some(i) = r.get::<Inode>(Tree::Inode, reg.ino)? {
             let unsealed = self.loaded(reg.ino).is_some_and(|n| n.unsealed.load(Ordering::Acquire));
             let accept = r.get::<Local>(Tree::Local, reg.ino)?.and_then(|l| l.accept).filter(|_| unsealed);
-            for h in &reg.entry.heads {
+            for h in &entry.heads {
                 // What its next seal replaces (it was renamed over that), or what it was. `shows` is of one path only; the
                 // other names of a hard link go by what the file held at its last seal.
                 let accepted = accept.as_ref().is_some_and(|(p, a)| *p == h.path && a.clock.ge(&h.vclock));
@@ -125,7 +134,7 @@ impl Vfs {
     pub(crate) fn head_of(&self, ns: &Ns<'_, '_>, ino: u64, i: &Inode, new: (u64, &str)) -> Result<Option<Version>> {
         for (dir, name) in i.links.iter().filter(|l| (l.0, l.1.as_str()) != new) {
             let Some((_, reg)) = self.owner(ns.t, *dir, name)? else { continue };
-            for h in reg.entry.live() {
+            for h in self.entry(&reg).live() {
                 if i.links.len() == 2 && h.vclock == i.shows || holds(ns.t, ino, i, h)? {
                     return Ok(Some(h.clone()));
                 }

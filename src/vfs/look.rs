@@ -103,8 +103,9 @@ impl Vfs {
         if let Some(Slot::Register(r)) = &register
             && !inode.local_only
         {
-            let shows = r.entry.live().find(|h| h.vclock == inode.shows);
-            let dir = || r.entry.live().find(|h| h.is_dir() == (inode.kind == FileType::Dir));
+            let entry = self.entry(r);
+            let shows = entry.live().find(|h| h.vclock == inode.shows);
+            let dir = || entry.live().find(|h| h.is_dir() == (inode.kind == FileType::Dir));
             device = shows.or_else(dir).map_or(String::new(), |h| h.device_name.clone());
         }
         let (held, here) = self.held(&inode, f.attr.ino, local);

@@ -13,6 +13,7 @@
 
 mod adopt;
 mod attr;
+mod brake;
 mod cache;
 mod copies;
 mod create;
@@ -41,6 +42,7 @@ mod write;
 pub use crate::state::rows::{FileType, Time};
 pub use adopt::{Adopt, Adopted};
 pub use attr::{Attr, SetAttr, StatFs};
+pub use brake::BrakeOptions;
 pub use cache::{CacheUse, Dropped};
 pub use cut::VfsFiles;
 pub use look::{Found, Held, Look};
@@ -99,6 +101,8 @@ pub struct Options {
     pub sync_git_dirs: bool,
     /// Directories with at most so many entries below them are moved and written out in one transaction.
     pub move_at_once: usize,
+    /// When deletes are many.
+    pub brake: BrakeOptions,
     /// This boot of the machine ([`boot_id`]): bytes of another one that were not synced are not trusted.
     pub boot: u64,
 }
@@ -147,6 +151,7 @@ pub struct Vfs {
     show_siblings: AtomicBool,
     /// Batches of others that were applied since the start.
     applied: AtomicU64,
+    brake: brake::Brake,
     rt: tokio::runtime::Handle,
 }
 
@@ -193,6 +198,7 @@ impl Vfs {
             aliases: Mutex::new(Vec::new()),
             show_siblings: AtomicBool::new(false),
             applied: AtomicU64::new(0),
+            brake: brake::Brake::new(options.brake),
             rt: tokio::runtime::Handle::current(),
             options,
         });

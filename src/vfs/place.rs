@@ -140,7 +140,7 @@ impl Vfs {
             return Ok(Compared::Dir);
         }
         let mut equal = Vec::new();
-        for h in reg.entry.live() {
+        for h in self.entry(&reg).live() {
             // The inode that shows the head, where one does.
             let sib = reg.sibs.iter().find(|s| s.clock == h.vclock).map(|s| s.ino);
             let ino = sib.unwrap_or(if shown.as_ref() == Some(&h.vclock) { reg.ino } else { 0 });

@@ -343,7 +343,7 @@ impl Vfs {
             for (dir, name) in &i.links {
                 let Some(at) = self.at(r, *dir, name)? else { return Ok(false) };
                 let mut same = false;
-                for h in at.reg.entry.live() {
+                for h in self.entry(&at.reg).live() {
                     let attrs = h.mode & 0o7777 == i.mode && h.mtime == i.mtime.pair() && h.xattrs == xattrs;
                     same |= attrs && holds(r, ino, i, h)?;
                 }

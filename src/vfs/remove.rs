@@ -6,14 +6,23 @@
 use super::names::{ALIAS, Alias, parse_name, spelled};
 use super::{Touches, Vfs, not_found};
 use crate::error::{Error, Kind, Result};
-use crate::model::Version;
-use crate::model::ops::{self, Target};
-use crate::model::view::ConflictMode;
+use crate::model::ops::{self, Author, Target};
+use crate::model::view::{ConflictMode, View};
+use crate::model::{Entry, RelPath, Version, brake};
 use crate::state::rows::*;
 use crate::state::tree::has_children;
 use crate::state::{Change, Ns};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
+
+/// Whether a removal is one that the brake counts and may hold back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Brake {
+    /// A program deletes.
+    Counts,
+    /// Something else takes the name.
+    Passes,
+}
 
 impl Vfs {
     /// Removes a name of anything but a directory.
@@ -22,7 +31,7 @@ impl Vfs {
         let until = Instant::now() + ALIAS;
         let promoted = self.change_settled(&[(dir, given)], Touches::Only(&[dir]), |ns| {
             self.dir_inode(ns.t, dir)?;
-            self.unlink_in(ns, dir, &name)
+            self.unlink_in(ns, dir, &name, Brake::Counts)
         })?;
         self.aliases.lock().extend(promoted.into_iter().map(|(name, ino)| Alias { dir, name, ino, until }));
         self.sealed.notify_one();
@@ -30,7 +39,7 @@ impl Vfs {
     }
 
     /// Returns sibling names that are no longer listed because their head took the name.
-    pub(crate) fn unlink_in(&self, ns: &mut Ns<'_, '_>, dir: u64, name: &str) -> Result<Vec<(String, u64)>> {
+    pub(crate) fn unlink_in(&self, ns: &mut Ns<'_, '_>, dir: u64, name: &str, brake: Brake) -> Result<Vec<(String, u64)>> {
         let slot = ns.slot(dir, name)?.filter(|s| s.ino() != 0).ok_or_else(|| not_found(name))?;
         let ino = slot.ino();
         let inode = ns.inode(ino)?;
@@ -54,15 +63,19 @@ impl Vfs {
             let mut reg = at.reg;
             let hidden = self.options.conflict_mode == ConflictMode::Defer && !self.show_siblings.load(Ordering::Relaxed);
             let author = self.author();
+            let removal = |v: &View<'_>, t| self.removal(&at.path, &reg.entry, v, t, brake, &author);
             let tomb = match at.target {
                 Target::Path if !hidden => self.with_seen(ns.t, &reg, |v, _| {
                     let v = v.filter(|v| v.shown.is_some())?;
-                    Some(ops::remove(&at.path, &reg.entry, v, Target::Path, &author))
+                    Some(removal(v, Target::Path))
                 })?,
-                Target::Path => {
-                    self.with_view(ns.t, &reg, |v, e| v.shown.is_some().then(|| ops::remove_all(&at.path, e, v, &author)))?.flatten()
-                }
-                t => self.with_view(ns.t, &reg, |v, e| ops::remove(&at.path, e, v, t, &author))?,
+                Target::Path => self
+                    .with_view(ns.t, &reg, |v, e| {
+                        let shown = v.shown?;
+                        Some(ops::remove_all(&at.path, e, v, &author).map(|t| (t, Some(shown.clone()))))
+                    })?
+                    .flatten(),
+                t => self.with_view(ns.t, &reg, |v, _| removal(v, t))?,
             };
             if at.target == Target::Path {
                 promoted = reg.sibs.iter().map(|s| (s.name.clone(), s.ino)).collect();
@@ -70,7 +83,8 @@ impl Vfs {
             } else {
                 reg.sibs.retain(|s| s.ino != ino);
             }
-            if let Some(tomb) = tomb.transpose()? {
+            if let Some((tomb, was)) = tomb.transpose()? {
+                self.count_removal(ns, brake, &tomb, was.as_ref())?;
                 ns.merge_into(&mut reg, &tomb)?;
                 out.push(tomb);
             }
@@ -119,13 +133,13 @@ impl Vfs {
         let (given, name) = (spelled(name), parse_name(name)?);
         self.change_settled(&[(dir, given)], Touches::Only(&[dir]), |ns| {
             self.dir_inode(ns.t, dir)?;
-            self.rmdir_in(ns, dir, &name)
+            self.rmdir_in(ns, dir, &name, Brake::Counts)
         })?;
         self.sealed.notify_one();
         Ok(())
     }
 
-    pub(crate) fn rmdir_in(&self, ns: &mut Ns<'_, '_>, dir: u64, name: &str) -> Result<()> {
+    pub(crate) fn rmdir_in(&self, ns: &mut Ns<'_, '_>, dir: u64, name: &str, brake: Brake) -> Result<()> {
         let slot = ns.slot(dir, name)?.filter(|s| s.ino() != 0).ok_or_else(|| not_found(name))?;
         let ino = slot.ino();
         let mut inode = ns.inode(ino)?;
@@ -148,10 +162,11 @@ impl Vfs {
         self.still_a_dir(ns, &reg, name)?;
         let path = ns.path_of_dir(dir)?.join(name);
         let author = self.author();
-        let tomb = self.with_view(ns.t, &reg, |v, e| ops::remove(&path, e, v, Target::Path, &author))?;
+        let tomb = self.with_view(ns.t, &reg, |v, e| self.removal(&path, e, v, Target::Path, brake, &author))?;
         let mut out = Vec::new();
         if let Some(tomb) = tomb {
-            let tomb = tomb?;
+            let (tomb, was) = tomb?;
+            self.count_removal(ns, brake, &tomb, was.as_ref())?;
             ns.merge_into(&mut reg, &tomb)?;
             out.push(tomb);
         }
@@ -163,6 +178,40 @@ impl Vfs {
         }
         if !out.is_empty() {
             self.enqueue(ns, Sealed { versions: out, ..self.sealed_row() })?;
+        }
+        Ok(())
+    }
+
+    /// The version that removes what `target` shows, and what that was. While the brake is on, it goes under it.
+    fn removal(
+        &self,
+        path: &RelPath,
+        entry: &Entry,
+        view: &View<'_>,
+        target: Target,
+        brake: Brake,
+        author: &Author,
+    ) -> Result<(Version, Option<Version>)> {
+        let was = match target {
+            Target::Path => view.shown,
+            Target::Sibling(i) => view.siblings.get(i).map(|s| s.head),
+        };
+        let held = match brake {
+            Brake::Counts if self.brake.is_on() => brake::remove(path, entry, view, target, author)?,
+            _ => None,
+        };
+        let v = match held {
+            Some(v) => v,
+            None => ops::remove(path, entry, view, target, author)?,
+        };
+        Ok((v, was.cloned()))
+    }
+
+    fn count_removal(&self, ns: &Ns<'_, '_>, brake: Brake, by: &Version, was: Option<&Version>) -> Result<()> {
+        match was {
+            _ if by.is_held_back() => self.brake.holds(),
+            Some(was) if brake == Brake::Counts => self.brake.note(ns.t, was, by)?,
+            _ => {}
         }
         Ok(())
     }
@@ -180,7 +229,7 @@ impl Vfs {
             return Ok(());
         }
         let mut r = ns.register(up, &name)?;
-        if r.entry.live().any(Version::is_dir) {
+        if self.entry(&r).live().any(Version::is_dir) {
             return Ok(());
         }
         let path = ns.path_of_dir(dir)?;

@@ -75,7 +75,7 @@ impl Vfs {
             for (dir, name) in indexed(r, Tree::Meta, PARTED)? {
                 let Some(Slot::Register(reg)) = r.get::<Slot>(Tree::Entry, slot_key(dir, &name))? else { continue };
                 let path = path_of_dir(r, dir)?.join(&name);
-                for t in reg.entry.tombstones() {
+                for t in self.entry(&reg).tombstones() {
                     let Some(to) = &t.moved_to else { continue };
                     if register_at(r, to)?.is_some_and(|there| there.ino != 0) {
                         out.push((path.clone(), t.clone()));
@@ -268,7 +268,7 @@ impl Vfs {
                     None => return Ok(false),
                 },
             };
-            let v = ops::write(path, &reg.entry, &accepted, from.kind.clone(), Attrs::of(from), &self.author())?;
+            let v = ops::write(path, &reg.entry, &accepted, from.kind.content().clone(), Attrs::of(from), &self.author())?;
             ns.merge_into(&mut reg, &v)?;
             ns.put_slot(dir, name, &Slot::Register(Box::new(reg)))?;
             ns.reconcile(dir, name)?;
@@ -337,7 +337,7 @@ fn in_conflict(r: &Read<'_>) -> Result<Vec<(u64, String)>> {
 }
 
 /// The slots that an index names: its keys after `prefix`.
-fn indexed(r: &Read<'_>, tree: Tree, prefix: &[u8]) -> Result<Vec<(u64, String)>> {
+pub(super) fn indexed(r: &Read<'_>, tree: Tree, prefix: &[u8]) -> Result<Vec<(u64, String)>> {
     let mut out = Vec::new();
     let end = crate::state::prefix_end(prefix);
     r.scan(tree, Scan::From(prefix, &end), usize::MAX >> 1, |k, _: ()| {

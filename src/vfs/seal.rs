@@ -131,7 +131,7 @@ impl Vfs {
             for (dir, name) in &i.links {
                 let Some(at) = self.at(r, *dir, name)? else { return Ok(false) };
                 let mut known = i.links.len() == 1 && !i.shows.is_empty() && at.reg.entry.clock().ge(&i.shows);
-                for h in at.reg.entry.live() {
+                for h in self.entry(&at.reg).live() {
                     known = known || holds(r, st.ino, &i, h)?;
                 }
                 if !known {
@@ -235,6 +235,11 @@ impl Vfs {
                 let Some(mut at) = self.at_for_seal(ns, *dir, name)? else { continue };
                 let accepted = self.accepted_at(ns, &at, node.ino, &i, accept.as_ref())?;
                 let v = ops::write(&at.path, &at.reg.entry, &accepted, Kind::File(content.clone()), attrs.clone(), &self.author())?;
+                if what.size == 0
+                    && let Some(was) = self.emptied(&at, &accepted)
+                {
+                    self.brake.note(ns.t, &was, &v)?;
+                }
                 ns.merge_into(&mut at.reg, &v)?;
                 if n == 0 {
                     i.shows = v.vclock.clone();
@@ -310,18 +315,26 @@ impl Vfs {
             return Ok(a.clone());
         }
         let mut mine = None;
-        for h in at.reg.entry.live() {
+        let entry = self.entry(&at.reg);
+        for h in entry.live() {
             if i.links.len() == 1 && h.vclock == i.shows || holds(ns.t, ino, i, h)? {
                 mine = Some(h);
                 break;
             }
         }
-        let mut clock = merged(at.reg.entry.tombstones());
+        let mut clock = merged(entry.tombstones());
         if let Some(h) = mine {
             clock.merge(&h.vclock);
         }
         let base = mine.map(Version::content_id);
         Ok(Accepted { clock, base, place: mine.and_then(|h| h.place.clone()) })
+    }
+
+    /// What lost its bytes, if the seal of an empty file replaces something that had some.
+    fn emptied(&self, at: &At, accepted: &Accepted) -> Option<Version> {
+        let base = accepted.base?;
+        let had = |h: &&Version| h.content_id() == base && h.file().is_some_and(|c| c.size > 0) && accepted.clock.ge(&h.vclock);
+        self.entry(&at.reg).live().find(had).cloned()
     }
 
     fn unsealed_nodes(&self) -> Vec<Arc<Node>> {

@@ -33,12 +33,12 @@ pub fn link(target: &str) -> Kind {
 
 /// `F:text`, `L:target`, `D`.
 pub fn describe(v: &Version) -> String {
-    match &v.kind {
+    match v.kind.content() {
         Kind::File(c) => format!("F:{}", String::from_utf8_lossy(&c.root.0[..c.size as usize])),
         Kind::Symlink { target } => format!("L:{target}"),
         Kind::Dir => "D".into(),
         Kind::Bundle { .. } => "B".into(),
-        Kind::Tombstone => "T".into(),
+        Kind::Tombstone | Kind::HeldBack { .. } => "T".into(),
     }
 }
 

@@ -68,6 +68,7 @@ impl Rig {
             exclude_patterns: vec!["*.swp".into()],
             sync_git_dirs: false,
             move_at_once: tcfs::vfs::MOVE_AT_ONCE,
+            brake: tcfs::vfs::BrakeOptions::default(),
             boot: 1,
         };
         set(&mut options);
@@ -445,7 +446,8 @@ fn rows_fit(rig: &Rig, arrived: Option<&[Version]>) -> std::result::Result<(), S
                     continue;
                 }
                 let implied = r.dir != 0 && rig.replica().read(|t| has_children(t, r.dir)).unwrap();
-                let seen = view(&r.entry, implied, rig.options.conflict_mode, ME);
+                let entry = tcfs::model::brake::in_effect(&r.entry, ME);
+                let seen = view(&entry, implied, rig.options.conflict_mode, ME);
                 // The names of a (former) hard link may have got different modes elsewhere; the file has the one that came last.
                 let fits = match &seen {
                     None => r.ino == 0,

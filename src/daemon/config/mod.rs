@@ -13,6 +13,7 @@ pub use value::{ConflictMode, DeviceName, GitSyncMode, LogLevel, Size, Span, Sto
 use super::paths::{self, Dirs, Env, Platform};
 use crate::error::{Error, Kind, Result};
 use crate::fleet::nats::NatsOptions;
+use crate::vfs::BrakeOptions;
 use keys::{KEYS, Key};
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -189,6 +190,8 @@ pub struct Config {
     pub s3: S3Config,
     /// `[cache]`.
     pub cache: CacheConfig,
+    /// `[brake]`.
+    pub brake: BrakeOptions,
     /// `[nfs]`.
     pub nfs: NfsConfig,
     /// `[log]`.
@@ -317,6 +320,7 @@ impl Config {
                 profile: "default".to_owned(),
             },
             cache: CacheConfig { max_bytes: None, dir: dirs.cache.clone(), hydrate_whole_below: Size(64 << 20) },
+            brake: BrakeOptions::default(),
             nfs: NfsConfig::default(),
             log: LogConfig { level: LogLevel::Info, max_bytes: Size(10 << 20), keep: 4 },
             file: None,

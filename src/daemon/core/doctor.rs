@@ -32,7 +32,7 @@ impl Core {
         checks.extend(
             blocking(move || {
                 let mut out = vec![state(&replica, &state_dir)?, disk(&state_dir)];
-                out.extend([records(&replica)?, names(&replica, &vfs)?]);
+                out.extend([records(&replica)?, names(&replica, &vfs)?, brake(&vfs)?]);
                 Ok(out)
             })
             .await?,
@@ -131,6 +131,18 @@ fn records(replica: &Replica) -> Result<Check> {
     Ok(match replica.read(|r| r.count(Tree::Parked))? {
         0 => Check::ok("records", "every record of the fleet is understood"),
         n => Check::warn("records", format!("{n} records were written by a newer tcfs and wait"), "upgrade tcfs on this machine"),
+    })
+}
+
+/// Deletes that nobody has approved.
+fn brake(vfs: &Vfs) -> Result<Check> {
+    Ok(match vfs.under_brake_count()? {
+        0 => Check::ok("brake", "no deletes are held back"),
+        n => Check::warn(
+            "brake",
+            format!("{n} deletes are held back, because they were many at once"),
+            "`tcfs approve --list` shows them; `tcfs approve` lets them count, `tcfs approve --undo` takes them back",
+        ),
     })
 }
 

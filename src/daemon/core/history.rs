@@ -84,8 +84,9 @@ impl Core {
                     head: k.head,
                     published: waits.is_none() && !v.is_uncut(),
                     moved_to: v.moved_to.as_ref().map(|p| p.as_str().to_owned()),
-                    root: v.file().filter(|c| !c.manifest.is_zero()).map(|c| c.root.to_string()),
+                    root: v.file().filter(|_| !v.is_held_back()).filter(|c| !c.manifest.is_zero()).map(|c| c.root.to_string()),
                     recovered: waits == Some(true),
+                    held_back: v.is_held_back(),
                     version: k.id,
                 }))?;
             }

@@ -6,6 +6,7 @@
 //! Not here: what a request means in detail (one file each beside this one).
 
 mod adopt;
+mod brake;
 mod conflicts;
 mod device;
 mod diff;
@@ -149,6 +150,7 @@ impl Core {
             exclude_patterns: config.exclude_patterns.clone(),
             sync_git_dirs: config.sync_git_dirs,
             move_at_once: crate::vfs::MOVE_AT_ONCE,
+            brake: config.brake,
             boot: crate::vfs::boot_id(),
         };
         let fetcher = Fetcher::new(store.clone(), keys.clone(), clock.clone(), FetchOptions::default());
@@ -231,7 +233,7 @@ impl Core {
                     let (v, r) = (vfs.clone(), replica.clone());
                     let done = blocking(move || {
                         // One file that cannot be sealed must not keep the rest from being done.
-                        let sealed = v.seal_quiet();
+                        let sealed = v.seal_quiet().and(v.brake_earlier());
                         v.free_orphans()?;
                         v.sync_waiting()?;
                         v.evict_if_disk_full();
@@ -306,6 +308,7 @@ impl Service for Core {
             Request::Conflicts(c) => self.conflicts(c, progress).await,
             Request::ConflictDiff(d) => self.conflict_diff(d, progress).await,
             Request::ResolveConflict(r) => self.resolve_conflict(r, progress).await,
+            Request::Approve(a) => self.approve(a, progress).await,
             Request::DeviceList => self.device_list(progress).await,
             Request::DeviceEnroll(e) => self.device_enroll(e).await,
             Request::DeviceRename(r) => self.device_rename(r).await,

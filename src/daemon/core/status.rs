@@ -17,7 +17,12 @@ impl Core {
         let (fleet, vfs, replica, counted) = (self.fleet.clone(), self.vfs.clone(), self.replica.clone(), self.vfs.clone());
         let (publish, oldest, store_id, counts) = blocking(move || {
             let oldest = replica.read(|r| r.scan_int::<Sealed>(Tree::Outbox, 0, u64::MAX, 1))?.first().map(|(_, s)| s.at);
-            let counts = (replica.read(crate::state::tree::names)?, counted.conflict_count()?, super::device::count(&replica)?);
+            let counts = (
+                replica.read(crate::state::tree::names)?,
+                counted.conflict_count()?,
+                super::device::count(&replica)?,
+                counted.under_brake_count()?,
+            );
             Ok((fleet.publish_status()?, oldest, replica.read(crate::fleet::facts::store_id)?, counts))
         })
         .await?;
@@ -53,6 +58,7 @@ impl Core {
             },
             entries: counts.0,
             conflicts: counts.1,
+            held_back: counts.3,
             // This machine counts before the registry was ever read.
             devices: counts.2.max(1),
             nats: self.bus_state(),

@@ -45,6 +45,9 @@ pub enum Request {
     ConflictDiff(ConflictDiff),
     /// End a conflict. Answer: [`super::Resolved`].
     ResolveConflict(ResolveConflict),
+    /// Deletes under the brake: list them, or let them count, here and everywhere, or take them back. Items when listing:
+    /// [`super::HeldBack`]; answer: [`super::Approved`].
+    Approve(Approve),
     /// The fleet, after asking the store where it answers. Items: [`super::Device`]; answer: [`super::Devices`].
     DeviceList,
     /// Give this machine an identity. Answer: [`super::Enrolled`].
@@ -88,6 +91,7 @@ impl Request {
             Request::Conflicts(_) => "conflicts",
             Request::ConflictDiff(_) => "conflict_diff",
             Request::ResolveConflict(_) => "resolve_conflict",
+            Request::Approve(_) => "approve",
             Request::DeviceList => "device_list",
             Request::DeviceEnroll(_) => "device_enroll",
             Request::DeviceRename(_) => "device_rename",
@@ -261,6 +265,33 @@ pub struct ResolveConflict {
     pub path: String,
     /// What stays; the others are covered and remain in history.
     pub keep: Keep,
+}
+
+/// What becomes of deletes under the brake.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BrakeAct {
+    /// Nothing: they are listed.
+    #[default]
+    List,
+    /// They count, on every machine.
+    Approve,
+    /// What was deleted is there again, on the machine that deleted it too.
+    TakeBack,
+}
+
+/// Arguments of [`Request::Approve`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approve {
+    /// Only this PATH and below.
+    #[serde(default)]
+    pub path: Option<String>,
+    /// Only the deletes of this device: name or id.
+    #[serde(default)]
+    pub device: Option<String>,
+    /// What is to be done.
+    #[serde(default)]
+    pub act: BrakeAct,
 }
 
 /// Arguments of [`Request::DeviceEnroll`].

@@ -55,6 +55,8 @@ pub enum Response {
     Diff(Diff),
     /// To `resolve_conflict`.
     Resolved(Resolved),
+    /// To `approve`.
+    Approved(Approved),
     /// To `device_list`.
     Devices(Devices),
     /// To `device_enroll` and `device_rename`.
@@ -89,7 +91,7 @@ impl Response {
             Response::Status(_) | Response::Mounted(_) | Response::Unmounted(_) | Response::Listed(_) => 0,
             Response::Pinned(_) | Response::Unpinned(_) | Response::History(_) | Response::Restored(_) => 0,
             Response::Conflicts(_) | Response::Devices(_) | Response::Enrolled(_) | Response::Revoked(_) => 0,
-            Response::Diff(_) | Response::Store(_) | Response::StoreMoved(_) | Response::Stopped(_) => 0,
+            Response::Approved(_) | Response::Diff(_) | Response::Store(_) | Response::StoreMoved(_) | Response::Stopped(_) => 0,
         }
     }
 }
@@ -106,6 +108,8 @@ pub enum Item {
     Conflict(Conflict),
     /// Of `conflicts`.
     Parted(Parted),
+    /// Of `approve`.
+    HeldBack(HeldBack),
     /// Of `device_list`.
     Device(Device),
     /// Of `doctor`.

@@ -35,6 +35,9 @@ pub struct Status {
     pub entries: u64,
     /// Entries with more than one visible head.
     pub conflicts: u64,
+    /// Paths that were deleted or emptied under the brake and wait for `tcfs approve`.
+    #[serde(default)]
+    pub held_back: u64,
     /// How conflicts are shown here: `auto`, `interactive` or `defer`.
     pub conflict_mode: String,
     /// Devices enrolled and not revoked.

@@ -1,6 +1,6 @@
 //! Versions of a path: its history, and those in conflict.
 
-use super::super::request::Keep;
+use super::super::request::{BrakeAct, Keep};
 use super::{DeviceRef, EntryKind};
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +36,9 @@ pub struct HistoryVersion {
     /// Found unsealed after a crash.
     #[serde(default)]
     pub recovered: bool,
+    /// A delete that only its author sees until it is approved.
+    #[serde(default)]
+    pub held_back: bool,
 }
 
 /// Sum of `tcfs history`.
@@ -134,4 +137,34 @@ pub struct Resolved {
     pub paths: Vec<String>,
     /// Conflicts left in the namespace at or below the path.
     pub conflicts_left: u64,
+}
+
+/// A line of `tcfs approve --list`: a path that was deleted or emptied under the brake.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldBack {
+    /// Path.
+    pub path: String,
+    /// What was there, and is for everybody but the device that deleted it.
+    pub kind: EntryKind,
+    /// Its bytes.
+    pub size: u64,
+    /// It was not removed, but lost all its bytes.
+    pub emptied: bool,
+    /// Who deleted it.
+    pub device: DeviceRef,
+    /// When, by that machine's clock.
+    pub written_at: i64,
+    /// It was this machine.
+    pub own: bool,
+}
+
+/// `tcfs approve`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approved {
+    /// What was done.
+    pub act: BrakeAct,
+    /// To so many paths; listed or passed.
+    pub paths: u64,
+    /// Paths that are under the brake now.
+    pub left: u64,
 }
