@@ -3,6 +3,8 @@
 //! The kernel caches names, attributes and pages for a day and is told of what changes without it. A remote version
 //! comes as a new inode, so cached pages never go stale.
 //!
+//! What programs watch with inotify is told to them besides (`retell`).
+//!
 //! Must: no handler waits for the network: what needs it is answered from a task later.
 //! Not here: the operations (`filesystem`), what each does (`vfs`).
 
@@ -10,12 +12,15 @@ mod convert;
 mod filesystem;
 mod invalidate;
 mod passthrough;
+mod retell;
+mod watches;
 
 use crate::error::{Error, Kind, Result};
 use crate::vfs::{Invalidate, Vfs};
 use dashmap::DashMap;
 use fuser::{BackgroundSession, BackingId, Config, MountOption, SessionACL};
 use invalidate::{Teller, Told, tell};
+use retell::{Retell, Reteller};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,7 +46,7 @@ pub struct FuseMount {
     session: Option<BackgroundSession>,
     vfs: Arc<Vfs>,
     watcher: Arc<dyn Invalidate>,
-    told: Option<std::thread::JoinHandle<()>>,
+    told: Vec<std::thread::JoinHandle<()>>,
     stop: mpsc::Sender<Told>,
     passthrough: Arc<AtomicBool>,
     /// Where.
@@ -54,7 +59,14 @@ pub struct FuseMount {
 pub fn mount(vfs: Arc<Vfs>, mountpoint: &Path, options: &MountOptions) -> Result<FuseMount> {
     let passthrough = !options.no_passthrough && rustix::process::geteuid().is_root();
     let possible = Arc::new(AtomicBool::new(passthrough));
-    let fs = Fuse { vfs: vfs.clone(), rt: tokio::runtime::Handle::current(), passthrough: possible.clone(), backing: DashMap::new() };
+    let retell = Arc::new(Retell::default());
+    let fs = Fuse {
+        vfs: vfs.clone(),
+        rt: tokio::runtime::Handle::current(),
+        passthrough: possible.clone(),
+        backing: DashMap::new(),
+        retell: retell.clone(),
+    };
     let mut config = Config::default();
     config.mount_options = vec![
         MountOption::FSName("tcfs".into()),
@@ -75,19 +87,16 @@ pub fn mount(vfs: Arc<Vfs>, mountpoint: &Path, options: &MountOptions) -> Result
     let (tx, rx) = mpsc::channel();
     let watcher: Arc<dyn Invalidate> = Arc::new(Teller(tx.clone()));
     vfs.watch(watcher.clone());
-    let told = std::thread::Builder::new()
-        .name("fuse-notify".into())
-        .spawn(move || tell(&notifier, &rx))
-        .map_err(|e| Error::io("starting the notification thread", e))?;
-    Ok(FuseMount {
-        session: Some(session),
-        vfs,
-        watcher,
-        told: Some(told),
-        stop: tx,
-        passthrough: possible,
-        mountpoint: mountpoint.to_owned(),
-    })
+    let (news, told_of) = mpsc::channel();
+    let reteller = Reteller::new(retell, vfs.clone(), notifier.clone(), mountpoint);
+    let thread = |name: &str, work: Box<dyn FnOnce() + Send>| {
+        std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(|e| Error::io("starting a thread of the mount", e))
+    };
+    let told = vec![
+        thread("fuse-notify", Box::new(move || tell(&notifier, &rx, &news)))?,
+        thread("fuse-retell", Box::new(move || reteller.run(&told_of)))?,
+    ];
+    Ok(FuseMount { session: Some(session), vfs, watcher, told, stop: tx, passthrough: possible, mountpoint: mountpoint.to_owned() })
 }
 
 fn explain(mountpoint: &Path, options: &MountOptions, e: io::Error) -> Error {
@@ -127,7 +136,7 @@ impl FuseMount {
     fn end(&mut self) -> Result<()> {
         self.vfs.unwatch(&self.watcher);
         let _ = self.stop.send(Told::Stop);
-        if let Some(t) = self.told.take() {
+        for t in self.told.drain(..) {
             let _ = t.join();
         }
         match self.session.take() {
@@ -155,4 +164,5 @@ struct Fuse {
     rt: tokio::runtime::Handle,
     passthrough: Arc<AtomicBool>,
     backing: DashMap<u64, (Arc<BackingId>, u32)>,
+    retell: Arc<Retell>,
 }

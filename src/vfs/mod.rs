@@ -110,8 +110,8 @@ pub struct Options {
 /// Caches above the drive (a kernel's, an NFS client's) that must hear of changes which did not come through them.
 /// Called with no lock held, from any thread; must not block.
 pub trait Invalidate: Send + Sync {
-    /// `name` in `dir` leads elsewhere now.
-    fn name(&self, dir: u64, name: &str);
+    /// `name` in `dir` leads elsewhere now; `was`: the inode that it led to before, 0 for none.
+    fn name(&self, dir: u64, name: &str, was: u64);
     /// Attributes of `ino` changed.
     fn attr(&self, ino: u64);
     /// Bytes of `ino`, or what a listing of it shows, changed.
@@ -318,7 +318,7 @@ impl Vfs {
             for c in changes {
                 match c {
                     Change::Name { dir, name, .. } if own.contains(&(*dir, name.as_str())) => {}
-                    Change::Name { dir, name, .. } => w.name(*dir, name),
+                    Change::Name { dir, name, was } => w.name(*dir, name, *was),
                     // The directories of the caller's own names: its kernel knows that they changed.
                     Change::Attr(ino) | Change::Listing(ino) if own.iter().any(|(d, _)| d == ino) => {}
                     Change::Attr(ino) | Change::Orphan(ino) => w.attr(*ino),

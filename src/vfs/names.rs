@@ -171,6 +171,14 @@ impl Vfs {
         Ok(i.links.first().map_or(ROOT, |l| l.0))
     }
 
+    /// A place of an inode in the tree, with its attributes: a directory and a name in it. None for the root and for what
+    /// has no name.
+    pub fn place_of(&self, ino: u64) -> Option<(u64, String, Attr)> {
+        let attr = self.getattr(ino).ok()?;
+        let links = self.replica.read(|r| Ok(inode_at(r, ino)?.links)).ok()?;
+        links.into_iter().next().map(|(dir, name)| (dir, name, attr))
+    }
+
     /// Follows a path of the namespace to its inode, symlinks not followed.
     pub fn resolve(&self, path: &str) -> Result<Attr> {
         let mut ino = ROOT;

@@ -88,7 +88,9 @@ impl Vfs {
     /// spelling than the stored one, so it must not keep it.
     fn tell_spelling(&self, (dir, given): (u64, &str), stored: &str) {
         if given != stored {
-            self.watchers.read().iter().for_each(|w| w.name(dir, given));
+            // It leads where it led.
+            let same = self.lookup(dir, given.as_bytes()).map_or(0, |a| a.ino);
+            self.watchers.read().iter().for_each(|w| w.name(dir, given, same));
         }
     }
 

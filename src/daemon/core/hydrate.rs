@@ -217,7 +217,7 @@ struct Queue {
 }
 
 impl Invalidate for Pinner {
-    fn name(&self, dir: u64, name: &str) {
+    fn name(&self, dir: u64, name: &str, _was: u64) {
         self.note(|q| q.names.push((dir, name.to_owned())));
     }
     fn attr(&self, ino: u64) {

@@ -5,6 +5,7 @@
 use super::Fuse;
 use super::convert::{TTL, attr_of, errno, kind_of, negative, ok, reply_read, time_of, ttl, xattr};
 use super::passthrough::{PASSTHROUGH_FROM, read_only};
+use super::retell::{Lookup, RETOLD};
 use crate::error::{Kind, Result};
 use crate::vfs::{Attr, SetAttr};
 use fuser::{
@@ -57,7 +58,12 @@ impl Filesystem for Fuse {
         Ok(())
     }
 
-    fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+    fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        match self.retell.lookup(req, parent.0, name) {
+            Lookup::Truth => {}
+            Lookup::Nothing => return reply.error(Errno::ENOENT),
+            Lookup::Past(was) => return reply.entry(&Duration::ZERO, &was.attr, was.generation),
+        }
         match self.vfs.lookup(parent.0, name.as_bytes()) {
             Err(e) if e.kind() == Kind::NotFound => reply.entry(&ttl(name), &negative(), Generation(0)),
             Ok(a) if self.vfs.is_fleeting(parent.0, name.as_bytes()) => {
@@ -92,6 +98,10 @@ impl Filesystem for Fuse {
         _flags: Option<fuser::BsdFileFlags>,
         reply: ReplyAttr,
     ) {
+        if self.retell.is_by(req) {
+            let a = ok!(reply, self.vfs.getattr(ino.0));
+            return reply.attr(&TTL, &attr_of(&a));
+        }
         let time = |t: TimeOrNow| match t {
             TimeOrNow::SpecificTime(t) => time_of(t),
             TimeOrNow::Now => time_of(SystemTime::now()),
@@ -120,21 +130,33 @@ impl Filesystem for Fuse {
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
+        if self.retell.makes(req, parent.0, name) {
+            return self.entry(name, reply, self.vfs.lookup(parent.0, name.as_bytes()));
+        }
         let made = self.vfs.mkdir(parent.0, name.as_bytes(), mode & 0o7777, req.uid(), req.gid());
         self.entry(name, reply, made);
     }
 
-    fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        if self.retell.is_by(req) {
+            return reply.ok();
+        }
         ok!(reply, self.vfs.unlink(parent.0, name.as_bytes()));
         reply.ok();
     }
 
-    fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        if self.retell.is_by(req) {
+            return reply.ok();
+        }
         ok!(reply, self.vfs.rmdir(parent.0, name.as_bytes()));
         reply.ok();
     }
 
     fn symlink(&self, req: &Request, parent: INodeNo, link_name: &OsStr, target: &Path, reply: ReplyEntry) {
+        if self.retell.makes(req, parent.0, link_name) {
+            return self.entry(link_name, reply, self.vfs.lookup(parent.0, link_name.as_bytes()));
+        }
         let made = self.vfs.symlink(parent.0, link_name.as_bytes(), target.as_os_str().as_bytes(), req.uid(), req.gid());
         self.entry(link_name, reply, made);
     }
@@ -167,6 +189,9 @@ impl Filesystem for Fuse {
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        if self.retell.is_by(req) {
+            return reply.opened(FileHandle(RETOLD), FopenFlags::FOPEN_KEEP_CACHE);
+        }
         let write = flags.acc_mode() != OpenAccMode::O_RDONLY;
         let truncate = flags.0 & libc::O_TRUNC != 0;
         let opened = ok!(reply, self.vfs.open_file(ino.0, write, truncate));
@@ -191,6 +216,11 @@ impl Filesystem for Fuse {
     }
 
     fn create(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, flags: i32, reply: ReplyCreate) {
+        if self.retell.is_by(req) {
+            let a = ok!(reply, self.vfs.lookup(parent.0, name.as_bytes()));
+            let g = Generation(u64::from(a.generation));
+            return reply.created(&ttl(name), &attr_of(&a), g, FileHandle(RETOLD), FopenFlags::FOPEN_KEEP_CACHE);
+        }
         let made = self.vfs.create(parent.0, name.as_bytes(), mode, req.uid(), req.gid());
         let (attr, opened) = match made {
             // Made by another client meanwhile: without O_EXCL that is the file to open.
@@ -261,6 +291,9 @@ impl Filesystem for Fuse {
     }
 
     fn flush(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, _lock_owner: LockOwner, reply: ReplyEmpty) {
+        if fh.0 == RETOLD {
+            return reply.ok();
+        }
         ok!(reply, self.vfs.flush(fh.0));
         reply.ok();
     }
@@ -275,6 +308,9 @@ impl Filesystem for Fuse {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
+        if fh.0 == RETOLD {
+            return reply.ok();
+        }
         let passthrough = self.vfs.handle(fh.0).is_ok_and(|h| h.passthrough);
         if passthrough {
             self.unback(ino.0);
@@ -390,6 +426,9 @@ impl Filesystem for Fuse {
     }
 
     fn fallocate(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, offset: u64, length: u64, mode: i32, reply: ReplyEmpty) {
+        if fh.0 == RETOLD {
+            return reply.ok();
+        }
         ok!(reply, self.vfs.fallocate(fh.0, offset, length, mode));
         reply.ok();
     }
