@@ -126,7 +126,10 @@ impl Vfs {
             if let Err(e) = self.absorb(&mut st) {
                 tracing::warn!(ino, error = %e, "a file that is written directly could not be looked at");
             }
-            // Always: the row that was read before may have been written since.
+            // The row that was read before may have been written since, by a seal, and what was newer here is in it now.
+            if let Ok(Some(i)) = self.replica.read(|r| r.get(Tree::Inode, ino)) {
+                a = Attr::of_row(ino, &i);
+            }
             a.size = st.size;
             a.blocks = self.blocks_of(&st).or(i.blocks).unwrap_or(st.size.div_ceil(512));
             if st.stale_attr {
