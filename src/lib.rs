@@ -26,8 +26,8 @@
 //!   (`content/upload.rs`, `store/`).
 //!
 //! The way of a version from elsewhere: `fleet/follow.rs` reads the logs, `fleet/apply.rs` merges what is in them,
-//! `fleet/healing.rs` lets own work follow moves, `mount/fuse/invalidate.rs` tells the kernel, `retell.rs` programs that watch; its bytes
-//! come when they are read (`vfs/read.rs`, `vfs/hydrate.rs`, `content/fetch.rs`).
+//! `fleet/healing.rs` lets own work follow moves, `mount/fuse/invalidate.rs` tells the kernel and `retell.rs` the programs
+//! that watch; its bytes come when they are read (`vfs/read.rs`, `vfs/hydrate.rs`, `content/fetch.rs`).
 
 pub mod cli;
 pub mod clock;

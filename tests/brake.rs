@@ -17,6 +17,7 @@ fn fleet() -> (Arc<World>, Mounted, Mounted) {
     let w = World::new();
     let start = |name: &str| w.device(name).env("TCFS_BRAKE_FILES", "10").env("TCFS_BRAKE_PERCENT", "0").mount();
     let (ann, bob) = (start("ann"), start("bob"));
+    ann.cli(&["device", "list"]).ok();
     std::fs::create_dir(ann.path("d")).unwrap();
     for i in 0..FILES {
         std::fs::write(ann.path(format!("d/f{i}")), format!("text {i}")).unwrap();
@@ -72,6 +73,10 @@ fn many_deletes_wait_for_an_approval_on_the_other_machine() {
     assert_eq!(std::fs::read_to_string(bob.path("d/f7")).unwrap(), "text 7");
     same_entries(&ann, &bob, "d/f0");
     same_entries(&ann, &bob, "d/f29");
+    let newest = |m: &Mounted| m.cli(&["--json", "history", "d/f3"]).ok().json().remove(0);
+    let (here, there) = (newest(&ann), newest(&bob));
+    assert_eq!((here["kind"].as_str(), there["kind"].as_str()), (Some("removed"), Some("file")));
+    assert!(here["held_back"] == true && there["held_back"] == true && there["current"] == true);
     let l = list(&bob);
     assert_eq!(l.len(), FILES + 1);
     let f = l.iter().find(|h| h["path"] == "d/f3").unwrap();

@@ -1031,9 +1031,37 @@ drive_tests! {
     }
 }
 
+/// What a program has written has its time from then on, also while the file is being sealed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_time_never_goes_back_while_a_file_is_sealed() {
+    let rig = std::sync::Arc::new(Rig::new());
+    for n in 0..1000 {
+        let (attr, fh) = rig.create_open(&format!("f{n}")).unwrap();
+        rig.tick();
+        rig.write(fh, 0, b"text", false).unwrap();
+        let written = rig.getattr(attr.ino).unwrap().mtime;
+        assert!(written > attr.mtime);
+        let looks: Vec<_> = (0..3)
+            .map(|_| {
+                let rig = rig.clone();
+                std::thread::spawn(move || (0..20).map(|_| rig.getattr(attr.ino).unwrap().mtime).collect::<Vec<_>>())
+            })
+            .collect();
+        rig.flush(fh).unwrap();
+        rig.release(fh).unwrap();
+        for l in looks {
+            assert!(l.join().unwrap().iter().all(|t| *t == written), "round {n}");
+        }
+    }
+}
+
 /// A drive on which more than three deletes at once are many.
 fn braking() -> Rig {
-    Rig::with(|o| o.brake = tcfs::vfs::BrakeOptions { enabled: true, files: 3, percent: 0 })
+    let rig = Rig::with(|o| o.brake = tcfs::vfs::BrakeOptions { enabled: true, files: 3, percent: 0 });
+    // It is not alone in its fleet.
+    let known = |t: &mut tcfs::state::Txn<'_>| ["ann-00000001", "bob-00000002"].iter().try_for_each(|id| t.put(Tree::Device, *id, id));
+    rig.replica().db().write(known).unwrap();
+    rig
 }
 
 /// Whether another device sees anything at a path.
@@ -1101,6 +1129,18 @@ async fn what_is_under_the_brake_is_approved_or_taken_back() {
     }
     assert_eq!(rig.under_brake_count().unwrap(), 0);
     check_rows(&rig, None);
+}
+
+/// A machine that is alone in its fleet has nobody to hold anything back from.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn alone_there_is_no_brake() {
+    let rig = Rig::with(|o| o.brake = tcfs::vfs::BrakeOptions { enabled: true, files: 3, percent: 0 });
+    for i in 0..9 {
+        rig.remote("bob", &format!("f{i}"), b"text").await;
+    }
+    (0..9).for_each(|i| rig.rm(&format!("f{i}")).unwrap());
+    rig.brake_earlier().unwrap();
+    assert!(rig.under_brake_count().unwrap() == 0 && (0..9).all(|i| !others_see(&rig, &format!("f{i}"))));
 }
 
 /// Moves, saves over a name, few deletes, and deletes of what never left this machine are not held back.

@@ -29,14 +29,23 @@ pub fn in_effect<'a>(entry: &'a Entry, me: &str) -> Cow<'a, Entry> {
     let removed_here = |h: &Version| h.is_tombstone() || h.device_id == me && is_delete(h);
     let removed = |v: &Version| entry.heads.iter().any(|h| !std::ptr::eq(h, v) && removed_here(h) && h.vclock.ge(&v.wrote));
     let seen = |v: &Version| match &v.kind {
-        Kind::HeldBack { now, .. } if v.device_id == me => Version { kind: (**now).clone(), ..v.clone() },
-        Kind::HeldBack { .. } if removed(v) => Version { kind: Kind::Tombstone, ..v.clone() },
-        Kind::HeldBack { was, .. } => Version { kind: (**was).clone(), ..v.clone() },
-        _ => v.clone(),
+        Kind::HeldBack { .. } if v.device_id != me && removed(v) => Version { kind: Kind::Tombstone, ..v.clone() },
+        _ => seen_by(v, me).into_owned(),
     };
     let mut heads: Vec<Version> = entry.heads.iter().map(seen).collect();
     heads.sort_by(Version::precedence);
     Cow::Owned(Entry { heads })
+}
+
+/// A version under the brake as what it is to device `me` while nothing stands beside it; any other as it is.
+pub fn seen_by<'a>(v: &'a Version, me: &str) -> Cow<'a, Version> {
+    match &v.kind {
+        Kind::HeldBack { was, now } => {
+            let kind = if v.device_id == me { now } else { was };
+            Cow::Owned(Version { kind: (**kind).clone(), ..v.clone() })
+        }
+        _ => Cow::Borrowed(v),
+    }
 }
 
 fn is_delete(v: &Version) -> bool {

@@ -24,4 +24,5 @@ pub use read::{Read, Scan};
 pub use replica::{Change, Ctx, Replica};
 pub use rows::ROOT;
 pub use schema::{Key, Tree, prefix_end};
+pub(crate) use schema::{decode, encode};
 pub use txn::Txn;

@@ -132,12 +132,12 @@ impl From<&str> for Key {
 }
 
 /// Encodes a row.
-pub(super) fn encode<T: Serialize>(row: &T) -> Result<Vec<u8>> {
+pub(crate) fn encode<T: Serialize>(row: &T) -> Result<Vec<u8>> {
     postcard::to_stdvec(row).map_err(|e| Error::new(Kind::Internal, "encoding a row of the local database").source(e))
 }
 
 /// Decodes a row.
-pub(super) fn decode<T: DeserializeOwned>(tree: Tree, bytes: &[u8]) -> Result<T> {
+pub(crate) fn decode<T: DeserializeOwned>(tree: Tree, bytes: &[u8]) -> Result<T> {
     postcard::from_bytes(bytes).map_err(|e| {
         Error::new(Kind::Corrupt, format!("a row of the local database ({}) cannot be read", tree.name()))
             .hint("`tcfs doctor` checks the state; the store has everything that was published")

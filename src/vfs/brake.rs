@@ -1,6 +1,8 @@
 //! The brake: deletes on this machine are counted, and many of them at once are kept from the others until somebody
 //! approves them.
 //!
+//! Only where the registry, as it was read last, has more than one device.
+//!
 //! Must: what the brake does is a version as any other, in the transaction of the delete or right after it; a program
 //! here never notices it. Must: what was deleted before it was clear that there were many goes under the brake, too.
 //! Not here: what such a version says and who sees what of it (`model::brake`), asking the person (`daemon::core::brake`).
@@ -11,7 +13,7 @@ use crate::model::brake::{self, Verdict};
 use crate::model::{RelPath, VClock, Version};
 use crate::state::rows::*;
 use crate::state::tree::{locate, names, path_of_dir};
-use crate::state::{BRAKED, Ns, Read, Tree};
+use crate::state::{BRAKED, Ns, Read, Tree, decode, encode};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -65,16 +67,20 @@ impl St {
 /// A delete, or a file emptied, that went its ordinary way.
 struct Taken {
     at: Instant,
-    /// What was there before.
-    was: Version,
-    /// Clock of the version that took it away.
-    clock: VClock,
+    counts: bool,
+    /// What was there before, and the clock of the version that took it away. Packed: there may be very many.
+    row: Box<[u8]>,
 }
 
 impl Taken {
-    /// Directories go with their files, and what nobody else ever had is nobody else's loss.
-    fn counts(&self) -> bool {
-        !self.was.is_dir() && (!self.was.is_uncut() || self.was.base.is_some())
+    fn new(was: &Version, by: &Version) -> Result<Taken> {
+        // Directories go with their files, and what nobody else ever had is nobody else's loss.
+        let counts = !was.is_dir() && (!was.is_uncut() || was.base.is_some());
+        Ok(Taken { at: Instant::now(), counts, row: encode(&(was, &by.vclock))?.into() })
+    }
+
+    fn unpack(&self) -> Result<(Version, VClock)> {
+        decode(Tree::History, &self.row)
     }
 }
 
@@ -98,8 +104,8 @@ impl Brake {
         if !self.options.enabled {
             return Ok(());
         }
-        let now = Instant::now();
-        let taken = Taken { at: now, was: was.clone(), clock: by.vclock.clone() };
+        let taken = Taken::new(was, by)?;
+        let now = taken.at;
         let mut st = self.st.lock();
         if st.is_on() {
             st.pending.push_back(taken);
@@ -107,15 +113,20 @@ impl Brake {
             return Ok(());
         }
         while let Some(old) = st.recent.pop_front_if(|t| now.duration_since(t.at) > WINDOW) {
-            st.counted -= u64::from(old.counts());
+            st.counted -= u64::from(old.counts);
         }
-        st.counted += u64::from(taken.counts());
+        st.counted += u64::from(taken.counts);
         st.recent.push_back(taken);
         if st.counted > self.options.files && self.is_a_share(st.counted, names(r)?) {
-            tracing::warn!(deletes = st.counted, "many files are being deleted here: other machines keep them until `tcfs approve`");
             let all = std::mem::take(&mut st.recent);
+            let counted = std::mem::take(&mut st.counted);
+            // Nobody else has the files: nothing to be held back from anybody.
+            if r.count(Tree::Device)? < 2 {
+                return Ok(());
+            }
+            tracing::warn!(deletes = counted, "many files are being deleted here: other machines keep them until `tcfs approve`");
             st.pending.extend(all);
-            (st.counted, st.last) = (0, Some(now));
+            st.last = Some(now);
         }
         Ok(())
     }
@@ -192,15 +203,16 @@ impl Vfs {
     }
 
     fn hold_back(&self, ns: &mut Ns<'_, '_>, t: &Taken) -> Result<Outcome> {
-        let Some((dir, mut reg)) = locate(ns.t, &t.was.path)? else { return Ok(Outcome::Passed) };
+        let (was, clock) = t.unpack()?;
+        let Some((dir, mut reg)) = locate(ns.t, &was.path)? else { return Ok(Outcome::Passed) };
         let author = self.author();
-        let ours = |h: &&Version| h.vclock == t.clock && h.device_id == author.device_id;
+        let ours = |h: &&Version| h.vclock == clock && h.device_id == author.device_id;
         let Some(by) = reg.entry.heads.iter().find(ours).cloned() else { return Ok(Outcome::Passed) };
         if by.is_uncut() {
             return Ok(Outcome::Later);
         }
-        let Some(v) = brake::hold_back(&t.was.path, &reg.entry, &t.was, &by, &author)? else { return Ok(Outcome::Passed) };
-        let name = t.was.path.file_name();
+        let Some(v) = brake::hold_back(&was.path, &reg.entry, &was, &by, &author)? else { return Ok(Outcome::Passed) };
+        let name = was.path.file_name();
         ns.merge_into(&mut reg, &v)?;
         ns.put_slot(dir, name, &Slot::Register(reg))?;
         ns.reconcile(dir, name)?;

@@ -5,7 +5,7 @@ use super::{Core, blocking};
 use crate::daemon::protocol::{Approve, Approved, BrakeAct, DeviceRef, HeldBack, Item, Response};
 use crate::daemon::service::Progress;
 use crate::error::{Error, Kind, Result};
-use crate::model::{self, RelPath, Version, brake};
+use crate::model::{RelPath, Version, brake};
 
 impl Core {
     pub(super) async fn approve(&self, request: Approve, progress: &Progress) -> Result<Response> {
@@ -49,10 +49,8 @@ impl Core {
 
 /// A version under the brake for lists, as what was there before.
 fn held_back(path: &RelPath, v: &Version, me: &str) -> HeldBack {
-    let (was, emptied) = match &v.kind {
-        model::Kind::HeldBack { was, now } => (Version { kind: (**was).clone(), ..v.clone() }, **now != model::Kind::Tombstone),
-        _ => (v.clone(), false),
-    };
+    let was = brake::seen_by(v, "");
+    let emptied = !brake::seen_by(v, &v.device_id).is_tombstone();
     HeldBack {
         path: path.as_str().to_owned(),
         kind: kind_of_version(&was),

@@ -8,7 +8,7 @@ use super::{Core, blocking};
 use crate::daemon::protocol::{DeviceRef, History, HistoryVersion, Item, OnPath, Response, Restore, Restored};
 use crate::daemon::service::Progress;
 use crate::error::{Error, Kind, Result};
-use crate::model::{Hash, RelPath, Version};
+use crate::model::{Hash, RelPath, Version, brake};
 use crate::state::Tree;
 use crate::state::rows::{FileType, Sealed};
 use crate::vfs::Vfs;
@@ -70,13 +70,15 @@ impl Core {
             let versions = all.len() as u64;
             // Of a removed path the newest delete is what counts now.
             let current = shown.map(|v| id_of(&v)).or_else(|| all.iter().find(|k| k.head).map(|k| k.id.clone()));
+            let me = vfs.device().0;
             for k in all {
                 let v = &k.version;
+                let seen = brake::seen_by(v, &me);
                 let waits = pending(v);
                 progress.blocking_item(Item::Version(HistoryVersion {
                     path: v.path.as_str().to_owned(),
-                    kind: kind_of_version(v),
-                    size: size_of_version(v),
+                    kind: kind_of_version(&seen),
+                    size: size_of_version(&seen),
                     mode: v.mode,
                     written_at: v.written_at,
                     device: DeviceRef { id: v.device_id.clone(), name: v.device_name.clone() },
@@ -84,7 +86,7 @@ impl Core {
                     head: k.head,
                     published: waits.is_none() && !v.is_uncut(),
                     moved_to: v.moved_to.as_ref().map(|p| p.as_str().to_owned()),
-                    root: v.file().filter(|_| !v.is_held_back()).filter(|c| !c.manifest.is_zero()).map(|c| c.root.to_string()),
+                    root: seen.file().filter(|c| !c.manifest.is_zero()).map(|c| c.root.to_string()),
                     recovered: waits == Some(true),
                     held_back: v.is_held_back(),
                     version: k.id,

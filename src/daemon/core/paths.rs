@@ -146,9 +146,8 @@ pub(super) fn kind_of_version(v: &model::Version) -> EntryKind {
         model::Kind::Dir => EntryKind::Dir,
         model::Kind::Symlink { .. } => EntryKind::Symlink,
         model::Kind::Bundle { .. } => EntryKind::Bundle,
-        model::Kind::Tombstone => EntryKind::Removed,
-        model::Kind::HeldBack { now, .. } if **now == model::Kind::Tombstone => EntryKind::Removed,
-        model::Kind::HeldBack { .. } => EntryKind::File,
+        // Under the brake: whoever lists it says who looks (`model::brake::seen_by`).
+        model::Kind::Tombstone | model::Kind::HeldBack { .. } => EntryKind::Removed,
     }
 }
 
@@ -156,8 +155,7 @@ pub(super) fn kind_of_version(v: &model::Version) -> EntryKind {
 pub(super) fn size_of_version(v: &model::Version) -> u64 {
     match &v.kind {
         model::Kind::File(c) | model::Kind::Bundle { content: c, .. } => c.size,
-        model::Kind::HeldBack { .. } => 0,
         model::Kind::Symlink { target } => target.len() as u64,
-        model::Kind::Dir | model::Kind::Tombstone => 0,
+        model::Kind::Dir | model::Kind::Tombstone | model::Kind::HeldBack { .. } => 0,
     }
 }
