@@ -237,18 +237,6 @@ impl Vfs {
             ns.t.del(Tree::Unsealed, ino)?;
             ns.t.del(Tree::Local, ino)?;
             let mut touched: Vec<(u64, String)> = inode.links.clone();
-            for path in &kept {
-                ns.replace_heads(path, |h| {
-                    if let crate::model::Kind::File(c) = &mut h.kind
-                        && let Some(known) = fixed.get(&c.root)
-                    {
-                        *c = known.clone();
-                    }
-                })?;
-                if let Some(parent) = path.parent() {
-                    touched.push((ns.ensure_dir(&parent)?, path.file_name().to_owned()));
-                }
-            }
             let mut waiting: Vec<Version> = Vec::new();
             for (seq, row) in &rows {
                 if !row.versions.iter().any(of_it) {
@@ -263,6 +251,19 @@ impl Vfs {
             }
             for v in rows.iter().flat_map(|(_, r)| &r.versions).filter(|v| of_it(v)) {
                 touched.extend(self.take_back(ns, v, &waiting)?);
+            }
+            // Last: what was just taken back may have covered such a version, which comes as the outbox has it.
+            for path in &kept {
+                ns.replace_heads(path, |h| {
+                    if let crate::model::Kind::File(c) = &mut h.kind
+                        && let Some(known) = fixed.get(&c.root)
+                    {
+                        *c = known.clone();
+                    }
+                })?;
+                if let Some(parent) = path.parent() {
+                    touched.push((ns.ensure_dir(&parent)?, path.file_name().to_owned()));
+                }
             }
             let mut i = ns.inode(ino)?;
             i.shows = VClock::new();
