@@ -156,7 +156,7 @@ impl Vfs {
     }
 
     /// `copy_file_range` within the drive. Bytes are copied between the local files (by reflink where the disk can), at
-    /// most [`COPY_MAX`] in one call: the bytes copied.
+    /// most `COPY_MAX` in one call: the bytes copied.
     pub async fn copy_range(self: &Arc<Self>, from: u64, off_in: u64, to: u64, off_out: u64, len: u64) -> Result<u64> {
         let (src, dst) = (self.handle(from)?, self.handle(to)?);
         let len = {
