@@ -11,7 +11,7 @@
 //! Not here: when the brake is on (`vfs::brake`).
 
 use super::entry::Entry;
-use super::ops::{Accepted, Attrs, Author, Draft, Target, place_of};
+use super::ops::{self, Accepted, Attrs, Author, Draft, Target, place_of};
 use super::path::RelPath;
 use super::version::{Kind, Version};
 use super::view::View;
@@ -57,11 +57,7 @@ fn is_delete(v: &Version) -> bool {
 ///
 /// `entry` and `view` are in effect ([`in_effect`]).
 pub fn remove(path: &RelPath, entry: &Entry, view: &View, target: Target, author: &Author) -> Result<Option<Version>> {
-    let head = match target {
-        Target::Path => view.shown,
-        Target::Sibling(i) => view.siblings.get(i).map(|s| s.head),
-    };
-    let Some(head) = head.filter(|h| !h.is_uncut() && !h.is_tombstone()) else { return Ok(None) };
+    let Some(head) = ops::head(view, target).filter(|h| !h.is_uncut() && !h.is_tombstone()) else { return Ok(None) };
     let kind = Kind::HeldBack { was: Box::new(head.kind.clone()), now: Box::new(Kind::Tombstone) };
     let attrs = if target == Target::Path { Attrs::of_view(view) } else { Attrs::of(head) };
     let draft = Draft::of(kind, attrs, Accepted::to_write(view, target)).inheriting(head);
@@ -107,7 +103,7 @@ pub fn pass(path: &RelPath, entry: &Entry, held: &Version, verdict: Verdict, aut
 mod tests {
     use super::*;
     use crate::model::view::{ConflictMode, view};
-    use crate::model::{FileContent, Hash, ops, record};
+    use crate::model::{FileContent, Hash, record};
 
     fn by(id: &str) -> Author {
         Author { device_id: id.into(), device_name: id.into(), now_ms: 0 }

@@ -348,6 +348,14 @@ pub fn rename_sibling_away(from: At, view: &View, i: usize, to: At, over: &Accep
     Ok(vec![moved, remove(from.path, from.entry, view, Target::Sibling(i), author)?])
 }
 
+/// The head that `target` shows.
+pub fn head<'a>(view: &View<'a>, target: Target) -> Option<&'a Version> {
+    match target {
+        Target::Path => view.shown,
+        Target::Sibling(i) => view.siblings.get(i).map(|s| s.head),
+    }
+}
+
 fn sibling<'v, 'a>(path: &RelPath, view: &'v View<'a>, i: usize) -> Result<&'v super::view::SiblingView<'a>> {
     let missing = || Error::new(ErrorKind::NotFound, format!("{path:?}: it has no {}. sibling (any more)", i + 1));
     view.siblings.get(i).ok_or_else(missing)

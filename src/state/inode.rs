@@ -94,7 +94,7 @@ pub(super) fn file_type(v: &Version) -> FileType {
     match v.kind.content() {
         model::Kind::Dir => FileType::Dir,
         model::Kind::Symlink { .. } => FileType::Symlink,
-        _ => FileType::File,
+        model::Kind::File(_) | model::Kind::Bundle { .. } | model::Kind::Tombstone | model::Kind::HeldBack { .. } => FileType::File,
     }
 }
 

@@ -126,11 +126,10 @@ impl Ns<'_, '_> {
         self.note(Tree::Meta, index_key(BRAKED, dir, name), entry.heads.iter().any(Version::is_held_back))
     }
 
-    /// A register goes to another place as a whole: under this name nothing is in conflict or under the brake any more.
-    pub fn leave_indexes(&mut self, dir: u64, name: &str) -> Result<()> {
+    /// A register goes to another place as a whole: nothing under this name is in conflict any more.
+    pub fn leave_conflict(&mut self, dir: u64, name: &str) -> Result<()> {
         self.note_conflict(dir, name, false)?;
-        self.note(Tree::Meta, index_key(PARTED, dir, name), false)?;
-        self.note(Tree::Meta, index_key(BRAKED, dir, name), false)
+        self.note(Tree::Meta, index_key(PARTED, dir, name), false)
     }
 
     /// The register under a name, to be written by the caller; an empty one if there is none. A sibling takes another

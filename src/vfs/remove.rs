@@ -15,13 +15,13 @@ use crate::state::{Change, Ns};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-/// Whether a removal is one that the brake counts and may hold back.
+/// Why a name is removed: the brake counts, and may hold back, what is deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Brake {
+pub(crate) enum Cause {
     /// A program deletes.
-    Counts,
+    Deleted,
     /// Something else takes the name.
-    Passes,
+    Replaced,
 }
 
 impl Vfs {
@@ -31,7 +31,7 @@ impl Vfs {
         let until = Instant::now() + ALIAS;
         let promoted = self.change_settled(&[(dir, given)], Touches::Only(&[dir]), |ns| {
             self.dir_inode(ns.t, dir)?;
-            self.unlink_in(ns, dir, &name, Brake::Counts)
+            self.unlink_in(ns, dir, &name, Cause::Deleted)
         })?;
         self.aliases.lock().extend(promoted.into_iter().map(|(name, ino)| Alias { dir, name, ino, until }));
         self.sealed.notify_one();
@@ -39,7 +39,7 @@ impl Vfs {
     }
 
     /// Returns sibling names that are no longer listed because their head took the name.
-    pub(crate) fn unlink_in(&self, ns: &mut Ns<'_, '_>, dir: u64, name: &str, brake: Brake) -> Result<Vec<(String, u64)>> {
+    pub(crate) fn unlink_in(&self, ns: &mut Ns<'_, '_>, dir: u64, name: &str, cause: Cause) -> Result<Vec<(String, u64)>> {
         let slot = ns.slot(dir, name)?.filter(|s| s.ino() != 0).ok_or_else(|| not_found(name))?;
         let ino = slot.ino();
         let inode = ns.inode(ino)?;
@@ -63,7 +63,7 @@ impl Vfs {
             let mut reg = at.reg;
             let hidden = self.options.conflict_mode == ConflictMode::Defer && !self.show_siblings.load(Ordering::Relaxed);
             let author = self.author();
-            let removal = |v: &View<'_>, t| self.removal(&at.path, &reg.entry, v, t, brake, &author);
+            let removal = |v: &View<'_>, t| self.removal(&at.path, &reg.entry, v, t, cause, &author);
             let tomb = match at.target {
                 Target::Path if !hidden => self.with_seen(ns.t, &reg, |v, _| {
                     let v = v.filter(|v| v.shown.is_some())?;
@@ -84,7 +84,7 @@ impl Vfs {
                 reg.sibs.retain(|s| s.ino != ino);
             }
             if let Some((tomb, was)) = tomb.transpose()? {
-                self.count_removal(ns, brake, &tomb, was.as_ref())?;
+                self.count_removal(ns, cause, &tomb, was.as_ref())?;
                 ns.merge_into(&mut reg, &tomb)?;
                 out.push(tomb);
             }
@@ -133,13 +133,13 @@ impl Vfs {
         let (given, name) = (spelled(name), parse_name(name)?);
         self.change_settled(&[(dir, given)], Touches::Only(&[dir]), |ns| {
             self.dir_inode(ns.t, dir)?;
-            self.rmdir_in(ns, dir, &name, Brake::Counts)
+            self.rmdir_in(ns, dir, &name, Cause::Deleted)
         })?;
         self.sealed.notify_one();
         Ok(())
     }
 
-    pub(crate) fn rmdir_in(&self, ns: &mut Ns<'_, '_>, dir: u64, name: &str, brake: Brake) -> Result<()> {
+    pub(crate) fn rmdir_in(&self, ns: &mut Ns<'_, '_>, dir: u64, name: &str, cause: Cause) -> Result<()> {
         let slot = ns.slot(dir, name)?.filter(|s| s.ino() != 0).ok_or_else(|| not_found(name))?;
         let ino = slot.ino();
         let mut inode = ns.inode(ino)?;
@@ -162,11 +162,11 @@ impl Vfs {
         self.still_a_dir(ns, &reg, name)?;
         let path = ns.path_of_dir(dir)?.join(name);
         let author = self.author();
-        let tomb = self.with_view(ns.t, &reg, |v, e| self.removal(&path, e, v, Target::Path, brake, &author))?;
+        let tomb = self.with_view(ns.t, &reg, |v, e| self.removal(&path, e, v, Target::Path, cause, &author))?;
         let mut out = Vec::new();
         if let Some(tomb) = tomb {
             let (tomb, was) = tomb?;
-            self.count_removal(ns, brake, &tomb, was.as_ref())?;
+            self.count_removal(ns, cause, &tomb, was.as_ref())?;
             ns.merge_into(&mut reg, &tomb)?;
             out.push(tomb);
         }
@@ -189,28 +189,24 @@ impl Vfs {
         entry: &Entry,
         view: &View<'_>,
         target: Target,
-        brake: Brake,
+        cause: Cause,
         author: &Author,
     ) -> Result<(Version, Option<Version>)> {
-        let was = match target {
-            Target::Path => view.shown,
-            Target::Sibling(i) => view.siblings.get(i).map(|s| s.head),
-        };
-        let held = match brake {
-            Brake::Counts if self.brake.is_on() => brake::remove(path, entry, view, target, author)?,
+        let held = match cause {
+            Cause::Deleted if self.brake.is_on() => brake::remove(path, entry, view, target, author)?,
             _ => None,
         };
         let v = match held {
             Some(v) => v,
             None => ops::remove(path, entry, view, target, author)?,
         };
-        Ok((v, was.cloned()))
+        Ok((v, ops::head(view, target).cloned()))
     }
 
-    fn count_removal(&self, ns: &Ns<'_, '_>, brake: Brake, by: &Version, was: Option<&Version>) -> Result<()> {
+    fn count_removal(&self, ns: &Ns<'_, '_>, cause: Cause, by: &Version, was: Option<&Version>) -> Result<()> {
         match was {
             _ if by.is_held_back() => self.brake.holds(),
-            Some(was) if brake == Brake::Counts => self.brake.note(ns.t, was, by)?,
+            Some(was) if cause == Cause::Deleted => self.brake.note(ns.t, was, by)?,
             _ => {}
         }
         Ok(())

@@ -10,7 +10,7 @@ mod local;
 
 use super::names::{parse_name, path_for, spelled};
 use super::node::{Node, St};
-use super::remove::Brake;
+use super::remove::Cause;
 use super::{Touches, Vfs, not_found};
 use crate::error::{Error, Kind, Result};
 use crate::model::RelPath;
@@ -204,7 +204,7 @@ impl Vfs {
                 return Err(Error::new(Kind::CrossDevice, format!("{name:?} cannot be moved across a local-only boundary in one step")));
             }
             if there.is_some() {
-                self.rmdir_in(ns, to, to_name, Brake::Passes)?;
+                self.rmdir_in(ns, to, to_name, Cause::Replaced)?;
                 if ns.slot(to, to_name)?.is_some_and(|s| s.ino() != 0) {
                     let what = format!("{to_name:?} has a file beside the directory that would take its name");
                     return Err(Error::new(Kind::NotEmpty, what).hint("resolve the conflict first: tcfs resolve-conflict"));

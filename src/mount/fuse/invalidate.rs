@@ -3,46 +3,50 @@
 //! Must: notifications go out on a thread of their own, holding no lock: they can block on the inode that a handler
 //! is serving.
 
-use super::retell::News;
 use crate::vfs::Invalidate;
 use fuser::{INodeNo, Notifier};
 use std::ffi::OsStr;
 use std::sync::mpsc;
 
+/// What changed without the kernel.
 pub(super) enum Told {
-    Name(u64, String, u64),
+    /// A name leads elsewhere; to what it led before, 0 if to nothing.
+    Name { dir: u64, name: String, was: u64 },
+    /// Attributes of an inode.
     Attr(u64),
+    /// Bytes of an inode, or what a listing of it shows.
     Data(u64),
+    /// No more.
     Stop,
 }
 
 pub(super) struct Teller(pub(super) mpsc::Sender<Told>);
 
 /// Tells the kernel, then `next`, which makes programs notice.
-pub(super) fn tell(notifier: &Notifier, rx: &mpsc::Receiver<Told>, next: &mpsc::Sender<News>) {
+pub(super) fn tell(notifier: &Notifier, rx: &mpsc::Receiver<Told>, next: &mpsc::Sender<Told>) {
     while let Ok(what) = rx.recv() {
         // ENOENT: the kernel does not know it, which is as good.
-        let _ = match what {
-            Told::Name(dir, name, was) => {
-                let _ = notifier.inval_entry(INodeNo(dir), OsStr::new(&name));
-                next.send(News::Name { dir, name, was }).is_ok()
-            }
-            Told::Attr(ino) => {
-                let _ = notifier.inval_inode(INodeNo(ino), -1, 0);
-                next.send(News::Attr(ino)).is_ok()
-            }
-            Told::Data(ino) => notifier.inval_inode(INodeNo(ino), 0, 0).is_ok(),
-            Told::Stop => {
-                let _ = next.send(News::Stop);
+        let _ = match &what {
+            Told::Name { dir, name, .. } => notifier.inval_entry(INodeNo(*dir), OsStr::new(name)),
+            Told::Attr(ino) => notifier.inval_inode(INodeNo(*ino), -1, 0),
+            Told::Data(ino) => notifier.inval_inode(INodeNo(*ino), 0, 0),
+            Told::Stop => Ok(()),
+        };
+        // A listing changes with its names, bytes with the inode that a name leads to: programs are told of those.
+        if !matches!(what, Told::Data(_)) {
+            let last = matches!(what, Told::Stop);
+            // Without that thread, too, the kernel has to be told.
+            let _ = next.send(what);
+            if last {
                 return;
             }
-        };
+        }
     }
 }
 
 impl Invalidate for Teller {
     fn name(&self, dir: u64, name: &str, was: u64) {
-        let _ = self.0.send(Told::Name(dir, name.to_owned(), was));
+        let _ = self.0.send(Told::Name { dir, name: name.to_owned(), was });
     }
     fn attr(&self, ino: u64) {
         let _ = self.0.send(Told::Attr(ino));

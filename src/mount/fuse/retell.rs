@@ -9,6 +9,7 @@
 //! Not here: the notifications that drop what the kernel has cached (`invalidate`), which go out first.
 
 use super::convert::{attr_of, negative};
+use super::invalidate::Told;
 use super::watches::Watches;
 use crate::vfs::{FileType, Vfs};
 use fuser::{FileAttr, Generation, INodeNo, Notifier, Request};
@@ -26,18 +27,7 @@ pub(super) const RETOLD: u64 = u64::MAX;
 /// News that are told after one look at who watches.
 const PAGE: usize = 1000;
 
-/// What happened elsewhere.
-pub(super) enum News {
-    /// A name leads elsewhere; to what it led before, 0 if to nothing.
-    Name { dir: u64, name: String, was: u64 },
-    /// An inode has other attributes.
-    Attr(u64),
-    /// No more.
-    Stop,
-}
-
 /// What is being told at this moment.
-#[derive(Clone)]
 enum Telling {
     /// A name came: it is not there until it was made.
     Made(u64, String),
@@ -112,7 +102,7 @@ impl Reteller {
     }
 
     /// Tells what comes until it is told to stop.
-    pub(super) fn run(self, news: &mpsc::Receiver<News>) {
+    pub(super) fn run(self, news: &mpsc::Receiver<Told>) {
         use std::os::unix::fs::MetadataExt;
         self.retell.thread.store(id_of_this_thread(), Ordering::Release);
         let mut watches = None;
@@ -125,9 +115,11 @@ impl Reteller {
             watches.look();
             for what in std::iter::once(first).chain(news.try_iter().take(PAGE)) {
                 match what {
-                    News::Name { dir, name, was } => self.name(watches, dir, &name, was),
-                    News::Attr(ino) => self.attr(watches, ino),
-                    News::Stop => return,
+                    Told::Stop => return,
+                    _ if watches.is_empty() => {}
+                    Told::Name { dir, name, was } => self.name(watches, dir, &name, was),
+                    Told::Attr(ino) => self.attr(watches, ino),
+                    Told::Data(_) => {}
                 }
             }
         }

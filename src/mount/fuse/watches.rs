@@ -38,6 +38,11 @@ impl Watches {
         (self.took, self.looked) = (start.elapsed(), Some(Instant::now()));
     }
 
+    /// Whether nobody watched anything at the last look.
+    pub(super) fn is_empty(&self) -> bool {
+        self.seen.is_empty()
+    }
+
     /// Whether an inode was watched at the last look.
     pub(super) fn has(&self, ino: u64) -> bool {
         self.seen.contains(&ino)

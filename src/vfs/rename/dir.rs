@@ -52,7 +52,7 @@ impl Vfs {
             .transpose()?
             .unwrap_or_default();
         crate::fleet::moves::keep_time(&mut versions, &path, &inode);
-        ns.leave_indexes(dir, name)?;
+        ns.leave_conflict(dir, name)?;
         let mut left = Register { ino: 0, dir: old, epoch: 0, entry: from_reg.entry.clone(), sibs: Vec::new() };
         over.dir = ino;
         over.ino = ino;

@@ -4,7 +4,7 @@
 //! Must: bytes that are not published go along with their inode.
 
 use super::super::heads::At;
-use super::super::remove::Brake;
+use super::super::remove::Cause;
 use super::super::{Vfs, not_found};
 use crate::error::Result;
 use crate::model::ops::{self, Accepted, Target};
@@ -20,14 +20,14 @@ impl Vfs {
         let at = self.at(ns.t, to, to_name)?;
         if let Some(at) = at {
             if at.target != Target::Path {
-                self.unlink_in(ns, to, to_name, Brake::Passes)?;
+                self.unlink_in(ns, to, to_name, Cause::Replaced)?;
                 return self.clear_target(ns, to, to_name);
             }
             let accepted = self.accepted(ns.t, &at)?;
             return Ok((at, accepted));
         }
         if ns.slot(to, to_name)?.is_some() {
-            self.unlink_in(ns, to, to_name, Brake::Passes)?;
+            self.unlink_in(ns, to, to_name, Cause::Replaced)?;
         }
         let reg = ns.register(to, to_name)?;
         let path = ns.path_of_dir(to)?.join(to_name);

@@ -3,7 +3,7 @@
 //! Must: a file that enters the namespace is a new file there, with all its bytes unsealed; none leaves it by a rename.
 
 use super::super::Vfs;
-use super::super::remove::Brake;
+use super::super::remove::Cause;
 use super::Moved;
 use crate::error::{Error, Kind, Result};
 use crate::model::ops::Accepted;
@@ -52,7 +52,7 @@ impl Vfs {
             accept = Some((over.path, accepted));
         } else {
             if there.is_some() {
-                self.unlink_in(ns, to, to_name, Brake::Passes)?;
+                self.unlink_in(ns, to, to_name, Cause::Replaced)?;
             }
             self.take_name(ns, to, to_name, ino, local_there)?;
             if !local_there && let Some(at) = self.at(ns.t, to, to_name)? {
