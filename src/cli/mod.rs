@@ -6,6 +6,7 @@
 
 pub mod context;
 pub mod format;
+mod gc;
 pub mod output;
 
 mod adopt;
@@ -102,6 +103,7 @@ enum Cmd {
     ResolveConflict(resolve_conflict::ResolveConflict),
     Approve(approve::Approve),
     Adopt(adopt::Adopt),
+    Gc(gc::Gc),
     Device(device::Device),
     Store(store::Store),
     Doctor(doctor::Doctor),
@@ -172,6 +174,7 @@ async fn dispatch(command: Cmd, ctx: &Ctx) -> Result<u8> {
         Cmd::ResolveConflict(c) => c.run(ctx).await,
         Cmd::Approve(c) => c.run(ctx).await,
         Cmd::Adopt(c) => c.run(ctx).await,
+        Cmd::Gc(c) => c.run(ctx).await,
         Cmd::Device(c) => c.run(ctx).await,
         Cmd::Store(c) => c.run(ctx).await,
         Cmd::Doctor(c) => c.run(ctx).await,

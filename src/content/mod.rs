@@ -7,6 +7,7 @@
 mod buffers;
 pub mod chunker;
 pub mod codec;
+pub mod condemned;
 pub mod fetch;
 mod flight;
 pub mod known;

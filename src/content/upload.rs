@@ -11,6 +11,7 @@
 use super::buffers::Buffers;
 use super::chunker::{self, MIN};
 use super::codec;
+use super::condemned::Condemned;
 use super::known::Known;
 use super::lanes::{Bound, Hold, Lane};
 use super::ranges::RangeSet;
@@ -50,6 +51,8 @@ pub struct UploadOptions {
     pub fresh: Duration,
     /// Chunks from this length on are headed before they are sent: asking is cheaper than sending twice.
     pub head_from: u32,
+    /// What garbage collection is going to remove.
+    pub condemned: Condemned,
 }
 
 impl Default for UploadOptions {
@@ -64,6 +67,7 @@ impl Default for UploadOptions {
             known: 128 << 10,
             fresh: Duration::from_secs(6 * 3600),
             head_from: 64 << 10,
+            condemned: Condemned::default(),
         }
     }
 }
@@ -160,6 +164,26 @@ impl Uploader {
         &self.inner.known
     }
 
+    /// Whether an object was seen in the store a short while ago and may be relied on.
+    pub fn is_known(&self, hash: &Hash) -> bool {
+        self.inner.is_known(hash)
+    }
+
+    /// Puts a manifest. One that garbage collection was going to remove stays from then on.
+    ///
+    /// Errors: of the store.
+    pub async fn put_manifest(&self, id: &Hash, body: Bytes) -> Result<()> {
+        let inner = &self.inner;
+        let (key, doom) = (inner.keys.manifest(id), inner.options.condemned.of(id));
+        let mode = if doom.is_some() { PutMode::Overwrite } else { PutMode::IfAbsent };
+        inner.store.put(&key, body, mode).await?;
+        if let Some(doom) = doom {
+            inner.options.condemned.outlast(&*inner.store, &key, id, doom).await?;
+        }
+        inner.known.add(*id);
+        Ok(())
+    }
+
     /// Publishes a file of `size` bytes. With a `base`, only the chunks around `dirty` are cut and read (see
     /// [`Edit::new`] for what `dirty` must hold); kept ones are looked up in the store, and sent again from the source
     /// if they are gone. `source` is read on a blocking thread.
@@ -217,7 +241,7 @@ impl Uploader {
             return Ok(cut_of(Vec::new(), Some(hash), CutStats::default()));
         }
         let chunk = ChunkRef(hash, bytes.len() as u32);
-        if !self.inner.known.is_fresh(&hash) {
+        if !self.inner.is_known(&hash) {
             let memory = self.inner.memory.take(kib(bytes.len()), Lane::Quick).await?;
             stats.add(self.send(Job { chunk, bytes, memory, lane: Lane::Quick }).await?);
         }
@@ -246,8 +270,9 @@ impl Uploader {
         let inner = &self.inner;
         let Job { chunk, bytes, memory, lane } = job;
         let mut stats = CutStats::default();
-        let mut mode = PutMode::IfAbsent;
-        if chunk.1 >= inner.options.head_from {
+        let doom = inner.options.condemned.of(&chunk.0);
+        let mut mode = if doom.is_some() { PutMode::Overwrite } else { PutMode::IfAbsent };
+        if doom.is_none() && chunk.1 >= inner.options.head_from {
             stats.headed = 1;
             match self.find(&chunk, lane).await? {
                 Found::Yes => return Ok(stats),
@@ -255,7 +280,7 @@ impl Uploader {
                 Found::Damaged => mode = PutMode::Overwrite,
             }
         }
-        let (body, _memory) = if bytes.len() < ENCODE_INLINE {
+        let (body, memory) = if bytes.len() < ENCODE_INLINE {
             (codec::encode(bytes), memory)
         } else {
             let cpu = inner.encoders.take(1, lane).await?;
@@ -267,7 +292,7 @@ impl Uploader {
             };
             tokio::task::spawn_blocking(encode).await.map_err(|e| Error::new(Kind::Internal, "compressing a chunk").source(e))?
         };
-        let _slot = inner.puts.take(1, lane).await?;
+        let slot = inner.puts.take(1, lane).await?;
         stats.sent = 1;
         stats.sent_bytes = body.len() as u64;
         let key = inner.keys.chunk(&chunk.0);
@@ -278,16 +303,24 @@ impl Uploader {
             stats.headed += 1;
             if !matches!(self.find(&chunk, lane).await?, Found::Yes) {
                 (stats.sent, stats.sent_bytes) = (1, body.len() as u64);
-                inner.store.put(&key, body, PutMode::Overwrite).await?;
+                inner.store.put(&key, body.clone(), PutMode::Overwrite).await?;
             }
+        }
+        if let Some(doom) = doom {
+            // This may take a while; others do not wait for it.
+            drop((slot, body, memory));
+            inner.options.condemned.outlast(&*inner.store, &key, &chunk.0, doom).await?;
         }
         inner.known.add(chunk.0);
         Ok(stats)
     }
 
-    /// Asks the store for a chunk; remembers it if it is there.
+    /// Asks the store for a chunk; remembers it if it is there. One that is about to be removed is as good as none.
     async fn find(&self, chunk: &ChunkRef, lane: Lane) -> Result<Found> {
         let inner = &self.inner;
+        if inner.options.condemned.of(&chunk.0).is_some() {
+            return Ok(Found::No);
+        }
         let meta = {
             let _slot = inner.heads.take(1, lane).await?;
             inner.store.head(&inner.keys.chunk(&chunk.0)).await?
@@ -305,7 +338,7 @@ impl Uploader {
 
     /// Which of the chunks are not in the store, and how many requests that took.
     async fn look_up(&self, chunks: Vec<ChunkRef>, lane: Lane) -> Result<(HashSet<Hash>, u64)> {
-        let unsure: Vec<ChunkRef> = chunks.into_iter().filter(|c| !self.inner.known.is_fresh(&c.0)).collect();
+        let unsure: Vec<ChunkRef> = chunks.into_iter().filter(|c| !self.inner.is_known(&c.0)).collect();
         let headed = unsure.len() as u64;
         let missing = stream::iter(unsure)
             .map(|c| async move { Ok::<_, Error>((c.0, self.find(&c, lane).await?)) })
@@ -322,7 +355,7 @@ impl Uploader {
         let mut at = 0;
         let mut wanted = Vec::new();
         for c in chunks {
-            if missing.remove(&c.0) && !self.inner.known.is_fresh(&c.0) {
+            if missing.remove(&c.0) && !self.inner.is_known(&c.0) {
                 wanted.push((at, *c));
             }
             at += u64::from(c.1);
@@ -349,6 +382,12 @@ impl Uploader {
         let stats = self.drain(rx).await?;
         reading.await.map_err(|e| Error::new(Kind::Internal, "reading chunks again").source(e))??;
         Ok(stats)
+    }
+}
+
+impl Inner {
+    fn is_known(&self, hash: &Hash) -> bool {
+        self.options.condemned.of(hash).is_none() && self.known.is_fresh(hash)
     }
 }
 

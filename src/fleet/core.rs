@@ -8,6 +8,7 @@ use super::cuts::Cuts;
 use super::facts;
 use super::files::Files;
 use super::follow::FollowState;
+use super::gc::{GcOptions, LeaseState};
 use super::hear::HearState;
 use super::identity::{Identity, Me};
 use super::publish::PublishState;
@@ -44,6 +45,8 @@ pub struct Options {
     pub poll_interval: Option<Duration>,
     /// A snapshot is not worth while for fewer records. None: 10,000.
     pub snapshot_from: Option<u64>,
+    /// Times of garbage collection.
+    pub gc: GcOptions,
 }
 
 impl Default for Options {
@@ -56,6 +59,7 @@ impl Default for Options {
             bulk_after: Duration::from_secs(2),
             poll_interval: None,
             snapshot_from: None,
+            gc: GcOptions::default(),
         }
     }
 }
@@ -116,6 +120,9 @@ pub struct Fleet {
     pub(super) publishing: PublishState,
     pub(super) following: FollowState,
     pub(super) snapshots: super::snapshot::SnapshotState,
+    pub(super) lease: LeaseState,
+    /// One collection at a time.
+    pub(super) collecting: tokio::sync::Mutex<()>,
     pub(super) hearing: HearState,
     pub(super) bus: Option<Arc<dyn Bus>>,
 }
@@ -126,7 +133,9 @@ impl Fleet {
     ///
     /// Errors: of the local state; `Corrupt` for a damaged identity.
     pub fn new(parts: Parts) -> Result<Arc<Fleet>> {
-        let Parts { replica, store, keys, files, clock, me, state_dir, bus, options } = parts;
+        let Parts { replica, store, keys, files, clock, me, state_dir, bus, mut options } = parts;
+        // One knowledge of what is condemned for all that is published.
+        options.bulk.condemned = options.upload.condemned.clone();
         let given = me.get();
         match replica.read(facts::identity)? {
             Some(known) if known != *given => {
@@ -155,6 +164,8 @@ impl Fleet {
             publishing: PublishState::default(),
             following: FollowState::default(),
             snapshots: Default::default(),
+            lease: LeaseState::default(),
+            collecting: Default::default(),
             hearing: HearState::default(),
             bus,
             replica,
@@ -178,15 +189,16 @@ impl Fleet {
         Registry::new(self.store.clone())
     }
 
-    /// Publishes, follows and listens until `stop` says true, and writes a snapshot now and then. Returns when all have
+    /// Publishes, follows and listens until `stop` says true, writes a snapshot and collects garbage now and then. Returns when all have
     /// stopped; what is pending stays in the outbox.
     pub async fn run(self: Arc<Self>, stop: tokio::sync::watch::Receiver<bool>) {
         // Boxed each for itself: the compiler does not see through the join that they may move between threads.
         let publishing = self.clone().publish_loop(stop.clone()).boxed();
         let hearing = self.clone().hear_loop(stop.clone()).boxed();
         let following = self.clone().follow_loop(stop.clone()).boxed();
+        let collecting = self.clone().gc_loop(stop.clone()).boxed();
         let snapshots = self.snapshot_loop(stop).boxed();
-        tokio::join!(publishing, hearing, following, snapshots);
+        tokio::join!(publishing, hearing, following, snapshots, collecting);
     }
 
     /// Rows were added to the outbox.

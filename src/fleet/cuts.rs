@@ -8,9 +8,10 @@
 use super::core::{Fleet, blocking};
 use super::plan::content;
 
-use crate::content::{Uploader, chunker};
+use crate::content::condemned::Doom;
+use crate::content::{Uploader, chunker, codec};
 use crate::error::{Error, Kind, Result};
-use crate::model::manifest::{About, SyncManifest};
+use crate::model::manifest::{About, Manifest, SyncManifest};
 use crate::model::{ChunkRef, FileContent, Hash, RelPath, Version};
 use crate::store::PutMode;
 use bytes::Bytes;
@@ -38,6 +39,12 @@ const RETRY: Duration = Duration::from_secs(5);
 pub(super) struct CutFile {
     pub(super) content: FileContent,
     pub(super) chunks: Vec<ChunkRef>,
+}
+
+impl CutFile {
+    fn names(&self, condemned: &dyn Fn(&Hash) -> bool) -> bool {
+        condemned(&self.content.manifest) || self.chunks.iter().any(|c| condemned(&c.0))
+    }
 }
 
 /// How far a file is.
@@ -131,13 +138,27 @@ impl Cuts {
         });
     }
 
-    fn finish(&self, token: Hash, number: u64, progress: Progress) {
-        if let Some(e) = self.entries.lock().get_mut(&token)
+    /// `condemned`: whether garbage collection is going to remove an object; asked when nothing else can become done, so
+    /// that who learns of new ones meets either this file ([`Cuts::drop_condemned`]) or its own news here.
+    fn finish(&self, token: Hash, number: u64, mut progress: Progress, condemned: &dyn Fn(&Hash) -> bool) {
+        let mut entries = self.entries.lock();
+        if let Some(e) = entries.get_mut(&token)
             && e.number == number
         {
+            if let Progress::Done(f) = &progress
+                && f.names(condemned)
+            {
+                progress = Progress::Failed(Kind::Unavailable, "what it needs was about to be removed as garbage".to_owned());
+            }
             (e.progress, e.task, e.at) = (progress, None, Instant::now());
         }
+        drop(entries);
         self.progress.notify_waiters();
+    }
+
+    /// Forgets files that are done and need something condemned: they are brought into the store anew.
+    fn drop_condemned(&self, condemned: &dyn Fn(&Hash) -> bool) {
+        self.entries.lock().retain(|_, e| !matches!(&e.progress, Progress::Done(f) if f.names(condemned)));
     }
 }
 
@@ -166,7 +187,7 @@ impl Fleet {
                 Ok(None) => Progress::Gone { searched: HashMap::new() },
                 Err(e) => Progress::Failed(e.kind(), e.to_string()),
             };
-            this.cuts.finish(token, number, progress);
+            this.cuts.finish(token, number, progress, &|h| this.is_condemned(h));
         });
         let entry = Entry {
             progress: Progress::Running { bulk, since: Instant::now() },
@@ -175,6 +196,16 @@ impl Fleet {
             at: Instant::now(),
         };
         entries.insert(token, entry);
+    }
+
+    /// Whether garbage collection somewhere is going to remove an object.
+    pub(super) fn is_condemned(&self, hash: &Hash) -> bool {
+        self.options.upload.condemned.of(hash).is_some()
+    }
+
+    /// New objects are condemned: what is done and needs one of them is not done.
+    pub(super) fn drop_condemned_cuts(&self) {
+        self.cuts.drop_condemned(&|h| self.is_condemned(h));
     }
 
     /// Forgets all files but these, and stops their uploads.
@@ -222,8 +253,7 @@ impl Fleet {
             return Err(doing(Error::new(Kind::Internal, what)));
         }
         let (id, body) = manifest.encode().map_err(doing)?;
-        self.store.put(&self.keys.manifest(&id), body.into(), PutMode::IfAbsent).await.map_err(doing)?;
-        self.uploader.known().add(id);
+        self.uploader.put_manifest(&id, body.into()).await.map_err(doing)?;
         let content = manifest.content(id).ok_or_else(|| doing(Error::new(Kind::Internal, "a manifest without sizes")))?;
         Ok(Some(CutFile { content, chunks: cut.chunks }))
     }
@@ -247,22 +277,60 @@ impl Fleet {
         })
     }
 
-    /// Makes sure that manifests of versions whose bytes were published before are still there: their chunks are live
-    /// as long as they are. One that is gone is said so; the version goes out in any case, since other devices and the
+    /// Makes sure that manifests of versions whose bytes were published before are still there, and stay: their chunks are
+    /// live as long as they are. One that is gone is said so; the version goes out in any case, since other devices and the
     /// tree here name it already.
     pub(super) async fn confirm_manifests(&self, versions: &[Version]) -> Result<()> {
         let mut once = HashSet::new();
-        let old = versions.iter().filter_map(|v| Some((content(v)?.manifest, v)));
-        let old: Vec<(Hash, &Version)> = old.filter(|(m, _)| !self.uploader.known().is_fresh(m) && once.insert(*m)).collect();
-        let heads: Vec<_> = old.into_iter().map(|(id, v)| self.confirm(id, v)).collect();
-        stream::iter(heads).buffer_unordered(SMALL).try_collect::<Vec<()>>().await.map(|_| ())
+        let old = versions.iter().flat_map(|v| v.kind.contents().map(move |c| (c, v)));
+        let old: Vec<_> = old.filter(|(c, _)| !self.uploader.is_known(&c.manifest) && once.insert(c.manifest)).collect();
+        let confirms: Vec<_> = old.into_iter().map(|(c, v)| self.confirm(c, v)).collect();
+        stream::iter(confirms).buffer_unordered(SMALL).try_collect::<Vec<()>>().await.map(|_| ())
     }
 
-    async fn confirm(&self, id: Hash, v: &Version) -> Result<()> {
-        match self.store.head(&self.keys.manifest(&id)).await? {
-            Some(_) => self.uploader.known().add(id),
-            None => tracing::error!(path = %v.path, manifest = %id, "the store has lost the manifest of a version that goes on to be used"),
+    async fn confirm(&self, c: &FileContent, v: &Version) -> Result<()> {
+        if !self.keep(c).await? {
+            tracing::error!(path = %v.path, manifest = %c.manifest, "the store has lost the manifest of a version that goes on to be used");
         }
         Ok(())
+    }
+
+    /// Sees to it that content which was published before is in the store and stays there, although garbage collection may
+    /// be about to remove it. False if its manifest is gone.
+    ///
+    /// Errors: of the store; `NotFound` if a chunk is gone.
+    pub(super) async fn keep(&self, c: &FileContent) -> Result<bool> {
+        let (id, key) = (c.manifest, self.keys.manifest(&c.manifest));
+        if !self.is_condemned(&id) {
+            let there = self.store.head(&key).await?.is_some();
+            if there {
+                self.uploader.known().add(id);
+            }
+            return Ok(there);
+        }
+        let body = match self.store.get(&key).await {
+            Ok(body) => body,
+            Err(e) if e.kind() == Kind::NotFound => return Ok(false),
+            Err(e) => return Err(e),
+        };
+        // Chunks first: a manifest that is there has all of them. Those that are not condemned something else needs.
+        let chunks: HashSet<Hash> = Manifest::parse(&body)?.chunks().iter().filter(|h| self.is_condemned(h)).copied().collect();
+        let again: Vec<_> = chunks.into_iter().map(|h| self.put_chunk_again(h)).collect();
+        let put: Vec<(Hash, Doom)> = stream::iter(again).buffer_unordered(BULK).try_filter_map(|d| async move { Ok(d) }).try_collect().await?;
+        // Waiting goes on for all of them at once.
+        let condemned = &self.options.upload.condemned;
+        let outlasting = put.into_iter().map(|(h, doom)| async move { condemned.outlast(&*self.store, &self.keys.chunk(&h), &h, doom).await });
+        futures_util::future::try_join_all(outlasting).await?;
+        self.uploader.put_manifest(&id, body).await?;
+        Ok(true)
+    }
+
+    async fn put_chunk_again(&self, hash: Hash) -> Result<Option<(Hash, Doom)>> {
+        let key = self.keys.chunk(&hash);
+        let body = self.store.get(&key).await?;
+        codec::decode(&hash, None, body.clone())?;
+        let Some(doom) = self.options.upload.condemned.of(&hash) else { return Ok(None) };
+        self.store.put(&key, body, PutMode::Overwrite).await?;
+        Ok(Some((hash, doom)))
     }
 }

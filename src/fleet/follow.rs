@@ -112,8 +112,10 @@ impl Fleet {
                         continue;
                     }
                 }
-                if let Err(e) = self.seen().await {
-                    self.lost(&e);
+                for done in [self.seen().await, self.renew_lease_if_due().await] {
+                    if let Err(e) = done {
+                        self.lost(&e);
+                    }
                 }
             }
             let poll = self.options.poll_interval.unwrap_or(if told.is_some() { POLL.0 } else { POLL.1 });

@@ -38,11 +38,12 @@ impl Fleet {
             let _log = self.log.lock().await;
             self.own_log().await?;
         }
+        self.know_condemned().boxed().await?;
         let me = self.me();
         let now = self.clock.now_ms();
         let current = link.registered.as_ref().is_some_and(|(id, at)| *id == me.id && now - at < SEEN_EVERY_MS);
         if !current {
-            self.registry().put_own(&me, &*self.clock).boxed().await?;
+            self.registry().of(self.replica.read(facts::store_id)?).put_own(&me, &*self.clock).boxed().await?;
             self.registry().rebuild_view().await?;
             link.registered = Some((me.id.clone(), now));
         }
@@ -56,7 +57,7 @@ impl Fleet {
         let me = self.me();
         let now = self.clock.now_ms();
         if link.registered.as_ref().is_none_or(|(id, at)| *id != me.id || now - at >= SEEN_EVERY_MS) {
-            self.registry().put_own(&me, &*self.clock).boxed().await?;
+            self.registry().of(self.replica.read(facts::store_id)?).put_own(&me, &*self.clock).boxed().await?;
             link.registered = Some((me.id.clone(), now));
         }
         Ok(())

@@ -38,6 +38,10 @@ pub struct Record {
     /// Of the tcfs that wrote this.
     #[serde(default)]
     pub version: String,
+    /// Id of the store that it works with: a bucket may have several, below prefixes of their own, and has one registry.
+    /// Empty where an earlier tcfs wrote this.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub store: String,
     /// What later versions add.
     #[serde(flatten)]
     pub more: Map<String, Value>,
@@ -90,12 +94,18 @@ pub struct Enrolled {
 #[derive(Clone)]
 pub struct Registry {
     store: StoreRef,
+    home: Option<String>,
 }
 
 impl Registry {
     /// The registry of `store`.
     pub fn new(store: StoreRef) -> Registry {
-        Registry { store }
+        Registry { store, home: None }
+    }
+
+    /// The same, which tells in this device's own object that it works with the store of this id.
+    pub fn of(self, home: Option<String>) -> Registry {
+        Registry { home, ..self }
     }
 
     /// Reads all devices. A damaged object is reported and hides no other.
@@ -198,9 +208,9 @@ impl Registry {
     /// Writes this device's own object: its name, key and when it was last seen. Unknown fields survive.
     pub async fn put_own(&self, me: &Identity, clock: &dyn Clock) -> Result<()> {
         let key = Keys::device(&me.id);
-        let more = match self.store.get(&key).await {
-            Ok(body) => parse::<Record>(&body).map(|r| r.more).unwrap_or_default(),
-            Err(e) if e.kind() == Kind::NotFound => Map::new(),
+        let (more, was) = match self.store.get(&key).await {
+            Ok(body) => parse::<Record>(&body).map(|r| (r.more, r.store)).unwrap_or_default(),
+            Err(e) if e.kind() == Kind::NotFound => Default::default(),
             Err(e) => return Err(e),
         };
         let record = Record {
@@ -210,6 +220,7 @@ impl Registry {
             enrolled_at: me.enrolled_at,
             last_seen: clock.now_ns().div_euclid(1_000_000_000),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            store: self.home.clone().unwrap_or(was),
             more,
         };
         self.put(&key, &record).await

@@ -252,6 +252,21 @@ impl Kind {
         }
     }
 
+    /// Every content that it names: under the brake, what was there and what is.
+    pub fn contents(&self) -> impl Iterator<Item = &FileContent> {
+        fn of(kind: &Kind) -> Option<&FileContent> {
+            match kind {
+                Kind::File(c) | Kind::Bundle { content: c, .. } => Some(c),
+                Kind::Dir | Kind::Symlink { .. } | Kind::Tombstone | Kind::HeldBack { .. } => None,
+            }
+        }
+        let both = match self {
+            Kind::HeldBack { was, now } => [of(was), of(now)],
+            kind => [of(kind), None],
+        };
+        both.into_iter().flatten()
+    }
+
     /// The file type bits of `st_mode`.
     pub fn type_bits(&self) -> u32 {
         match self.content() {

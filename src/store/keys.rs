@@ -42,11 +42,12 @@ pub fn check_put(key: &str) -> Result<()> {
 }
 
 /// Whether a put of this key may be sent again after a time-out: nobody else writes other bytes there, so a first
-/// attempt that lands late does no harm. True for content-addressed objects and for a device's own log and lease.
+/// attempt that lands late does no harm. True for content-addressed objects and for a device's own log,
+/// lease and list of condemned objects.
 pub fn may_retry_put(key: &str) -> bool {
     let mut up = key.rsplit('/').skip(1);
     let (parent, above) = (up.next().unwrap_or(""), up.next().unwrap_or(""));
-    matches!(parent, "chunks" | "manifests" | "snapshots" | "leases" | "canary") || above == "log"
+    matches!(parent, "chunks" | "manifests" | "snapshots" | "leases" | "gc" | "canary") || above == "log"
 }
 
 /// A key for a message: a hostile one may be long.
@@ -109,6 +110,26 @@ impl Keys {
     /// One snapshot.
     pub fn snapshot(&self, id: &str) -> String {
         self.under(&format!("snapshots/{id}"))
+    }
+    /// Chunks.
+    pub fn chunks(&self) -> String {
+        self.under("chunks/")
+    }
+    /// Manifests.
+    pub fn manifests(&self) -> String {
+        self.under("manifests/")
+    }
+    /// Leases.
+    pub fn leases(&self) -> String {
+        self.under("leases/")
+    }
+    /// Lists of condemned objects.
+    pub fn condemned(&self) -> String {
+        self.under("gc/")
+    }
+    /// A device's list of condemned objects.
+    pub fn condemned_by(&self, device_id: &str) -> String {
+        self.under(&format!("gc/{device_id}"))
     }
     /// A device's lease.
     pub fn lease(&self, device_id: &str) -> String {
@@ -175,7 +196,7 @@ mod tests {
     fn only_keys_with_one_possible_content_are_put_again() {
         let k = Keys::new("team/default");
         let h = Hash::of(b"x");
-        for yes in [k.chunk(&h), k.manifest(&h), k.batch("a-1", 1), k.snapshot("s"), k.lease("a-1"), k.canary(1)] {
+        for yes in [k.chunk(&h), k.manifest(&h), k.batch("a-1", 1), k.snapshot("s"), k.lease("a-1"), k.condemned_by("a-1"), k.canary(1)] {
             assert!(may_retry_put(&yes), "{yes}");
         }
         for no in [k.store_json(), Keys::registry(), Keys::device("a-1"), Keys::revoked("a-1")] {

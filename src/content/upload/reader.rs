@@ -92,7 +92,7 @@ impl Reader {
 
     /// Hands a chunk over to be sent, unless it is known to be in the store or on its way there. Waits for memory.
     fn offer(&self, chunk: ChunkRef, bytes: &[u8], offered: &mut HashSet<Hash>) -> Result<()> {
-        if self.inner.known.is_fresh(&chunk.0) || !offered.insert(chunk.0) {
+        if self.inner.is_known(&chunk.0) || !offered.insert(chunk.0) {
             return Ok(());
         }
         let memory = self.runtime.block_on(self.inner.memory.take(kib(bytes.len()), self.lane))?;

@@ -88,6 +88,7 @@ pub static KEYS: &[Key] = &[
     key!("brake.enabled", brake.enabled, "Whether many deletes at once wait for `tcfs approve` on other machines"),
     key!("brake.files", brake.files, "So many files deleted or emptied within a minute are still few"),
     key!("brake.percent", brake.percent, "So is this share of what is in the drive; the greater of the two counts"),
+    key!("gc.enabled", gc.enabled, "Whether this machine takes its turn in removing what nothing needs from the store"),
     key!("nfs.port", nfs.port, "Port of the NFS server on the loopback\nchosen once and kept"),
     key!("log.level", log.level, "error, warn, info, debug or trace"),
     key!("log.max_bytes", log.max_bytes, "Size at which the log file is rotated"),

@@ -138,6 +138,13 @@ impl CacheConfig {
     }
 }
 
+/// Garbage collection.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GcConfig {
+    /// Whether this machine takes its turn.
+    pub enabled: bool,
+}
+
 /// `[nfs]`.
 #[derive(Clone, Debug, Default)]
 pub struct NfsConfig {
@@ -192,6 +199,8 @@ pub struct Config {
     pub cache: CacheConfig,
     /// `[brake]`.
     pub brake: BrakeOptions,
+    /// `[gc]`.
+    pub gc: GcConfig,
     /// `[nfs]`.
     pub nfs: NfsConfig,
     /// `[log]`.
@@ -321,6 +330,7 @@ impl Config {
             },
             cache: CacheConfig { max_bytes: None, dir: dirs.cache.clone(), hydrate_whole_below: Size(64 << 20) },
             brake: BrakeOptions::default(),
+            gc: GcConfig { enabled: true },
             nfs: NfsConfig::default(),
             log: LogConfig { level: LogLevel::Info, max_bytes: Size(10 << 20), keep: 4 },
             file: None,

@@ -22,7 +22,7 @@ fn sample(key: &str) -> (String, String, String) {
         "device_name" => same("\"other\"", "other"),
         "conflict_mode" => same("\"defer\"", "defer"),
         "sync_git_dirs" | "s3.allow_http" => same("true", "true"),
-        "brake.enabled" => same("false", "off"),
+        "brake.enabled" | "gc.enabled" => same("false", "off"),
         "git_sync_mode" => same("\"raw\"", "raw"),
         "exclude_patterns" => same("[\"*.o\", \"x\"]", "*.o,x"),
         "write_mode" => same("\"back\"", "back"),

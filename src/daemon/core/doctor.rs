@@ -4,7 +4,7 @@
 
 use super::{Core, blocking};
 use crate::daemon::doctor;
-use crate::daemon::protocol::{Check, Checked, Item, Response};
+use crate::daemon::protocol::{Check, Checked, Holder, Item, Response};
 use crate::daemon::service::Progress;
 use crate::error::Result;
 use crate::fleet::facts;
@@ -12,7 +12,10 @@ use crate::state::rows::{Slot, slot_name};
 use crate::state::{Replica, Scan, Tree, prefix_end};
 use crate::vfs::Vfs;
 use std::collections::HashMap;
+use std::time::Duration;
 
+/// A device that has not said for so long what it needs is told of.
+const AWAY: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Names that differ in case only: so many are told.
 const PAIRS: usize = 10;
 /// Rows read at a time.
@@ -40,6 +43,7 @@ impl Core {
         checks.push(self.outbox().await?);
         checks.push(self.logs());
         checks.push(self.bus().await);
+        checks.extend(self.garbage().await);
         for c in checks {
             sum.add(c.verdict);
             progress.item(Item::Check(c)).await?;
@@ -75,6 +79,25 @@ impl Core {
                 Check::ok("bus", format!("{} took an event in {} ms; other devices there: {others}", status.url, took.as_millis()))
             }
         }
+    }
+
+    /// Devices that hold garbage collection back; nothing where the store does not answer, which another check tells.
+    async fn garbage(&self) -> Option<Check> {
+        let holders = self.fleet.gc_holders(AWAY).await.ok()?;
+        let holders = self.holders(holders).await.ok()?;
+        if holders.is_empty() {
+            return Some(Check::ok("gc", "no device holds garbage collection back"));
+        }
+        let days = |h: &Holder| match h.lease_at {
+            Some(at) => format!("{} ({} days)", h.device.name, (self.clock.now_ms() - at) / (24 * 3600 * 1000)),
+            None => format!("{} (never here)", h.device.name),
+        };
+        let names: Vec<String> = holders.iter().map(days).collect();
+        Some(Check::warn(
+            "gc",
+            format!("garbage is not collected while these were away: {}", names.join(", ")),
+            "start tcfs there; a device that will not come back: tcfs device revoke NAME",
+        ))
     }
 
     /// Logs of other devices that cannot be read on.

@@ -2,6 +2,7 @@
 //!
 //! Must: restoring writes a new version with the old content; nothing is fetched, nothing in history changes.
 //! Must: a version whose bytes are in no store is not replaced before they are, or they would be in no history either.
+//! Must: one whose bytes garbage collection has removed is not brought back.
 
 use super::paths::{kind_of_version, size_of_version};
 use super::{Core, blocking};
@@ -116,8 +117,9 @@ impl Core {
         let (vfs, at) = (self.vfs.clone(), path.clone());
         let plan = blocking(move || plan(&vfs, &at, &request)).await?;
         let targets: Vec<(RelPath, Version)> = plan.versions.into_iter().filter_map(|v| Some((v.path.rebase(&path, &to)?, v))).collect();
-        for (target, _) in &targets {
+        for (target, v) in &targets {
             self.keep_in_history(target).await?;
+            self.fleet.secure(v).await?;
         }
         let vfs = self.vfs.clone();
         let files = blocking(move || {

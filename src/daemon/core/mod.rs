@@ -11,6 +11,7 @@ mod conflicts;
 mod device;
 mod diff;
 mod doctor;
+mod gc;
 mod history;
 mod hydrate;
 mod ls;
@@ -30,7 +31,7 @@ use crate::error::{Error, IoContext, Kind, Result};
 use crate::fleet::blocking;
 use crate::fleet::bus::Bus;
 use crate::fleet::nats::Nats;
-use crate::fleet::{Fleet, Identity, Me, Options as FleetOptions, Parts, Registry};
+use crate::fleet::{Fleet, GcOptions, Identity, Me, Options as FleetOptions, Parts, Registry};
 use crate::model::view::ConflictMode as Mode;
 use crate::state::Replica;
 use crate::state::lock::StateLock;
@@ -170,7 +171,11 @@ impl Core {
             bus: bus(&config, &me)?,
             me,
             state_dir: state,
-            options: FleetOptions { poll_interval: Some(config.poll_interval()), ..FleetOptions::default() },
+            options: FleetOptions {
+                poll_interval: Some(config.poll_interval()),
+                gc: GcOptions { enabled: config.gc.enabled, ..GcOptions::default() },
+                ..FleetOptions::default()
+            },
         })?;
         let (stop, stopped) = watch::channel(false);
         let core = Arc::new(Core {
@@ -317,6 +322,7 @@ impl Service for Core {
             Request::StoreShow => self.store_show().await,
             Request::StoreMove(m) => self.store_move(m, progress).await,
             Request::Adopt(a) => self.adopt(a, progress).await,
+            Request::Gc(g) => self.gc(g, progress).await,
             // The process around this service ends it.
             other @ (Request::Stop | Request::Stay) => Err(Error::new(Kind::Unsupported, format!("{} is not possible here", other.op()))),
         }

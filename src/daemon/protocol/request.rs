@@ -65,6 +65,8 @@ pub enum Request {
     StoreMove(StoreMove),
     /// Take over a bucket in the older layout. Items: [`super::AdoptedPath`]; answer: [`super::AdoptSum`].
     Adopt(Adopt),
+    /// Collect garbage. Answer: [`super::Collected`].
+    Gc(Gc),
     /// Go on when nothing is mounted. Answer: [`super::Status`].
     Stay,
     /// Seal and keep everything, unmount, end the daemon. Answer: [`super::Stopped`].
@@ -100,6 +102,7 @@ impl Request {
             Request::StoreShow => "store_show",
             Request::StoreMove(_) => "store_move",
             Request::Adopt(_) => "adopt",
+            Request::Gc(_) => "gc",
             Request::Stay => "stay",
             Request::Stop => "stop",
         }
@@ -317,6 +320,14 @@ pub struct DeviceRename {
 pub struct DeviceRevoke {
     /// Name or id.
     pub device: String,
+}
+
+/// Arguments of [`Request::Gc`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gc {
+    /// Look only.
+    #[serde(default)]
+    pub dry_run: bool,
 }
 
 /// Arguments of [`Request::StoreMove`].

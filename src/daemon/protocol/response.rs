@@ -71,6 +71,8 @@ pub enum Response {
     StoreMoved(StoreMoved),
     /// To `adopt`.
     Adopted(AdoptSum),
+    /// To `gc`.
+    Collected(Collected),
     /// To `stop`.
     Stopped(Stopped),
 }
@@ -87,6 +89,7 @@ impl Response {
             Response::Waited(r) => part(r.pending > 0),
             Response::Checked(r) => u8::from(r.failed > 0),
             Response::Adopted(r) => part(r.is_part()),
+            Response::Collected(r) => part(r.held.objects > 0),
             Response::Resolved(r) => part(r.conflicts_left > 0),
             Response::Status(_) | Response::Mounted(_) | Response::Unmounted(_) | Response::Listed(_) => 0,
             Response::Pinned(_) | Response::Unpinned(_) | Response::History(_) | Response::Restored(_) => 0,

@@ -10,7 +10,6 @@ use crate::error::{Error, Kind, Result};
 use crate::fleet::Fleet;
 use crate::model::manifest::{About, Manifest, SyncManifest, root_of};
 use crate::model::{ChunkRef, FileContent, Hash, RelPath, VClock};
-use crate::store::PutMode;
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use futures_util::stream::{self, StreamExt};
@@ -104,7 +103,7 @@ impl Fleet {
             return Ok(Taken { content, mode, mtime });
         }
         let (id, body) = manifest.encode()?;
-        self.store.put(&self.keys.manifest(&id), body.into(), PutMode::IfAbsent).await?;
+        self.uploader.put_manifest(&id, body.into()).await?;
         let content = manifest.content(id).ok_or_else(|| Error::new(Kind::Internal, "a manifest without sizes"))?;
         Ok(Taken { content, mode, mtime })
     }

@@ -119,7 +119,7 @@ impl Fleet {
     /// Why a snapshot, as good as it may be, is not for this device.
     ///
     /// Errors: of the store.
-    pub(super) async fn unusable(&self, header: &Header) -> Result<Option<String>> {
+    pub(in crate::fleet) async fn unusable(&self, header: &Header) -> Result<Option<String>> {
         let me = self.me();
         let published = self.replica.read(|r| facts::published(r, &me.id))?;
         if header.cursors.get(&me.id).is_some_and(|seq| *seq > published) {
@@ -146,7 +146,7 @@ impl Fleet {
     ///
     /// Errors: `Corrupt` if it is damaged, incomplete, or lacks something of the last batch of a log that it has; of the
     /// store.
-    pub(super) async fn examine(self: &Arc<Self>, key: &str, header: &Header, body: Bytes) -> Result<u64> {
+    pub(in crate::fleet) async fn examine(self: &Arc<Self>, key: &str, header: &Header, body: Bytes) -> Result<u64> {
         let fetches = header.cursors.iter().map(|(device, seq)| self.clone().last_batch(device.clone(), *seq));
         let fetches: Vec<_> = fetches.collect();
         let batches: Vec<Vec<Version>> = stream::iter(fetches).buffer_unordered(BATCHES).try_collect().await?;
@@ -176,12 +176,12 @@ impl Fleet {
 }
 
 /// The first line of a snapshot.
-fn header_of(key: &str, body: &[u8]) -> Result<Header> {
+pub(in crate::fleet) fn header_of(key: &str, body: &[u8]) -> Result<Header> {
     Header::parse(&Lines::new(key, body)?.line)
 }
 
 /// The lines of a snapshot after the first.
-pub(super) struct Lines<'b> {
+pub(in crate::fleet) struct Lines<'b> {
     reader: LinesReader<'b>,
     line: Vec<u8>,
     number: usize,
@@ -189,7 +189,7 @@ pub(super) struct Lines<'b> {
 }
 
 impl<'b> Lines<'b> {
-    pub(super) fn new(key: &str, body: &'b [u8]) -> Result<Lines<'b>> {
+    pub(in crate::fleet) fn new(key: &str, body: &'b [u8]) -> Result<Lines<'b>> {
         let mut lines =
             Lines { reader: LinesReader::new(key, body, LINE_MAX, UNPACKED_MAX)?, line: Vec::new(), number: 1, tally: Tally::default() };
         if !lines.reader.read(&mut lines.line)? {
@@ -200,7 +200,7 @@ impl<'b> Lines<'b> {
     }
 
     /// The next line; none after the last one, which must be what it must be.
-    pub(super) fn next(&mut self) -> Result<Option<Line>> {
+    pub(in crate::fleet) fn next(&mut self) -> Result<Option<Line>> {
         let bad = |why: &str| Err(Error::new(Kind::Corrupt, format!("reading a snapshot: {why}")));
         if !self.reader.read(&mut self.line)? {
             return bad("its end is missing: it is not complete");

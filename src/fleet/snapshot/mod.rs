@@ -18,6 +18,8 @@ mod choose;
 mod load;
 mod write;
 
+pub(super) use choose::{Lines, header_of};
+
 use super::core::Fleet;
 use super::facts::{self, Growth};
 use crate::error::{Kind, Result};

@@ -19,7 +19,7 @@ pub enum Verdict {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
     /// Stable name: `kernel`, `helper`, `config`, `socket`, `store`, `clock`, `cache`, `state`, `disk`, `records`,
-    /// `names`, `outbox`, `logs`, `mount`.
+    /// `names`, `brake`, `outbox`, `logs`, `bus`, `gc`, `mount`.
     pub name: String,
     /// How it came out.
     pub verdict: Verdict,

@@ -62,6 +62,49 @@ pub struct Revoked {
     pub revoked_after: u64,
 }
 
+/// Objects of the store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Amount {
+    /// How many.
+    pub objects: u64,
+    /// Bytes as stored.
+    pub bytes: u64,
+}
+
+/// A device that holds garbage collection back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The device.
+    pub device: DeviceRef,
+    /// When it last said what it needs, milliseconds since 1970; none if it never did.
+    pub lease_at: Option<i64>,
+}
+
+/// `tcfs gc`: chunks, manifests and snapshots in the store. The parts add up to `all`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Collected {
+    /// Nothing was removed: `removed` is what would have been.
+    pub dry_run: bool,
+    /// All that there were.
+    pub all: Amount,
+    /// Something needs them.
+    pub needed: Amount,
+    /// Nothing needs them, and they are too young to be judged.
+    pub young: Amount,
+    /// They are condemned, and wait until they may go.
+    pub condemned: Amount,
+    /// They might go, and devices hold them back.
+    pub held: Amount,
+    /// They are gone.
+    pub removed: Amount,
+    /// When the next of those that are condemned may go, milliseconds since 1970.
+    pub next_at: Option<i64>,
+    /// Who holds back.
+    pub holders: Vec<Holder>,
+    /// From when on everything can be brought back, milliseconds since 1970; none: since the beginning.
+    pub history_from: Option<i64>,
+}
+
 /// `tcfs store show`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreInfo {
