@@ -658,3 +658,60 @@ fn in_defer_mode_a_second_own_head_can_be_read_before_it_is_published() {
     b.cli(&["conflicts", "show"]).ok();
     assert_eq!(texts(), both);
 }
+
+/// Makes everything in the store older, the way time does.
+fn age(dir: &Path, days: u64) {
+    for e in std::fs::read_dir(dir).unwrap() {
+        let at = e.unwrap().path();
+        if at.is_dir() {
+            age(&at, days);
+        } else {
+            let file = std::fs::File::options().append(true).open(&at).unwrap();
+            let then = file.metadata().unwrap().modified().unwrap() - Duration::from_secs(days * 24 * 3600);
+            file.set_modified(then).unwrap();
+        }
+    }
+}
+
+#[test]
+fn gc_condemns_then_removes_and_says_who_holds_back() {
+    let (w, a, b) = two(true);
+    std::fs::write(a.path("kept"), "kept").unwrap();
+    std::fs::write(a.path("old"), "old").unwrap();
+    std::fs::remove_file(a.path("old")).unwrap();
+    a.wait();
+    let gc = |m: &Mounted, args: &[&str], code: i32| answer(&m.cli(&[&["--json", "gc"], args].concat()).exit(code));
+    let first = gc(&a, &[], 0);
+    assert_eq!((&first["removed"]["objects"], &first["condemned"]["objects"]), (&json!(0), &json!(0)), "{first}");
+    // A chunk of an upload that was given up.
+    let chunks = common::mounted::walk_files(&w.store().join("default/chunks"));
+    let kept = chunks.first().expect("a chunk");
+    let name = kept.file_name().unwrap().to_str().unwrap();
+    let other = format!("{}{}{}", &name[..8], if &name[8..9] == "0" { '1' } else { '0' }, &name[9..]);
+    let orphan = kept.with_file_name(other);
+    std::fs::copy(kept, &orphan).unwrap();
+    assert_eq!(gc(&a, &["--dry-run"], 0)["young"]["objects"], 1);
+    age(&w.store(), 2);
+    assert_eq!(gc(&a, &[], 0)["condemned"]["objects"], 1);
+    // Bob was not there since.
+    age(&w.store(), 2);
+    let held = gc(&a, &[], 3);
+    assert_eq!((&held["held"]["objects"], &held["holders"][0]["device"]["name"]), (&json!(1), &json!("bob")), "{held}");
+    assert!(orphan.exists());
+    let said = a.cli(&["gc", "--dry-run"]).exit(3).text();
+    assert!(said.contains("held back by a device") && said.contains("tcfs device revoke bob"), "{said}");
+    b.remount();
+    assert_eq!(gc(&a, &["--dry-run"], 0)["removed"]["objects"], 1);
+    assert!(orphan.exists(), "a dry run");
+    assert_eq!(gc(&a, &[], 0)["removed"]["objects"], 1);
+    assert!(!orphan.exists() && kept.exists());
+    a.cli(&["unsync", "kept"]).exit(0);
+    assert_eq!(text(a.path("kept")), "kept");
+    let checks = items(&a.cli(&["--json", "doctor"]).exit(0));
+    let check = checks.iter().find(|c| c["name"] == "gc").expect("doctor looks at it");
+    assert_eq!(check["verdict"], "ok", "{check}");
+    age(&w.store(), 10);
+    let checks = items(&a.cli(&["--json", "doctor"]).exit(0));
+    let check = checks.iter().find(|c| c["name"] == "gc").unwrap();
+    assert!(check["verdict"] == "warn" && check["detail"].as_str().unwrap().contains("bob"), "{check}");
+}

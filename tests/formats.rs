@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tcfs::ErrorKind;
 use tcfs::content::codec;
+use tcfs::model::gc;
+use tcfs::model::lease::Lease;
 use tcfs::model::manifest::{About, Manifest, SyncManifest, root_of};
 use tcfs::model::old_index::{OldEntry, OldManifest};
 use tcfs::model::record::{self, Line};
@@ -188,6 +190,35 @@ fn one_damaged_record_spoils_no_other() {
     assert_eq!((read.len(), damaged), (6, vec![1, 3]));
     let Line::Damaged(e) = &read[1] else { unreachable!() };
     assert!(e.to_string().starts_with("reading record 2 of a batch: "), "{e}");
+}
+
+#[test]
+fn leases_and_condemned_objects_are_written_as_they_always_were() {
+    let who = || "yoga-1f3a9c20".to_owned();
+    let edition = gc::Edition { series: 0xfedc_ba98_7654_3210, number: 2 };
+    let lease = Lease {
+        lease: 1,
+        device_id: who(),
+        at: 1_771_800_000_123,
+        cursors: [("honey-00000001".to_owned(), 3), (who(), 9)].into(),
+        lists: [("honey-00000001".to_owned(), edition)].into(),
+        manifests: [Hash::of(b"manifest")].into(),
+        chunks: [Hash::of(b"chunk"), Hash::of(b"another")].into(),
+    };
+    let body = lease.encode().unwrap();
+    golden("lease.json", &body);
+    assert_eq!(Lease::parse(&who(), &body).unwrap(), lease);
+    let header =
+        gc::Header { condemned: 1, device_id: who(), at: 1_771_800_000_123, edition, since: [("honey-00000001".to_owned(), 3)].into() };
+    let objects = vec![
+        gc::Condemned(gc::Sort::Chunk, Hash::of(b"chunk"), 1, 1_771_700_000),
+        gc::Condemned(gc::Sort::Manifest, Hash::of(b"manifest"), 2, 0),
+        gc::Condemned(gc::Sort::Snapshot, Hash::of(b"snapshot"), 2, 0),
+    ];
+    let list = gc::List { header, objects };
+    let lines = list.encode().unwrap();
+    golden("condemned.jsonl", &lines);
+    assert_eq!(gc::List::parse(&who(), &lines).unwrap(), list);
 }
 
 #[test]

@@ -565,7 +565,7 @@ async fn publishers_and_collectors_at_the_same_time_lose_nothing() {
                 free_orphans(&d);
                 match rng.u8(..6) {
                     0 => d.pull().await,
-                    1 => drop(d.fleet.renew_lease().await.unwrap()),
+                    1 => d.fleet.renew_lease().await.unwrap(),
                     2 if rng.u8(..4) == 0 => drop(d.fleet.write_snapshot().await),
                     _ => {}
                 }

@@ -52,7 +52,10 @@ fn show(ctx: &Ctx, c: &Collected) {
     ctx.out.line(format!("what was deleted or replaced since {since} can be brought back"));
     for h in &c.holders {
         let when = h.lease_at.map_or("was never here".to_owned(), |at| format!("was last here {}", ctx.out.time(at)));
-        let hint = format!("{} holds back what was condemned since: it {when}; if it will not come back: tcfs device revoke {}", h.device.name, h.device.name);
+        let hint = format!(
+            "{} holds back what was condemned since: it {when}; if it will not come back: tcfs device revoke {}",
+            h.device.name, h.device.name
+        );
         ctx.out.note(&hint);
     }
 }

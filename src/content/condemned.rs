@@ -91,7 +91,9 @@ impl Condemned {
         }
         let mut known = self.known.write();
         known.objects.remove(hash);
-        known.unread.iter_mut().for_each(|put| drop(put.insert(*hash)));
+        if let Some(put) = &mut known.unread {
+            put.insert(*hash);
+        }
         Ok(())
     }
 }

@@ -316,10 +316,12 @@ impl Fleet {
         // Chunks first: a manifest that is there has all of them. Those that are not condemned something else needs.
         let chunks: HashSet<Hash> = Manifest::parse(&body)?.chunks().iter().filter(|h| self.is_condemned(h)).copied().collect();
         let again: Vec<_> = chunks.into_iter().map(|h| self.put_chunk_again(h)).collect();
-        let put: Vec<(Hash, Doom)> = stream::iter(again).buffer_unordered(BULK).try_filter_map(|d| async move { Ok(d) }).try_collect().await?;
+        let put: Vec<(Hash, Doom)> =
+            stream::iter(again).buffer_unordered(BULK).try_filter_map(|d| async move { Ok(d) }).try_collect().await?;
         // Waiting goes on for all of them at once.
         let condemned = &self.options.upload.condemned;
-        let outlasting = put.into_iter().map(|(h, doom)| async move { condemned.outlast(&*self.store, &self.keys.chunk(&h), &h, doom).await });
+        let outlasting =
+            put.into_iter().map(|(h, doom)| async move { condemned.outlast(&*self.store, &self.keys.chunk(&h), &h, doom).await });
         futures_util::future::try_join_all(outlasting).await?;
         self.uploader.put_manifest(&id, body).await?;
         Ok(true)

@@ -175,8 +175,7 @@ mod tests {
             edition: Edition { series: u64::MAX, number: 3 },
             since: [("bob-00000001".to_owned(), 7)].into(),
         };
-        let objects =
-            vec![Condemned(Sort::Chunk, Hash::of(b"c"), 1, 1_700_000_000), Condemned(Sort::Manifest, Hash::of(b"m"), 3, 0)];
+        let objects = vec![Condemned(Sort::Chunk, Hash::of(b"c"), 1, 1_700_000_000), Condemned(Sort::Manifest, Hash::of(b"m"), 3, 0)];
         List { header, objects }
     }
 

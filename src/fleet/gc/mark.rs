@@ -278,7 +278,8 @@ impl Fleet {
     /// The chunks of manifests that name more than a record does.
     async fn mark_manifests(&self, live: &mut Live, tell: Tell<'_>) -> Result<()> {
         let unread = std::mem::take(&mut live.unread);
-        let mut bodies = stream::iter(unread).map(|id| async move { (id, self.store.get(&self.keys.manifest(&id)).await) }).buffer_unordered(PARALLEL);
+        let mut bodies =
+            stream::iter(unread).map(|id| async move { (id, self.store.get(&self.keys.manifest(&id)).await) }).buffer_unordered(PARALLEL);
         let mut n = 0;
         while let Some((id, body)) = bodies.next().await {
             n += 1;
@@ -322,7 +323,10 @@ mod tests {
     fn of_what_is_not_understood_everything_counts_that_it_may_name() {
         let (a, b) = (Hash::of(b"a"), Hash::of(b"b"));
         let mut live = Live::default();
-        live.lines(format!("{{\"v\":9,\"x\":[\"{a}\"]}}\n{{\"v\":1,\"kind\":{{\"novel\":{{\"m\":\"{b}\"}}}}}}\nnoise {a}0 {}\n", "f".repeat(63)).as_bytes());
+        live.lines(
+            format!("{{\"v\":9,\"x\":[\"{a}\"]}}\n{{\"v\":1,\"kind\":{{\"novel\":{{\"m\":\"{b}\"}}}}}}\nnoise {a}0 {}\n", "f".repeat(63))
+                .as_bytes(),
+        );
         assert!(live.has(&a) && live.has(&b) && live.len() == 2);
         assert_eq!(live.unread.len(), 2, "each may be a manifest");
     }

@@ -125,12 +125,7 @@ impl Fleet {
         }
         self.keep_a_snapshot(now).await?;
         let done = self.collect(false, &|_, _| {}).await?;
-        tracing::info!(
-            removed = done.removed.objects,
-            bytes = done.removed.bytes,
-            condemned = done.condemned.objects,
-            "collected garbage"
-        );
+        tracing::info!(removed = done.removed.objects, bytes = done.removed.bytes, condemned = done.condemned.objects, "collected garbage");
         Ok(Some(done))
     }
 
@@ -139,7 +134,8 @@ impl Fleet {
         let newest = list_all(&*self.store, &self.keys.snapshots()).await?.into_iter().map(|o| o.modified).max();
         let old = newest.is_none_or(|at| now - at > secs(SNAPSHOT_EVERY).min(secs(self.options.gc.history)));
         let grown = self.replica.read(super::facts::growth)?.batches > 0;
-        if old && grown
+        if old
+            && grown
             && let Err(e) = self.write_snapshot().await
         {
             // It is only needed in a month.

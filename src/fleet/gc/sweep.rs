@@ -128,7 +128,9 @@ impl Fleet {
             }
             let knows = |d: &&String| {
                 let lease = marked.leases.get(*d);
-                lease.is_some_and(|l| l.has_applied(&before.since) && l.lists.get(&me).is_some_and(|e| e.knows(before.edition.series, since)))
+                lease.is_some_and(|l| {
+                    l.has_applied(&before.since) && l.lists.get(&me).is_some_and(|e| e.knows(before.edition.series, since))
+                })
             };
             let mut free = !skewed;
             for d in members.active.iter().filter(|d| !knows(d)) {
@@ -189,7 +191,9 @@ impl Fleet {
         let grace = secs(self.options.gc.grace);
         let mut garbage = Vec::new();
         let mut seen = 0;
-        for (sort, prefix) in [(Sort::Chunk, self.keys.chunks()), (Sort::Manifest, self.keys.manifests()), (Sort::Snapshot, self.keys.snapshots())] {
+        for (sort, prefix) in
+            [(Sort::Chunk, self.keys.chunks()), (Sort::Manifest, self.keys.manifests()), (Sort::Snapshot, self.keys.snapshots())]
+        {
             let mut after: Option<String> = None;
             loop {
                 let page = self.store.list(&prefix, after.as_deref()).await?;
