@@ -204,6 +204,7 @@ fn leases_and_condemned_objects_are_written_as_they_always_were() {
         lists: [("honey-00000001".to_owned(), edition)].into(),
         manifests: [Hash::of(b"manifest")].into(),
         chunks: [Hash::of(b"chunk"), Hash::of(b"another")].into(),
+        everything: false,
     };
     let body = lease.encode().unwrap();
     golden("lease.json", &body);

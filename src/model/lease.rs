@@ -13,8 +13,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Format of leases that this program writes; a higher one is of a later tcfs.
 pub const FORMAT: u32 = 1;
-/// A lease that is larger is none: names of a million objects have 67 MB.
-pub const BODY_MAX: usize = 256 << 20;
+/// Most manifests and chunks that one names.
+pub const NAMED_MAX: usize = 400_000;
+/// A lease that is larger is none.
+pub const BODY_MAX: usize = 64 << 20;
 
 /// One device's lease.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +38,9 @@ pub struct Lease {
     /// Chunks of the same, where no manifest tells them.
     #[serde(default)]
     pub chunks: BTreeSet<Hash>,
+    /// It needs more than [`NAMED_MAX`] objects, and names none: nothing may go.
+    #[serde(default)]
+    pub everything: bool,
 }
 
 impl Lease {
@@ -69,6 +74,20 @@ impl Lease {
         Ok(lease)
     }
 
+    /// It needs a manifest, and the chunks.
+    pub fn needs(&mut self, manifest: Hash, chunks: impl IntoIterator<Item = Hash>) {
+        if self.everything || manifest.is_zero() {
+            return;
+        }
+        self.manifests.insert(manifest);
+        self.chunks.extend(chunks);
+        if self.manifests.len() + self.chunks.len() > NAMED_MAX {
+            self.everything = true;
+            self.manifests.clear();
+            self.chunks.clear();
+        }
+    }
+
     /// Whether its device had applied everything up to `cursors`.
     pub fn has_applied(&self, cursors: &BTreeMap<String, u64>) -> bool {
         cursors.iter().all(|(device, seq)| self.cursors.get(device).copied().unwrap_or(0) >= *seq)
@@ -89,6 +108,7 @@ mod tests {
             lists: [("bob-00000001".to_owned(), Edition { series: 9, number: 3 })].into(),
             manifests: [Hash::of(b"m")].into(),
             chunks: [Hash::of(b"c")].into(),
+            everything: false,
         };
         let body = lease.encode().unwrap();
         assert_eq!(Lease::parse("yoga-1f3a9c20", &body).unwrap(), lease);
@@ -102,6 +122,18 @@ mod tests {
         for text in ["", "{}", "[]", "\u{0}"] {
             assert_eq!(kind("a", text), Some(Kind::Corrupt), "{text:?}");
         }
+    }
+
+    #[test]
+    fn who_needs_more_than_can_be_named_needs_everything() {
+        let mut lease = Lease::default();
+        lease.needs(Hash::ZERO, [Hash::of(b"not cut")]);
+        assert!(lease.manifests.is_empty() && lease.chunks.is_empty());
+        (0..NAMED_MAX as u64 / 2).for_each(|i| lease.needs(Hash::of(&i.to_le_bytes()), [Hash::of(&(!i).to_le_bytes())]));
+        assert!(!lease.everything && lease.manifests.len() + lease.chunks.len() == NAMED_MAX);
+        assert!(lease.encode().unwrap().len() < BODY_MAX);
+        lease.needs(Hash::of(b"one more"), []);
+        assert!(lease.everything && lease.manifests.is_empty() && lease.chunks.is_empty());
     }
 
     #[test]

@@ -22,8 +22,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A list that unpacks to more is none: names of fifty million objects.
-const UNPACKED_MAX: usize = 4 << 30;
+/// A list that unpacks to more is none: twice what a collector writes ([`super::sweep::LIST_MAX`]).
+const UNPACKED_MAX: usize = 96 << 20;
 /// An object may go a little before its time by the clock of another server of the store.
 const EARLY: i64 = 600;
 /// Rows read in one go.
@@ -53,6 +53,8 @@ pub(super) struct Members {
     pub(super) active: BTreeSet<String>,
     /// Those that are.
     pub(super) revoked: BTreeSet<String>,
+    /// When each enrolled, seconds since 1970 by its clock, as far as that can be read.
+    enrolled: BTreeMap<String, i64>,
 }
 
 impl Fleet {
@@ -185,10 +187,15 @@ impl Fleet {
             .into_iter()
             .filter_map(|o| Some((o.key.strip_prefix(&prefix)?.to_owned(), o.modified)))
             .collect();
-        let now = self.clock.now_ms() / 1000;
-        let members = self.members().await?.active.into_iter();
-        let all = members.map(|device| Holder { lease_at: leases.get(&device).copied(), device });
-        Ok(all.filter(|h| h.lease_at.is_none_or(|at| now - at > secs(longer))).collect())
+        let members = self.members().await?;
+        let since = self.clock.now_ms() / 1000 - secs(longer);
+        // One that has none yet has had no time to write one, or never came here.
+        let is_away = |device: &String| match leases.get(device) {
+            Some(at) => *at < since,
+            None => members.enrolled.get(device).is_none_or(|at| *at < since),
+        };
+        let away = members.active.iter().filter(|d| **d != self.me().id && is_away(d));
+        Ok(away.map(|device| Holder { device: device.clone(), lease_at: leases.get(device).copied() }).collect())
     }
 
     /// Before a version of history is made the present one: its content is in the store, and stays there.
@@ -216,7 +223,7 @@ impl Fleet {
     pub(super) async fn members(&self) -> Result<Members> {
         let home = self.replica.read(facts::store_id)?;
         let prefix = Keys::devices();
-        let mut out = Members { active: BTreeSet::from([self.me().id.clone()]), revoked: BTreeSet::new() };
+        let mut out = Members { active: BTreeSet::from([self.me().id.clone()]), revoked: BTreeSet::new(), enrolled: BTreeMap::new() };
         for o in list_all(&*self.store, &prefix).await? {
             let name = o.key.strip_prefix(&prefix).unwrap_or("");
             if let Some(id) = name.strip_suffix(".revoked") {
@@ -233,17 +240,14 @@ impl Fleet {
             if elsewhere && d.record.id != self.me().id {
                 out.active.remove(&d.record.id);
             }
+            out.enrolled.insert(d.record.id, d.record.enrolled_at);
         }
         Ok(out)
     }
 }
 
 fn name(c: &FileContent, lease: &mut Lease) {
-    if c.manifest.is_zero() {
-        return;
-    }
-    lease.manifests.insert(c.manifest);
-    lease.chunks.extend(c.chunks.iter().flatten().map(|c| c.0));
+    lease.needs(c.manifest, c.chunks.iter().flatten().map(|c| c.0));
 }
 
 /// What is sealed, and what is fixed as the next batch.

@@ -28,6 +28,9 @@ const REMOVAL: Duration = Duration::from_secs(30);
 /// Largest difference between this machine's clock and the store's with which anything is removed.
 const SKEW: i64 = 24 * 3600;
 
+/// Most objects on a list: each device keeps it in memory. More garbage waits for the next time.
+pub(super) const LIST_MAX: usize = 500_000;
+
 /// Objects and their bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Amount {
@@ -129,7 +132,7 @@ impl Fleet {
             let knows = |d: &&String| {
                 let lease = marked.leases.get(*d);
                 lease.is_some_and(|l| {
-                    l.has_applied(&before.since) && l.lists.get(&me).is_some_and(|e| e.knows(before.edition.series, since))
+                    !l.everything && l.has_applied(&before.since) && l.lists.get(&me).is_some_and(|e| e.knows(before.edition.series, since))
                 })
             };
             let mut free = !skewed;
@@ -160,6 +163,10 @@ impl Fleet {
         let gone: HashSet<usize> = removed.into_iter().collect();
         let mut i = 0..;
         garbage.retain(|_| i.next().is_some_and(|i| !gone.contains(&i)));
+        if marked.leases.values().any(|l| l.everything) {
+            // What that device needs would only have to be put again.
+            garbage.retain(|g| g.condemned.is_some());
+        }
         let since = marked.horizon.map(|h| h.cursors).unwrap_or_default();
         self.condemn(&me, before.edition, since, &garbage).await?;
         Ok(out)
@@ -190,7 +197,7 @@ impl Fleet {
     async fn find_garbage(&self, marked: &Marked, before: &Before, now: i64, tell: Tell<'_>, out: &mut Collected) -> Result<Vec<Garbage>> {
         let grace = secs(self.options.gc.grace);
         let mut garbage = Vec::new();
-        let mut seen = 0;
+        let (mut seen, mut new) = (0, 0);
         for (sort, prefix) in
             [(Sort::Chunk, self.keys.chunks()), (Sort::Manifest, self.keys.manifests()), (Sort::Snapshot, self.keys.snapshots())]
         {
@@ -211,6 +218,13 @@ impl Fleet {
                     }
                     // Put again after it was condemned: whoever did that may need it.
                     let condemned = before.objects.get(&(sort, hash)).copied().filter(|(_, at)| o.modified + grace <= *at);
+                    if condemned.is_none() {
+                        if new >= LIST_MAX {
+                            out.condemned.add(o.size);
+                            continue;
+                        }
+                        new += 1;
+                    }
                     garbage.push(Garbage { sort, hash, size: o.size, condemned });
                 }
                 tell("going through objects", seen);
@@ -280,7 +294,9 @@ impl Fleet {
             Condemned(g.sort, g.hash, came, at)
         };
         let header = Header { condemned: FORMAT, device_id: me.to_owned(), at: self.clock.now_ms(), edition, since };
-        let list = List { header, objects: garbage.iter().map(object).collect() };
+        // Those that wait longest first.
+        let (old, new): (Vec<&Garbage>, Vec<&Garbage>) = garbage.iter().partition(|g| g.condemned.is_some());
+        let list = List { header, objects: old.into_iter().chain(new).take(LIST_MAX).map(object).collect() };
         let body = codec::encode_lines(&list.encode()?)?;
         self.store.put(&self.keys.condemned_by(me), body, PutMode::Overwrite).await?;
         Ok(())

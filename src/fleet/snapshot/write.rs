@@ -19,8 +19,6 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-/// How long what was deleted or written over can be brought back, milliseconds.
-const HISTORY_MS: i64 = 30 * 24 * 3600 * 1000;
 /// Larger ones are not written: half of what a reader takes.
 const BYTES_MAX: usize = (MAX_OBJECT / 2) as usize;
 
@@ -68,7 +66,7 @@ impl Fleet {
             out.line(&header.encode()?)?;
             entries(r, &mut out)?;
             parked(r, &mut out)?;
-            past(r, now - HISTORY_MS, &mut out)?;
+            past(r, now - self.options.gc.history.as_millis() as i64, &mut out)?;
             let end = Line::End(out.tally.end()).encode()?;
             out.line(&end)?;
             Ok(Some((header, out.zstd.finish()?)))
