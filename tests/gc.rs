@@ -10,6 +10,7 @@ mod device;
 use async_trait::async_trait;
 use bytes::Bytes;
 use device::{Device, Witness, keys};
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -259,6 +260,32 @@ async fn a_device_that_comes_back_after_months_finds_what_it_builds_on() {
 }
 
 #[tokio::test]
+async fn what_a_device_that_is_here_has_not_published_yet_stays() {
+    let w = World::new(&["ann", "bob"]);
+    let (a, b) = (&w.devices[0], &w.devices[1]);
+    a.write("f", "one");
+    w.day().await;
+    // Something holds bob's publishing up, and nothing else of what he does.
+    b.mv("f", "h");
+    a.rm("f");
+    for _ in 0..60 {
+        w.later(DAY);
+        a.pull().await;
+        assert_eq!(a.publish().await.unwrap(), Round::Idle);
+        b.pull().await;
+        free_orphans(a);
+        b.fleet.renew_lease().await.unwrap();
+        a.fleet.renew_lease().await.unwrap();
+        a.fleet.collect_if_due().await.unwrap();
+    }
+    let end = a.fleet.collect(true, &|_, _| {}).await.unwrap();
+    assert!(end.history_from.is_some(), "the history of f has ended: {end:?}");
+    assert!(w.has(b"one"));
+    w.day().await;
+    assert_eq!(w.is_whole().await["h"], "one");
+}
+
+#[tokio::test]
 async fn one_collects_and_another_goes_on_when_it_is_away() {
     let w = World::new(&["ann", "bob"]);
     let (a, b) = (&w.devices[0], &w.devices[1]);
@@ -395,12 +422,27 @@ async fn content_that_was_condemned_and_comes_again_is_put_again_and_stays() {
     assert_eq!(tree.len(), 2);
 }
 
-/// A store that stops who removes an object, between the last look and the removal.
+/// A store that stops who makes a request: once, before it takes effect.
 struct Held {
     inner: StoreRef,
-    armed: AtomicBool,
+    /// Which request, and what its key begins with.
+    at: Mutex<Option<(&'static str, String)>>,
     stopped: tokio::sync::Notify,
     go_on: tokio::sync::Notify,
+}
+
+impl Held {
+    fn new(inner: StoreRef) -> Arc<Held> {
+        Arc::new(Held { inner, at: Mutex::default(), stopped: tokio::sync::Notify::new(), go_on: tokio::sync::Notify::new() })
+    }
+
+    async fn stop(&self, request: &str, key: &str) {
+        let is_it = self.at.lock().take_if(|(r, k)| *r == request && key.starts_with(k.as_str())).is_some();
+        if is_it {
+            self.stopped.notify_one();
+            self.go_on.notified().await;
+        }
+    }
 }
 
 #[async_trait]
@@ -412,16 +454,15 @@ impl Store for Held {
         self.inner.put(key, body, mode).await
     }
     async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Page> {
+        self.stop("list", prefix).await;
         self.inner.list(prefix, after).await
     }
     async fn delete(&self, key: &str) -> Result<()> {
-        if key.contains("/chunks/") && self.armed.swap(false, Ordering::SeqCst) {
-            self.stopped.notify_one();
-            self.go_on.notified().await;
-        }
+        self.stop("delete", key).await;
         self.inner.delete(key).await
     }
     async fn head(&self, key: &str) -> Result<Option<ObjectMeta>> {
+        self.stop("head", key).await;
         self.inner.head(key).await
     }
     fn describe(&self) -> String {
@@ -429,17 +470,11 @@ impl Store for Held {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn content_that_comes_again_between_the_last_look_and_the_removal_is_not_lost() {
+/// Ann collects and stops at a request; what bob publishes meanwhile was condemned, and there. How much she removes.
+async fn meanwhile(request: &'static str, goes_on_first: bool) -> u64 {
     let w = World::new(&["bob"]);
     let b = &w.devices[0];
-    let held: Arc<Held> = Arc::new(Held {
-        inner: w.store.clone(),
-        armed: AtomicBool::new(false),
-        stopped: tokio::sync::Notify::new(),
-        go_on: tokio::sync::Notify::new(),
-    });
-    // Ann collects.
+    let held = Held::new(w.store.clone());
     let a = Device::with("ann", held.clone(), 200, options(GcOptions::default()));
     b.write("keep", "keep");
     w.memory.put(&keys().chunk(&Hash::of(b"late")), Bytes::from_static(b"late"), PutMode::Overwrite).await.unwrap();
@@ -448,17 +483,11 @@ async fn content_that_comes_again_between_the_last_look_and_the_removal_is_not_l
     w.later(2 * DAY);
     a.clock.advance(2 * DAY * 1_000_000_000);
     b.fleet.renew_lease().await.unwrap();
-    held.armed.store(true, Ordering::SeqCst);
+    *held.at.lock() = Some((request, keys().chunks()));
     let fleet = a.fleet.clone();
     let collecting = tokio::spawn(async move { fleet.collect(false, &|_, _| {}).await });
     tokio::time::timeout(Duration::from_secs(60), held.stopped.notified()).await.expect("something is removed");
-    // She has looked at it for the last time; bob puts it, and must not take it for safe.
     b.write("again", "late");
-    let going_on = async {
-        tokio::time::sleep(SETTLE / 4).await;
-        held.go_on.notify_one();
-        collecting.await.unwrap().unwrap()
-    };
     let publishing = async {
         for tries in 0.. {
             assert!(tries < 100, "it never goes out");
@@ -469,10 +498,33 @@ async fn content_that_comes_again_between_the_last_look_and_the_removal_is_not_l
             }
         }
     };
-    let ((), collected) = tokio::join!(publishing, going_on);
-    assert_eq!(collected.removed.objects, 1, "it was removed under bob's hands");
-    assert!(w.has(b"late"), "and put again");
+    let going_on = async |wait: Duration| {
+        tokio::time::sleep(wait).await;
+        held.go_on.notify_one();
+    };
+    if goes_on_first {
+        // While bob waits and sees.
+        tokio::join!(publishing, going_on(SETTLE / 4));
+    } else {
+        publishing.await;
+        going_on(Duration::ZERO).await;
+    }
+    let removed = collecting.await.unwrap().unwrap().removed.objects;
+    assert!(w.has(b"late"));
     assert_eq!(w.is_whole().await["again"], "late");
+    removed
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn content_that_comes_again_between_the_last_look_and_the_removal_is_put_again() {
+    assert_eq!(meanwhile("delete", true).await, 1, "it is removed under bob's hands");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn content_that_comes_again_while_somebody_collects_is_not_removed() {
+    assert_eq!(meanwhile("list", false).await, 0);
+    assert_eq!(meanwhile("head", false).await, 0);
+    assert_eq!(meanwhile("head", true).await, 0);
 }
 
 /// A store that takes its time before each request, another one each time.
@@ -586,7 +638,7 @@ async fn publishers_and_collectors_at_the_same_time_lose_nothing() {
             }
         }));
     }
-    tokio::time::sleep(Duration::from_secs(if std::env::var_os("TCFS_SLOW").is_some() { 600 } else { 25 })).await;
+    tokio::time::sleep(Duration::from_secs(if std::env::var_os("TCFS_SLOW").is_some() { 120 } else { 25 })).await;
     over.store(true, Ordering::SeqCst);
     for t in tasks {
         t.await.unwrap();
