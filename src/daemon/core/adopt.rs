@@ -49,6 +49,7 @@ impl Core {
         let work = Work { core: self, bucket: &bucket, place: &place, doubled: request.doubled, dry: request.dry_run };
         let mut seen: HashSet<RelPath> = HashSet::new();
         let mut mark = None;
+        let sealing = self.fleet.hold_lease().await;
         loop {
             progress.files("reading", sum.entries, None, None);
             let (objects, next) = bucket.page(mark.as_deref()).await?;
@@ -78,6 +79,7 @@ impl Core {
                 None => break,
             }
         }
+        drop(sealing);
         if sum.entries == 0 {
             let what =
                 format!("there is no older layout at {} below {:?}: no object begins with {:?}", sum.from, sum.prefix, bucket.index());

@@ -117,6 +117,7 @@ impl Core {
         let (vfs, at) = (self.vfs.clone(), path.clone());
         let plan = blocking(move || plan(&vfs, &at, &request)).await?;
         let targets: Vec<(RelPath, Version)> = plan.versions.into_iter().filter_map(|v| Some((v.path.rebase(&path, &to)?, v))).collect();
+        let sealing = self.fleet.hold_lease().await;
         for (target, v) in &targets {
             self.keep_in_history(target).await?;
             self.fleet.secure(v).await?;
@@ -131,6 +132,7 @@ impl Core {
             Ok(files)
         })
         .await?;
+        drop(sealing);
         self.send_off(progress).await?;
         Ok(Response::Restored(Restored { path: to.as_str().to_owned(), version: plan.id, written_at: plan.at, files }))
     }

@@ -38,6 +38,8 @@ pub(in super::super) struct LeaseState {
     renewed: parking_lot::Mutex<Option<Instant>>,
     /// One at a time.
     renewing: tokio::sync::Mutex<()>,
+    /// Held by who has content in the store that it has not sealed yet.
+    taking: tokio::sync::RwLock<()>,
 }
 
 /// All lists, as read.
@@ -86,11 +88,18 @@ impl Fleet {
         if due { self.renew_lease().await } else { Ok(()) }
     }
 
-    /// Reads the lists and renews the lease.
+    /// While this lives no lease is renewed: content that lies in the store is about to be sealed in versions, and a lease
+    /// would not name it yet.
+    pub async fn hold_lease(&self) -> tokio::sync::RwLockReadGuard<'_, ()> {
+        self.lease.taking.read().await
+    }
+
+    /// Reads the lists and renews the lease; later, while somebody holds it ([`Fleet::hold_lease`]).
     ///
     /// Cancel-safe. Errors: of the store, of the local state.
     pub async fn renew_lease(self: &Arc<Self>) -> Result<()> {
         let _one = self.lease.renewing.lock().await;
+        let Ok(_nobody) = self.lease.taking.try_write() else { return Ok(()) };
         let lists = self.read_lists().await?;
         let lease = {
             let _log = self.log.lock().await;
