@@ -436,6 +436,52 @@ async fn a_rolled_back_machine_reads_its_own_old_log() {
 
 /// Without conditional puts a clone can write over a batch; reading back notices.
 #[tokio::test]
+async fn regression_what_is_written_to_a_forgotten_path_while_an_id_is_taken_goes_out() {
+    let faults = FaultStore::new(MemoryStore::new(), 1);
+    let (a, b) = (Device::new("ann", faults.clone()), Device::new("bob", faults.clone()));
+    a.write("f", "base");
+    settle(&[&a, &b]).await;
+    let twin = a.clone_machine(77);
+    twin.fleet.connect().await.unwrap();
+    // Made and moved away before anybody heard of it: when a batch is fixed, `e` is forgotten.
+    twin.write("e", "one");
+    twin.mv("e", "m");
+    a.write("a", "a");
+    a.publish().await.unwrap();
+    faults.set(vec![Rule::new(Mode::Down).only(Op::Get).prefix("default/store.json")]);
+    assert_eq!(twin.publish().await.unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_ne!(twin.id(), a.id(), "the batch was not the twin's to put");
+    twin.write("e", "two");
+    let twin = twin.crash().await;
+    faults.set(vec![]);
+    let seen = settle(&[&a, &b, &twin]).await;
+    assert_eq!(seen, tree(&[("a", "a"), ("e", "two"), ("f", "base"), ("m", "one")]));
+}
+
+#[tokio::test]
+async fn regression_a_published_head_under_a_second_actor_stays_what_it_is_when_an_id_is_taken() {
+    for target in [Target::Path, Target::Sibling(0)] {
+        let s = store();
+        let (a, b) = (Device::new("ann", s.clone()), Device::new("bob", s.clone()));
+        a.write("f", "ann's");
+        b.write("f", "bob's");
+        settle(&[&a, &b]).await;
+        // Bob edits Ann's, which has the name; his own stands beside it, so this needs another actor of his.
+        b.write("f", "edited");
+        settle(&[&a, &b]).await;
+        assert!(b.register("f").heads.iter().any(|h| h.actor == format!("{}.2", b.id())));
+        let twin = b.clone_machine(77);
+        b.write("more", "more");
+        b.publish().await.unwrap();
+        // Of one head there is something to be said anew, of the other there is not.
+        twin.rm_target("f", target);
+        settle(&[&a, &b, &twin]).await;
+        assert_ne!(twin.id(), b.id());
+        assert_eq!((a.entries(), b.entries()), (twin.entries(), twin.entries()), "{target:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_clone_that_writes_at_the_same_moment_is_noticed_without_conditional_puts() {
     let faults = FaultStore::new(MemoryStore::new(), 1);
     faults.set(vec![Rule::new(Mode::IgnoreIfAbsent).only(Op::Put)]);

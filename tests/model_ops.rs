@@ -313,8 +313,8 @@ fn coalescing_repoints_a_move_through_a_forgotten_name() {
 #[test]
 fn reissue_moves_only_the_unpublished_part_of_own_counters() {
     let published: VClock = [("ann-1", 3), ("bob-1", 5)].into_iter().collect();
-    let of = |_: &tcfs::model::RelPath| published.clone();
-    let change = Reissue { old_id: "ann-1", new_id: "ann-9", published: &of };
+    let of = |_: &tcfs::model::RelPath, actor: &str| published.get(actor);
+    let change = Reissue { old_id: "ann-1", new_id: "ann-9", published: &of, raised: &|_| 0 };
     let clock: VClock = [("ann-1", 5), ("ann-1.2", 1), ("ann-10", 4), ("bob-1", 7)].into_iter().collect();
     let moved = change.clock(&path("f"), &clock);
     let expected = [("ann-1", 3), ("ann-10", 4), ("ann-9", 2), ("ann-9.2", 1), ("bob-1", 7)];

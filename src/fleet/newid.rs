@@ -9,14 +9,13 @@ use super::core::{Fleet, blocking, id_changed};
 use super::facts;
 use super::identity::Identity;
 use crate::error::Result;
+use crate::model::RelPath;
 use crate::model::reissue::Reissue;
 use crate::model::vclock::COUNTER_MAX;
-use crate::model::{RelPath, VClock};
 use crate::state::rows::{Batch, Cursor, Inode, Local, Sealed, Slot};
 use crate::state::tree::{locate, register_at};
 use crate::state::{Ns, Read, Tree};
-use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// Rows read at a time.
@@ -79,11 +78,18 @@ impl Fleet {
                 return Err(id_changed());
             }
             let (rows, first) = unpublished(ns.t, from)?;
+            let forgotten = if take { Forgotten::find(ns.t, from, &rows)? } else { Forgotten::default() };
             {
-                let published = |path: &RelPath| first.clock(path, from);
-                let change = Reissue { old_id: from, new_id: &new.id, published: &published };
+                let published = |path: &RelPath, actor: &str| first.published(path, actor);
+                let raised = |path: &RelPath| forgotten.raised(path, &published);
+                let change = Reissue { old_id: from, new_id: &new.id, published: &published, raised: &raised };
+                let fixed = Reissue { raised: &|_| 0, ..change };
+                let mut again = Vec::new();
                 for (seq, mut row) in rows {
+                    let is_fixed = forgotten.rows.contains(&seq);
+                    let change = if is_fixed { &fixed } else { &change };
                     row.versions = row.versions.iter().map(|v| change.version(v)).collect();
+                    again.extend(row.versions.iter().filter(|v| is_fixed && forgotten.paths.contains_key(&v.path)).cloned());
                     ns.t.put(Tree::Outbox, seq, &row)?;
                 }
                 // What was fixed under the old id is planned and fixed again; its bytes are in the store.
@@ -92,6 +98,10 @@ impl Fleet {
                 }
                 for path in first.of_path.keys() {
                     change_register(ns, path, &change)?;
+                }
+                for v in &again {
+                    let (dir, _) = ns.merge(v)?;
+                    ns.reconcile(dir, v.path.file_name())?;
                 }
                 change_open_files(ns, &change)?;
             }
@@ -102,13 +112,15 @@ impl Fleet {
                 facts::set_identity(ns.t, new)?;
                 self.me.set(new.clone());
             }
-            Ok(first)
+            Ok((first, forgotten))
         })?;
-        let published = |path: &RelPath| match first.of_path.contains_key(path) {
-            true => first.clock(path, from),
-            false => self.replica.read(|r| register_at(r, path)).ok().flatten().map_or_else(VClock::new, |r| r.entry.clock()),
+        let (first, forgotten) = first;
+        let published = |path: &RelPath, actor: &str| match first.of_path.contains_key(path) {
+            true => first.published(path, actor),
+            false => self.replica.read(|r| register_at(r, path)).ok().flatten().map_or(0, |r| r.entry.clock().get(actor)),
         };
-        self.files.new_id(&Reissue { old_id: from, new_id: &new.id, published: &published });
+        let raised = |path: &RelPath| forgotten.raised(path, &published);
+        self.files.new_id(&Reissue { old_id: from, new_id: &new.id, published: &published, raised: &raised });
         Ok(())
     }
 
@@ -138,20 +150,45 @@ impl Fleet {
 struct First {
     /// Path → actor → lowest counter pending.
     of_path: BTreeMap<RelPath, HashMap<String, u64>>,
-    /// Own actors that occur anywhere.
-    actors: RefCell<Vec<String>>,
 }
 
 impl First {
-    /// The published part of own counters: one below the first pending; all of an actor that has none pending.
-    fn clock(&self, path: &RelPath, id: &str) -> VClock {
-        let pending = self.of_path.get(path);
-        let mut clock: VClock = self.actors.borrow().iter().map(|a| (a.as_str(), COUNTER_MAX)).collect();
-        clock.set(id, COUNTER_MAX);
-        for (actor, n) in pending.into_iter().flatten() {
-            clock.set(actor, n - 1);
+    /// The published part of an own counter: one below the first pending; all of it where none is pending, whatever rows
+    /// and registers say of that actor.
+    fn published(&self, path: &RelPath, actor: &str) -> u64 {
+        self.of_path.get(path).and_then(|of| of.get(actor)).map_or(COUNTER_MAX, |n| n - 1)
+    }
+}
+
+/// What the batch that is fixed and not out leaves unsaid: paths that were made and removed again before anybody heard of
+/// them. Their heads were forgotten when it was fixed, its rows still have them, and now that it is planned anew they count
+/// again: a version that was written to such a path since must not have a clock of theirs.
+#[derive(Default)]
+struct Forgotten {
+    /// Rows of the batch.
+    rows: BTreeSet<u64>,
+    /// Path → actor → highest counter that was forgotten.
+    paths: BTreeMap<RelPath, HashMap<String, u64>>,
+}
+
+impl Forgotten {
+    fn find(r: &Read<'_>, id: &str, rows: &[(u64, Sealed)]) -> Result<Forgotten> {
+        let mut out = Forgotten::default();
+        let Some(batch) = r.get::<Batch>(Tree::Batch, facts::published(r, id)? + 1)? else { return Ok(out) };
+        let said: BTreeSet<&RelPath> = batch.versions.iter().map(|v| &v.path).collect();
+        out.rows = batch.rows.iter().copied().collect();
+        let fixed = rows.iter().filter(|(seq, _)| out.rows.contains(seq)).flat_map(|(_, row)| &row.versions);
+        for v in fixed.filter(|v| v.device_id == id && !said.contains(&v.path)) {
+            let n = v.vclock.get(&v.actor);
+            out.paths.entry(v.path.clone()).or_default().entry(v.actor.clone()).and_modify(|m| *m = n.max(*m)).or_insert(n);
         }
-        clock
+        Ok(out)
+    }
+
+    /// How many counters of a path were forgotten.
+    fn raised(&self, path: &RelPath, published: &dyn Fn(&RelPath, &str) -> u64) -> u64 {
+        let of = self.paths.get(path).into_iter().flatten();
+        of.map(|(actor, n)| n.saturating_sub(published(path, actor))).max().unwrap_or(0)
     }
 }
 
@@ -160,19 +197,12 @@ fn unpublished(r: &Read<'_>, id: &str) -> Result<(Vec<(u64, Sealed)>, First)> {
     let mut first = First::default();
     let mut rows = Vec::new();
     let mut from = 0;
-    let own = |actor: &str| actor.strip_prefix(id).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
     loop {
         let page: Vec<(u64, Sealed)> = r.scan_int(Tree::Outbox, from, u64::MAX, PAGE)?;
         let Some((last, _)) = page.last() else { break };
         from = last + 1;
         for (_, row) in &page {
             for v in row.versions.iter() {
-                for (actor, _) in v.vclock.iter().chain(v.wrote.iter()).filter(|(a, _)| own(a)) {
-                    let mut actors = first.actors.borrow_mut();
-                    if !actors.iter().any(|a| a == actor) {
-                        actors.push(actor.to_owned());
-                    }
-                }
                 if v.device_id == id {
                     let n = v.vclock.get(&v.actor);
                     let of = first.of_path.entry(v.path.clone()).or_default();

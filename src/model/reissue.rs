@@ -18,9 +18,12 @@ pub struct Reissue<'a> {
     pub old_id: &'a str,
     /// The id from now on.
     pub new_id: &'a str,
-    /// Merge of the clocks of this device's *published* versions of a path: those of its own log up to the last
-    /// sequence it knows it put.
-    pub published: &'a dyn Fn(&RelPath) -> VClock,
+    /// The last counter of an own actor at a path that is *published*: in the own log up to the last sequence that this
+    /// device knows it put.
+    pub published: &'a dyn Fn(&RelPath, &str) -> u64,
+    /// By how much the own counters of a path are raised besides: its first versions were forgotten here and are said
+    /// again all the same, so later ones have counters of theirs.
+    pub raised: &'a dyn Fn(&RelPath) -> u64,
 }
 
 impl Reissue<'_> {
@@ -32,13 +35,12 @@ impl Reissue<'_> {
 
     /// A clock of this path with the unpublished part of own counters moved.
     pub fn clock(&self, path: &RelPath, clock: &VClock) -> VClock {
-        let published = (self.published)(path);
         let mut out = VClock::new();
         for (actor, n) in clock.iter() {
-            match self.actor(actor).map(|new| (new, published.get(actor))) {
+            match self.actor(actor).map(|new| (new, (self.published)(path, actor))) {
                 Some((new, last)) if n > last => {
                     out.set(actor, last);
-                    out.set(&new, n - last);
+                    out.set(&new, (n - last).saturating_add((self.raised)(path)));
                 }
                 _ => out.set(actor, n),
             }
@@ -48,7 +50,7 @@ impl Reissue<'_> {
 
     /// Whether `v` is this device's and not published.
     pub fn concerns(&self, v: &Version) -> bool {
-        v.device_id == self.old_id && v.vclock.get(&v.actor) > (self.published)(&v.path).get(&v.actor)
+        v.device_id == self.old_id && v.vclock.get(&v.actor) > (self.published)(&v.path, &v.actor)
     }
 
     /// The version under the new id; others and published ones as they are.

@@ -13,7 +13,7 @@ use tcfs::model::record::{self, Line};
 use tcfs::model::reissue::Reissue;
 use tcfs::model::resolve::{Keep, resolve};
 use tcfs::model::sibling::sibling_names;
-use tcfs::model::{Accepted, Author, ConflictMode, Entry, FileContent, Hash, Kind, RelPath, Target, VClock, Version, View, view};
+use tcfs::model::{Accepted, Author, ConflictMode, Entry, FileContent, Hash, Kind, RelPath, Target, Version, View, view};
 
 pub fn path(s: &str) -> RelPath {
     RelPath::parse(s).unwrap()
@@ -451,12 +451,11 @@ impl Device {
     fn take_new_id(&mut self, w: &mut World) {
         let (old_id, new_id) = (self.id.clone(), w.new_id(&self.name));
         let own: Vec<Version> = (1..=self.seq).flat_map(|n| w.object(&old_id, n).unwrap_or_default()).collect();
-        let published = |p: &RelPath| {
-            let mut clock = VClock::new();
-            own.iter().filter(|v| v.path == *p).for_each(|v| clock.merge(&v.vclock));
-            clock
+        let published = |p: &RelPath, actor: &str| {
+            let of_path = own.iter().filter(|v| v.path == *p);
+            of_path.map(|v| v.vclock.get(actor)).max().unwrap_or(0)
         };
-        let change = Reissue { old_id: &old_id, new_id: &new_id, published: &published };
+        let change = Reissue { old_id: &old_id, new_id: &new_id, published: &published, raised: &|_| 0 };
         let rows: Vec<Vec<Version>> = self.inflight.take().map(|(_, b)| b).into_iter().chain(std::mem::take(&mut self.outbox)).collect();
         self.outbox = rows.iter().map(|b| b.iter().map(|v| change.version(v)).collect()).collect();
         for entry in self.entries.values_mut() {
