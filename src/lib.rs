@@ -25,6 +25,9 @@
 //! - `fleet/publish.rs` takes it from the outbox through `fleet/plan.rs`, `cuts.rs` and `batch.rs` into the store
 //!   (`content/upload.rs`, `store/`).
 //!
+//! What nothing needs any more leaves the store by `fleet/gc/`: condemned in a list that every device reads
+//! (`content/condemned.rs`), then removed.
+//!
 //! The way of a version from elsewhere: `fleet/follow.rs` reads the logs, `fleet/apply.rs` merges what is in them,
 //! `fleet/healing.rs` lets own work follow moves, `mount/fuse/invalidate.rs` tells the kernel and `retell.rs` the programs
 //! that watch; its bytes come when they are read (`vfs/read.rs`, `vfs/hydrate.rs`, `content/fetch.rs`).

@@ -123,7 +123,25 @@ impl Later {
     }
 }
 
+/// What was heard and not used yet, for who brings a device its events one by one.
+pub struct Ear {
+    pieces: Pieces,
+    later: Later,
+}
+
+impl Default for Ear {
+    fn default() -> Self {
+        Ear { pieces: Pieces::default(), later: Later::new() }
+    }
+}
+
 impl Fleet {
+    /// Hears one event as a device that runs does. Whether it makes it look into the logs.
+    pub async fn hear_one(self: &Arc<Self>, ear: &mut Ear, event: Event) -> bool {
+        self.hear(&mut ear.pieces, &mut ear.later, event).await;
+        ear.later.look.take().is_some()
+    }
+
     /// What was heard of other devices' coming and going; nothing while the bus does not answer.
     pub fn presence(&self) -> HashMap<String, Presence> {
         if !self.bus_status().is_some_and(|b| b.connected) {

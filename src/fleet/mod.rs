@@ -38,7 +38,7 @@ pub use apply::CaughtUp;
 pub use files::{CutSource, Files, Outcome, Resolved, Settings};
 pub use follow::FollowStatus;
 pub use gc::{Amount, Collected, GcOptions, Holder};
-pub use hear::Presence;
+pub use hear::{Ear, Presence};
 pub use identity::{Identity, Me};
 pub use publish::{PublishStatus, Round};
 pub use registry::Registry;

@@ -300,6 +300,11 @@ impl Device {
 
     /// A copy of the machine's disk, started as another machine.
     pub fn clone_machine(&self, seed: u64) -> Device {
+        self.clone_machine_on(seed, self.store.clone())
+    }
+
+    /// The same, with its own way to the store.
+    pub fn clone_machine_on(&self, seed: u64, store: StoreRef) -> Device {
         self.replica.db().commit().unwrap();
         let dir = tempfile::tempdir().unwrap();
         copy_dir(self.dir.path(), dir.path());
@@ -307,7 +312,7 @@ impl Device {
         *disk.files.lock() = self.disk.files.lock().clone();
         *disk.inos.lock() = self.disk.inos.lock().clone();
         let clock = ManualClock::new(self.clock.now_ns(), seed);
-        Self::at(dir, (*self.me.get()).clone(), self.store.clone(), clock, Arc::new(disk), self.options.clone(), self.bus.clone())
+        Self::at(dir, (*self.me.get()).clone(), store, clock, Arc::new(disk), self.options.clone(), self.bus.clone())
     }
 
     pub fn id(&self) -> String {
@@ -360,9 +365,10 @@ impl Device {
     pub fn write(&self, p: &str, bytes: impl Into<Bytes>) -> u64 {
         let (p, bytes) = (path(p), bytes.into());
         self.change(|ns, author| {
-            // The same inode is written again only where its own version is all there is: a sibling has its own.
+            // The same inode is written again only where its own version is all there is: a sibling has its own, and a file
+            // that followed a move from elsewhere took it along.
             let (now, _) = self.entry(ns, &p)?;
-            if !matches!(&now.heads[..], [only] if only.device_id == author.device_id) {
+            if !matches!(&now.heads[..], [only] if only.device_id == author.device_id && !only.is_tombstone()) {
                 self.disk.inos.lock().remove(p.as_str());
             }
             let ino = *self.disk.inos.lock().entry(p.as_str().to_owned()).or_insert_with(|| ns.next_id());
