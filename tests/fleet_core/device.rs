@@ -365,11 +365,22 @@ impl Device {
     pub fn write(&self, p: &str, bytes: impl Into<Bytes>) -> u64 {
         let (p, bytes) = (path(p), bytes.into());
         self.change(|ns, author| {
-            // The same inode is written again only where its own version is all there is: a sibling has its own, and a file
-            // that followed a move from elsewhere took it along.
+            // The same inode is written again only where its own version is all there is: a sibling has its own. A file that
+            // followed a move took its inode along.
             let (now, _) = self.entry(ns, &p)?;
-            if !matches!(&now.heads[..], [only] if only.device_id == author.device_id && !only.is_tombstone()) {
-                self.disk.inos.lock().remove(p.as_str());
+            let own = match &now.heads[..] {
+                [only] if only.device_id == author.device_id && !only.is_tombstone() => Some(only),
+                _ => None,
+            };
+            match own {
+                None => drop(self.disk.inos.lock().remove(p.as_str())),
+                Some(head) if head.is_uncut() => {
+                    let rows: Vec<(u64, Sealed)> = ns.t.scan_int(Tree::Outbox, 0, u64::MAX, 1 << 30)?;
+                    let token = head.file().map(|c| c.root);
+                    let sealed = rows.iter().flat_map(|(_, s)| &s.files).find(|f| Some(f.0) == token);
+                    sealed.map(|(_, ino, _)| self.disk.inos.lock().insert(p.as_str().to_owned(), *ino));
+                }
+                Some(_) => {}
             }
             let ino = *self.disk.inos.lock().entry(p.as_str().to_owned()).or_insert_with(|| ns.next_id());
             let wgen = {
