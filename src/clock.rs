@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A source of wall-clock time and of random numbers.
 pub trait Clock: Send + Sync {
@@ -15,6 +15,28 @@ pub trait Clock: Send + Sync {
     /// Milliseconds since 1970.
     fn now_ms(&self) -> i64 {
         self.now_ns() / 1_000_000
+    }
+}
+
+/// A moment by both clocks of a machine: the one that people set, and the one that only goes forward and stands still
+/// while the machine sleeps.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    wall: i64,
+    at: Instant,
+}
+
+impl Moment {
+    /// Now.
+    pub fn now(clock: &dyn Clock) -> Moment {
+        Moment { wall: clock.now_ms(), at: Instant::now() }
+    }
+
+    /// Whether it is at most `d` ago by either clock. A clock that was turned back, and a machine that slept, only make it
+    /// longer ago.
+    pub fn is_within(&self, d: Duration, clock: &dyn Clock) -> bool {
+        let by_wall = clock.now_ms().checked_sub(self.wall).is_some_and(|ms| (0..=d.as_millis() as i64).contains(&ms));
+        by_wall && self.at.elapsed() <= d
     }
 }
 

@@ -7,14 +7,13 @@
 #[path = "fleet_core/device.rs"]
 mod device;
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use device::{Device, Witness, keys};
-use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
+use tcfs::ErrorKind;
 use tcfs::clock::{Clock, ManualClock};
 use tcfs::content::UploadOptions;
 use tcfs::content::codec;
@@ -23,9 +22,10 @@ use tcfs::fleet::{Collected, GcOptions, Options, Round};
 use tcfs::model::gc::List;
 use tcfs::model::{Hash, Kind};
 use tcfs::state::Tree;
+use tcfs::store::count::Op;
+use tcfs::store::fault::{FaultStore, Mode, Rule};
 use tcfs::store::memory::MemoryStore;
-use tcfs::store::{ObjectMeta, Page, PutMode, PutOutcome, Store, StoreRef};
-use tcfs::{ErrorKind, Result};
+use tcfs::store::{PutMode, Store};
 
 const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;
@@ -422,59 +422,11 @@ async fn content_that_was_condemned_and_comes_again_is_put_again_and_stays() {
     assert_eq!(tree.len(), 2);
 }
 
-/// A store that stops who makes a request: once, before it takes effect.
-struct Held {
-    inner: StoreRef,
-    /// Which request, and what its key begins with.
-    at: Mutex<Option<(&'static str, String)>>,
-    stopped: tokio::sync::Notify,
-    go_on: tokio::sync::Notify,
-}
-
-impl Held {
-    fn new(inner: StoreRef) -> Arc<Held> {
-        Arc::new(Held { inner, at: Mutex::default(), stopped: tokio::sync::Notify::new(), go_on: tokio::sync::Notify::new() })
-    }
-
-    async fn stop(&self, request: &str, key: &str) {
-        let is_it = self.at.lock().take_if(|(r, k)| *r == request && key.starts_with(k.as_str())).is_some();
-        if is_it {
-            self.stopped.notify_one();
-            self.go_on.notified().await;
-        }
-    }
-}
-
-#[async_trait]
-impl Store for Held {
-    async fn get(&self, key: &str) -> Result<Bytes> {
-        self.inner.get(key).await
-    }
-    async fn put(&self, key: &str, body: Bytes, mode: PutMode) -> Result<PutOutcome> {
-        self.inner.put(key, body, mode).await
-    }
-    async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Page> {
-        self.stop("list", prefix).await;
-        self.inner.list(prefix, after).await
-    }
-    async fn delete(&self, key: &str) -> Result<()> {
-        self.stop("delete", key).await;
-        self.inner.delete(key).await
-    }
-    async fn head(&self, key: &str) -> Result<Option<ObjectMeta>> {
-        self.stop("head", key).await;
-        self.inner.head(key).await
-    }
-    fn describe(&self) -> String {
-        self.inner.describe()
-    }
-}
-
 /// Ann collects and stops at a request; what bob publishes meanwhile was condemned, and there. How much she removes.
-async fn meanwhile(request: &'static str, goes_on_first: bool) -> u64 {
+async fn meanwhile(request: Op, goes_on_first: bool) -> u64 {
     let w = World::new(&["bob"]);
     let b = &w.devices[0];
-    let held = Held::new(w.store.clone());
+    let held = FaultStore::new(w.store.clone(), 1);
     let a = Device::with("ann", held.clone(), 200, options(GcOptions::default()));
     b.write("keep", "keep");
     w.memory.put(&keys().chunk(&Hash::of(b"late")), Bytes::from_static(b"late"), PutMode::Overwrite).await.unwrap();
@@ -483,10 +435,10 @@ async fn meanwhile(request: &'static str, goes_on_first: bool) -> u64 {
     w.later(2 * DAY);
     a.clock.advance(2 * DAY * 1_000_000_000);
     b.fleet.renew_lease().await.unwrap();
-    *held.at.lock() = Some((request, keys().chunks()));
+    let hold = held.hold(Some(request), &keys().chunks());
     let fleet = a.fleet.clone();
     let collecting = tokio::spawn(async move { fleet.collect(false, &|_, _| {}).await });
-    tokio::time::timeout(Duration::from_secs(60), held.stopped.notified()).await.expect("something is removed");
+    tokio::time::timeout(Duration::from_secs(60), hold.reached(1)).await.expect("something is removed");
     b.write("again", "late");
     let publishing = async {
         for tries in 0.. {
@@ -500,7 +452,7 @@ async fn meanwhile(request: &'static str, goes_on_first: bool) -> u64 {
     };
     let going_on = async |wait: Duration| {
         tokio::time::sleep(wait).await;
-        held.go_on.notify_one();
+        hold.release();
     };
     if goes_on_first {
         // While bob waits and sees.
@@ -517,57 +469,14 @@ async fn meanwhile(request: &'static str, goes_on_first: bool) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn content_that_comes_again_between_the_last_look_and_the_removal_is_put_again() {
-    assert_eq!(meanwhile("delete", true).await, 1, "it is removed under bob's hands");
+    assert_eq!(meanwhile(Op::Delete, true).await, 1, "it is removed under bob's hands");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn content_that_comes_again_while_somebody_collects_is_not_removed() {
-    assert_eq!(meanwhile("list", false).await, 0);
-    assert_eq!(meanwhile("head", false).await, 0);
-    assert_eq!(meanwhile("head", true).await, 0);
-}
-
-/// A store that takes its time before each request, another one each time.
-struct Slow {
-    inner: StoreRef,
-    seed: AtomicU64,
-}
-
-impl Slow {
-    async fn pause(&self) {
-        let n = self.seed.fetch_add(1, Ordering::SeqCst);
-        let mut rng = fastrand::Rng::with_seed(n);
-        if rng.u8(..4) == 0 {
-            tokio::time::sleep(Duration::from_micros(rng.u64(..8000))).await;
-        }
-    }
-}
-
-#[async_trait]
-impl Store for Slow {
-    async fn get(&self, key: &str) -> Result<Bytes> {
-        self.pause().await;
-        self.inner.get(key).await
-    }
-    async fn put(&self, key: &str, body: Bytes, mode: PutMode) -> Result<PutOutcome> {
-        self.pause().await;
-        self.inner.put(key, body, mode).await
-    }
-    async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Page> {
-        self.pause().await;
-        self.inner.list(prefix, after).await
-    }
-    async fn delete(&self, key: &str) -> Result<()> {
-        self.pause().await;
-        self.inner.delete(key).await
-    }
-    async fn head(&self, key: &str) -> Result<Option<ObjectMeta>> {
-        self.pause().await;
-        self.inner.head(key).await
-    }
-    fn describe(&self) -> String {
-        self.inner.describe()
-    }
+    assert_eq!(meanwhile(Op::List, false).await, 0);
+    assert_eq!(meanwhile(Op::Head, false).await, 0);
+    assert_eq!(meanwhile(Op::Head, true).await, 0);
 }
 
 /// Three publish from a few contents, which so come and go all the time, and two of them collect, all at once; history and
@@ -579,7 +488,12 @@ async fn publishers_and_collectors_at_the_same_time_lose_nothing() {
     let memory = MemoryStore::with(clock.clone(), 50);
     let witness = Witness::new(memory.clone());
     let seed = 20_261_128;
-    let slow = |n: u64| Arc::new(Slow { inner: witness.clone(), seed: AtomicU64::new(seed + n * 1_000_000) });
+    // Each request takes its time, another one each time.
+    let slow = |n: u64| {
+        let store = FaultStore::new(witness.clone(), seed + n);
+        store.set([1, 2, 5].map(|ms| Rule::new(Mode::SlowMs(ms)).chance(0.15)).into());
+        store
+    };
     let names = ["ann", "bob", "cat"];
     let devices: Vec<Arc<Device>> =
         names.iter().enumerate().map(|(i, n)| Arc::new(Device::with(n, slow(i as u64), 500 + i as u64, options(gc.clone())))).collect();

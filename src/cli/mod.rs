@@ -6,7 +6,6 @@
 
 pub mod context;
 pub mod format;
-mod gc;
 pub mod output;
 
 mod adopt;
@@ -17,6 +16,7 @@ mod conflicts;
 mod daemon;
 mod device;
 mod doctor;
+mod gc;
 mod history;
 mod hydrate;
 mod ls;

@@ -3,17 +3,17 @@
 //! Must: an answer is never older than the time given; garbage collection relies on a reused chunk having been looked
 //! at within a quarter of its grace. A clock that was turned, and a machine that slept, only make entries older.
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
 use crate::model::Hash;
 use lru::LruCache;
 use parking_lot::Mutex;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A bounded memory of chunk hashes, the least recently used forgotten first (about 100 bytes each).
 pub struct Known {
-    seen: Mutex<LruCache<Hash, (i64, Instant)>>,
+    seen: Mutex<LruCache<Hash, Moment>>,
     clock: Arc<dyn Clock>,
     fresh: Duration,
 }
@@ -28,10 +28,8 @@ impl Known {
     /// Whether the chunk was seen in the store within the time.
     pub fn is_fresh(&self, hash: &Hash) -> bool {
         let mut seen = self.seen.lock();
-        let Some(&(wall, at)) = seen.get(hash) else { return false };
-        // The monotonic clock stands still while a laptop sleeps and the wall clock can be turned back: both must agree.
-        let by_wall = self.clock.now_ms().checked_sub(wall).is_some_and(|ms| (0..=self.fresh.as_millis() as i64).contains(&ms));
-        let fresh = by_wall && at.elapsed() <= self.fresh;
+        let Some(at) = seen.get(hash) else { return false };
+        let fresh = at.is_within(self.fresh, &*self.clock);
         if !fresh {
             seen.pop(hash);
         }
@@ -40,7 +38,7 @@ impl Known {
 
     /// The chunk was put, headed or read just now.
     pub fn add(&self, hash: Hash) {
-        let now = (self.clock.now_ms(), Instant::now());
+        let now = Moment::now(&*self.clock);
         self.seen.lock().put(hash, now);
     }
 

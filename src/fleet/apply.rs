@@ -120,14 +120,7 @@ impl Fleet {
 
     /// Last batch applied of each device.
     pub fn cursors(&self) -> Result<BTreeMap<String, u64>> {
-        let mut out = BTreeMap::new();
-        self.replica.read(|r| {
-            r.scan(Tree::Cursor, Scan::From(&[], &prefix_end(&[])), usize::MAX >> 1, |k, c: Cursor| {
-                out.insert(String::from_utf8_lossy(k).into_owned(), c.seq);
-                Ok(())
-            })
-        })?;
-        Ok(out)
+        self.replica.read(facts::cursors)
     }
 
     /// Last batch applied of one device.

@@ -189,8 +189,8 @@ impl Fleet {
         Registry::new(self.store.clone())
     }
 
-    /// Publishes, follows and listens until `stop` says true, writes a snapshot and collects garbage now and then. Returns when all have
-    /// stopped; what is pending stays in the outbox.
+    /// Publishes, follows and listens until `stop` says true, writes a snapshot and collects garbage now and then. Returns
+    /// when all have stopped; what is pending stays in the outbox.
     pub async fn run(self: Arc<Self>, stop: tokio::sync::watch::Receiver<bool>) {
         // Boxed each for itself: the compiler does not see through the join that they may move between threads.
         let publishing = self.clone().publish_loop(stop.clone()).boxed();

@@ -13,7 +13,7 @@ use crate::content::{Uploader, chunker, codec};
 use crate::error::{Error, Kind, Result};
 use crate::model::manifest::{About, Manifest, SyncManifest};
 use crate::model::{ChunkRef, FileContent, Hash, RelPath, Version};
-use crate::store::PutMode;
+use crate::store::{PutMode, get_if_there};
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use parking_lot::Mutex;
@@ -308,11 +308,7 @@ impl Fleet {
             }
             return Ok(there);
         }
-        let body = match self.store.get(&key).await {
-            Ok(body) => body,
-            Err(e) if e.kind() == Kind::NotFound => return Ok(false),
-            Err(e) => return Err(e),
-        };
+        let Some(body) = get_if_there(&*self.store, &key).await? else { return Ok(false) };
         // Chunks first: a manifest that is there has all of them. Those that are not condemned something else needs.
         let chunks: HashSet<Hash> = Manifest::parse(&body)?.chunks().iter().filter(|h| self.is_condemned(h)).copied().collect();
         let again: Vec<_> = chunks.into_iter().map(|h| self.put_chunk_again(h)).collect();

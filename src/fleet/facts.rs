@@ -5,8 +5,10 @@
 
 use super::identity::Identity;
 use crate::error::Result;
-use crate::state::{Read, Tree, Txn};
+use crate::state::rows::Cursor;
+use crate::state::{Read, Scan, Tree, Txn, prefix_end};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Last sequence of a device's own log that is known to be in the store.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +65,24 @@ pub fn set_growth(t: &mut Txn<'_>, growth: &Growth) -> Result<()> {
 pub fn grow(t: &mut Txn<'_>, records: usize) -> Result<()> {
     let g = growth(t)?;
     set_growth(t, &Growth { records: g.records.saturating_add(records as u64), batches: g.batches.saturating_add(1), ..g })
+}
+
+/// Last batch applied of each other device.
+pub fn cursors(r: &Read<'_>) -> Result<BTreeMap<String, u64>> {
+    let mut out = BTreeMap::new();
+    r.scan(Tree::Cursor, Scan::From(&[], &prefix_end(&[])), usize::MAX >> 1, |k, c: Cursor| {
+        out.insert(String::from_utf8_lossy(k).into_owned(), c.seq);
+        Ok(())
+    })?;
+    Ok(out)
+}
+
+/// What this state has of every log, the own one under `me` included: device → last batch, none where it has nothing.
+pub fn applied(r: &Read<'_>, me: &str) -> Result<BTreeMap<String, u64>> {
+    let mut out = cursors(r)?;
+    out.insert(me.to_owned(), published(r, me)?);
+    out.retain(|_, seq| *seq > 0);
+    Ok(out)
 }
 
 /// Id of the store this state belongs to; none before it was first reached.

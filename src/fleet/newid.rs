@@ -73,7 +73,7 @@ impl Fleet {
     }
 
     fn replica_change(&self, from: &str, new: &Identity, take: bool) -> Result<()> {
-        let first = self.transact_as(&new.id, |ns| {
+        let (first, forgotten) = self.transact_as(&new.id, |ns| {
             if take && self.me.get().id != from {
                 return Err(id_changed());
             }
@@ -114,7 +114,6 @@ impl Fleet {
             }
             Ok((first, forgotten))
         })?;
-        let (first, forgotten) = first;
         let published = |path: &RelPath, actor: &str| match first.of_path.contains_key(path) {
             true => first.published(path, actor),
             false => self.replica.read(|r| register_at(r, path)).ok().flatten().map_or(0, |r| r.entry.clock().get(actor)),

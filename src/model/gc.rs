@@ -89,16 +89,15 @@ impl List {
     pub fn encode(&self) -> Result<Vec<u8>> {
         let mut tally = Tally::default();
         let mut out = Vec::new();
-        let mut line = |out: &mut Vec<u8>, text: Vec<u8>| {
-            tally.add(&text);
-            out.extend_from_slice(&text);
-            tally.end()
+        let mut add = |line: Vec<u8>| {
+            tally.add(&line);
+            out.extend(line);
         };
-        let mut end = line(&mut out, json(&self.header)?);
+        add(json(&self.header)?);
         for o in &self.objects {
-            end = line(&mut out, json(o)?);
+            add(json(o)?);
         }
-        out.extend_from_slice(&json(&Last { end })?);
+        out.extend(json(&Last { end: tally.end() })?);
         Ok(out)
     }
 
@@ -106,17 +105,20 @@ impl List {
     ///
     /// Errors: `Corrupt`; `Unsupported` for one of a later tcfs.
     pub fn parse(device: &str, lines: &[u8]) -> Result<List> {
+        #[derive(Deserialize)]
+        struct Format {
+            condemned: u32,
+        }
         let bad = |why: &str| Error::new(Kind::Corrupt, format!("reading what {device} has condemned: {why}"));
         let mut tally = Tally::default();
         let mut lines = lines.split_inclusive(|b| *b == b'\n');
         let first = lines.next().ok_or_else(|| bad("it is empty"))?;
-        let header: Header = match serde_json::from_slice(first) {
-            Ok(h) => h,
-            Err(e) => return Err(later(device, first).unwrap_or_else(|| bad(&e.to_string()))),
-        };
-        if let Some(e) = later(device, first) {
-            return Err(e);
+        let format: Format = serde_json::from_slice(first).map_err(|e| bad(&e.to_string()))?;
+        if format.condemned > FORMAT {
+            let what = format!("reading what {device} has condemned: it has format {}, this tcfs knows {FORMAT}", format.condemned);
+            return Err(Error::new(Kind::Unsupported, what).hint("upgrade tcfs on this machine"));
         }
+        let header: Header = serde_json::from_slice(first).map_err(|e| bad(&e.to_string()))?;
         if header.condemned != FORMAT || header.device_id != device || header.edition.number == 0 {
             return Err(bad("its first line makes no sense"));
         }
@@ -144,17 +146,6 @@ impl List {
 #[derive(Serialize, Deserialize)]
 struct Last {
     end: End,
-}
-
-/// The error of a first line of a later tcfs.
-fn later(device: &str, first: &[u8]) -> Option<Error> {
-    #[derive(Deserialize)]
-    struct Format {
-        condemned: u32,
-    }
-    let format: Format = serde_json::from_slice(first).ok()?;
-    let what = format!("reading what {device} has condemned: it has format {}, this tcfs knows {FORMAT}", format.condemned);
-    (format.condemned > FORMAT).then(|| Error::new(Kind::Unsupported, what).hint("upgrade tcfs on this machine"))
 }
 
 fn json<T: Serialize>(line: &T) -> Result<Vec<u8>> {

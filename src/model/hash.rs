@@ -17,6 +17,12 @@ impl Hash {
         Hash(*blake3::hash(bytes).as_bytes())
     }
 
+    /// Whatever could be a hash in a text that is not understood: every run of exactly 64 hex digits.
+    pub fn named_in(text: &[u8]) -> impl Iterator<Item = Hash> {
+        let runs = text.split(|b| !b.is_ascii_hexdigit()).filter(|run| run.len() == 64);
+        runs.filter_map(|run| String::from_utf8_lossy(run).to_ascii_lowercase().parse().ok())
+    }
+
     /// 64 lower-case hex digits.
     pub fn to_hex(self) -> String {
         self.to_string()

@@ -123,8 +123,7 @@ pub fn chunks_of(body: &[u8]) -> Vec<Hash> {
 
 /// Every run of exactly 64 hex digits.
 fn hashes_in(body: &[u8]) -> Vec<String> {
-    let words = body.split(|b| !b.is_ascii_alphanumeric()).filter(|w| w.len() == 64 && w.iter().all(u8::is_ascii_hexdigit));
-    words.map(|w| String::from_utf8_lossy(w).to_ascii_lowercase()).collect()
+    Hash::named_in(body).map(|h| h.to_hex()).collect()
 }
 
 fn parse_json(text: &str) -> Result<OldEntry> {

@@ -16,7 +16,7 @@ pub mod s3;
 pub mod switch;
 mod watch;
 
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -97,6 +97,15 @@ pub trait Store: Send + Sync + 'static {
 
 /// A store as everybody holds it.
 pub type StoreRef = Arc<dyn Store>;
+
+/// An object, none if it does not exist.
+pub async fn get_if_there(store: &dyn Store, key: &str) -> Result<Option<Bytes>> {
+    match store.get(key).await {
+        Ok(body) => Ok(Some(body)),
+        Err(e) if e.kind() == Kind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
 
 /// All objects under a prefix, page by page.
 pub async fn list_all(store: &dyn Store, prefix: &str) -> Result<Vec<ObjectMeta>> {

@@ -7,16 +7,17 @@
 use super::super::core::{Fleet, blocking};
 use super::super::facts;
 use super::{Holder, secs};
+use crate::clock::Moment;
 use crate::content::codec;
 use crate::content::condemned::Doom;
 use crate::error::{Error, Kind, Result};
 use crate::model::gc::{Edition, List};
 use crate::model::lease::{FORMAT, Lease};
 use crate::model::{FileContent, Hash, Version};
-use crate::state::rows::{Batch, Cursor, Inode, Local, Sealed};
-use crate::state::{Read, Scan, Tree, prefix_end};
+use crate::state::rows::{Batch, Inode, Local, Sealed};
+use crate::state::{Read, Tree};
 use crate::store::keys::Keys;
-use crate::store::{PutMode, list_all};
+use crate::store::{PutMode, get_if_there, list_all};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,8 +33,8 @@ const PAGE: usize = 2000;
 /// What this device knows of garbage collection elsewhere.
 #[derive(Default)]
 pub(in super::super) struct LeaseState {
-    /// When the lists were last read, by this device's two clocks.
-    read: parking_lot::Mutex<Option<(i64, Instant)>>,
+    /// When the lists were last read.
+    read: parking_lot::Mutex<Option<Moment>>,
     /// When the lease was last renewed.
     renewed: parking_lot::Mutex<Option<Instant>>,
     /// One at a time.
@@ -65,12 +66,7 @@ impl Fleet {
     /// Errors: of the store.
     pub(in super::super) async fn know_condemned(self: &Arc<Self>) -> Result<()> {
         let fresh = self.options.gc.lease_every;
-        let known = self.lease.read.lock().is_some_and(|(wall, at)| {
-            // A laptop that slept has a monotonic clock that stood still.
-            let by_wall = self.clock.now_ms().checked_sub(wall).is_some_and(|ms| (0..=fresh.as_millis() as i64).contains(&ms));
-            by_wall && at.elapsed() < fresh
-        });
-        if known {
+        if self.lease.read.lock().is_some_and(|at| at.is_within(fresh, &*self.clock)) {
             return Ok(());
         }
         let _one = self.lease.renewing.lock().await;
@@ -116,7 +112,7 @@ impl Fleet {
     fn go_by(&self, objects: HashMap<Hash, Doom>, unreadable: bool) {
         self.options.upload.condemned.set(objects, unreadable);
         self.drop_condemned_cuts();
-        *self.lease.read.lock() = Some((self.clock.now_ms(), Instant::now()));
+        *self.lease.read.lock() = Some(Moment::now(&*self.clock));
     }
 
     async fn read_lists(&self) -> Result<Lists> {
@@ -158,11 +154,7 @@ impl Fleet {
         let key = self.keys.condemned_by(device);
         // First the time: of a list that is replaced meanwhile it is too early rather than too late.
         let Some(meta) = self.store.head(&key).await? else { return Ok(None) };
-        let body = match self.store.get(&key).await {
-            Ok(body) => body,
-            Err(e) if e.kind() == Kind::NotFound => return Ok(None),
-            Err(e) => return Err(e),
-        };
+        let Some(body) = get_if_there(&*self.store, &key).await? else { return Ok(None) };
         let device = device.to_owned();
         let list = blocking(move || List::parse(&device, &codec::decode_lines(&key, &body, UNPACKED_MAX)?)).await?;
         Ok(Some((list, meta.modified)))
@@ -173,14 +165,8 @@ impl Fleet {
         let mut lease = Lease { lease: FORMAT, at: self.clock.now_ms(), lists, ..Lease::default() };
         self.replica.db().read_beside(|r| {
             lease.device_id = facts::identity(r)?.map_or_else(|| self.me().id.clone(), |me| me.id);
-            r.scan(Tree::Cursor, Scan::From(&[], &prefix_end(&[])), usize::MAX >> 1, |k, c: Cursor| {
-                lease.cursors.insert(String::from_utf8_lossy(k).into_owned(), c.seq);
-                Ok(())
-            })?;
-            let published = facts::published(r, &lease.device_id)?;
-            lease.cursors.insert(lease.device_id.clone(), published);
-            lease.cursors.retain(|_, seq| *seq > 0);
-            unpublished(r, published, &mut lease)?;
+            lease.cursors = facts::applied(r, &lease.device_id)?;
+            unpublished(r, &mut lease)?;
             under_overlays(r, &mut lease)
         })?;
         Ok(lease)
@@ -260,7 +246,7 @@ fn name(c: &FileContent, lease: &mut Lease) {
 }
 
 /// What is sealed, and what is fixed as the next batch.
-fn unpublished(r: &Read<'_>, published: u64, lease: &mut Lease) -> Result<()> {
+fn unpublished(r: &Read<'_>, lease: &mut Lease) -> Result<()> {
     let mut from = 0;
     loop {
         let page: Vec<(u64, Sealed)> = r.scan_int(Tree::Outbox, from, u64::MAX, PAGE)?;
@@ -268,7 +254,7 @@ fn unpublished(r: &Read<'_>, published: u64, lease: &mut Lease) -> Result<()> {
         from = last + 1;
         page.iter().flat_map(|(_, s)| &s.versions).flat_map(|v| v.kind.contents()).for_each(|c| name(c, lease));
     }
-    let fixed = r.get::<Batch>(Tree::Batch, published + 1)?;
+    let fixed = r.get::<Batch>(Tree::Batch, facts::published(r, &lease.device_id)? + 1)?;
     fixed.iter().flat_map(|b| &b.versions).flat_map(|v| v.kind.contents()).for_each(|c| name(c, lease));
     Ok(())
 }

@@ -19,7 +19,7 @@ use crate::model::snapshot::Line;
 use crate::model::{FileContent, Hash, Version};
 use crate::state::rows::{Inode, Slot};
 use crate::state::{Scan, Tree, prefix_end};
-use crate::store::{ObjectMeta, list_all};
+use crate::store::{ObjectMeta, get_if_there, list_all};
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use std::collections::{BTreeMap, HashSet};
@@ -77,11 +77,9 @@ impl Live {
 
     /// All that a record which is not understood may name.
     fn text(&mut self, text: &[u8]) {
-        for word in text.split(|b| !b.is_ascii_hexdigit()).filter(|w| w.len() == 64) {
-            if let Some(hash) = std::str::from_utf8(word).ok().and_then(|w| w.parse().ok()) {
-                self.chunk(&hash);
-                self.unread.push(hash);
-            }
+        for hash in Hash::named_in(text) {
+            self.chunk(&hash);
+            self.unread.push(hash);
         }
     }
 
@@ -149,10 +147,8 @@ impl Fleet {
     async fn read_leases(&self, members: &Members) -> Result<BTreeMap<String, Lease>> {
         let mut out = BTreeMap::new();
         for device in &members.active {
-            match self.store.get(&self.keys.lease(device)).await {
-                Ok(body) => drop(out.insert(device.clone(), Lease::parse(device, &body)?)),
-                Err(e) if e.kind() == Kind::NotFound => {}
-                Err(e) => return Err(e),
+            if let Some(body) = get_if_there(&*self.store, &self.keys.lease(device)).await? {
+                out.insert(device.clone(), Lease::parse(device, &body)?);
             }
         }
         Ok(out)
@@ -268,33 +264,28 @@ impl Fleet {
 
     async fn batch(&self, device: &str, seq: u64) -> Result<Option<(String, Bytes)>> {
         let key = self.keys.batch(device, seq);
-        match self.store.get(&key).await {
-            Ok(body) => Ok(Some((key, body))),
-            Err(e) if e.kind() == Kind::NotFound => Ok(None),
-            Err(e) => Err(e),
-        }
+        Ok(get_if_there(&*self.store, &key).await?.map(|body| (key, body)))
     }
 
     /// The chunks of manifests that name more than a record does.
     async fn mark_manifests(&self, live: &mut Live, tell: Tell<'_>) -> Result<()> {
         let unread = std::mem::take(&mut live.unread);
-        let mut bodies =
-            stream::iter(unread).map(|id| async move { (id, self.store.get(&self.keys.manifest(&id)).await) }).buffer_unordered(PARALLEL);
+        let get = async |id: Hash| (id, get_if_there(&*self.store, &self.keys.manifest(&id)).await);
+        let mut bodies = stream::iter(unread).map(get).buffer_unordered(PARALLEL);
         let mut n = 0;
         while let Some((id, body)) = bodies.next().await {
             n += 1;
             if n % 256 == 0 {
                 tell("reading manifests", n);
             }
-            match body {
-                Ok(body) if Hash::of(&body) == id => Manifest::parse(&body)?.chunks().iter().for_each(|h| live.chunk(h)),
-                Ok(_) => {
+            match body? {
+                Some(body) if Hash::of(&body) == id => Manifest::parse(&body)?.chunks().iter().for_each(|h| live.chunk(h)),
+                Some(_) => {
                     let what = format!("the manifest {id} does not have the bytes of its name");
                     return Err(Error::new(Kind::Corrupt, what).hint("nothing is collected: which chunks it needs is not known"));
                 }
                 // It was collected, and its version is one of an old log; or it never was one.
-                Err(e) if e.kind() == Kind::NotFound => {}
-                Err(e) => return Err(e),
+                None => {}
             }
         }
         Ok(())

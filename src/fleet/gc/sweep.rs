@@ -8,6 +8,7 @@
 use super::super::core::Fleet;
 use super::mark::{Marked, Tell};
 use super::secs;
+use crate::clock::Moment;
 use crate::content::codec;
 use crate::error::{Error, Kind, Result};
 use crate::model::Hash;
@@ -17,7 +18,6 @@ use futures_util::stream::{self, StreamExt};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
 
 /// Removals under way.
 const PARALLEL: usize = 8;
@@ -160,9 +160,8 @@ impl Fleet {
         for i in &removed {
             out.removed.add(garbage[*i].size);
         }
-        let gone: HashSet<usize> = removed.into_iter().collect();
         let mut i = 0..;
-        garbage.retain(|_| i.next().is_some_and(|i| !gone.contains(&i)));
+        garbage.retain(|_| i.next().is_some_and(|i| !removed.contains(&i)));
         if marked.leases.values().any(|l| l.everything) {
             // What that device needs would only have to be put again.
             garbage.retain(|g| g.condemned.is_some());
@@ -246,8 +245,8 @@ impl Fleet {
     }
 
     /// Removes what is due. Which went.
-    async fn remove(&self, garbage: &[Garbage], due: &[usize], grace: i64, tell: Tell<'_>) -> Result<Vec<usize>> {
-        let mut gone = Vec::new();
+    async fn remove(&self, garbage: &[Garbage], due: &[usize], grace: i64, tell: Tell<'_>) -> Result<HashSet<usize>> {
+        let mut gone = HashSet::new();
         // Manifests and snapshots first: one that is there has its chunks.
         let (chunks, others): (Vec<usize>, Vec<usize>) = due.iter().partition(|i| garbage[**i].sort == Sort::Chunk);
         for part in [others, chunks] {
@@ -266,14 +265,13 @@ impl Fleet {
         let key = self.key_of(g);
         let Some((_, condemned_at)) = g.condemned else { return Ok(None) };
         loop {
-            let (looked, wall) = (Instant::now(), self.clock.now_ms());
+            let looked = Moment::now(&*self.clock);
             let Some(meta) = self.store.head(&key).await? else { return Ok(Some(i)) };
             if meta.modified + grace > condemned_at {
                 return Ok(None);
             }
             // A machine that slept here looks again.
-            let late = looked.elapsed() > AT_ONCE || (self.clock.now_ms() - wall).abs() > AT_ONCE.as_millis() as i64;
-            if late {
+            if !looked.is_within(AT_ONCE, &*self.clock) {
                 continue;
             }
             return match tokio::time::timeout(REMOVAL, self.store.delete(&key)).await {

@@ -11,12 +11,12 @@ use crate::content::codec::LinesWriter;
 use crate::error::{Error, Kind, Result};
 use crate::model::snapshot::{FORMAT, Header, Line, Parked, Tally};
 use crate::model::{Hash, RelPath, Version};
-use crate::state::rows::{Cursor, DirMove, ROOT, Sealed, Slot, slot_after, slot_end};
+use crate::state::rows::{DirMove, ROOT, Sealed, Slot, slot_after, slot_end};
 use crate::state::tree::register_at;
 use crate::state::{Read, Scan, Tree, prefix_end};
 use crate::store::{MAX_OBJECT, PutMode};
 use bytes::Bytes;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Larger ones are not written: half of what a reader takes.
@@ -54,13 +54,7 @@ impl Fleet {
             let idle = r.scan_int::<Sealed>(Tree::Outbox, 0, u64::MAX, 1)?.is_empty()
                 && r.scan_int::<DirMove>(Tree::Move, 0, u64::MAX, 1)?.is_empty();
             let Some(me) = facts::identity(r)?.filter(|_| idle) else { return Ok(None) };
-            let mut cursors = BTreeMap::new();
-            r.scan(Tree::Cursor, Scan::From(&[], &prefix_end(&[])), usize::MAX >> 1, |k, c: Cursor| {
-                cursors.insert(String::from_utf8_lossy(k).into_owned(), c.seq);
-                Ok(())
-            })?;
-            cursors.insert(me.id.clone(), facts::published(r, &me.id)?);
-            cursors.retain(|_, seq| *seq > 0);
+            let cursors = facts::applied(r, &me.id)?;
             let header = Header { snapshot: FORMAT, device_id: me.id, written_at: now, cursors };
             let mut out = Out { zstd: LinesWriter::new()?, tally: Tally::default() };
             out.line(&header.encode()?)?;
