@@ -15,7 +15,7 @@ use crate::model::{self, RelPath, Version};
 use crate::state::db::prefix_end;
 use crate::state::rows::{Cursor, Time};
 use crate::state::tree::{dir_of, register_at};
-use crate::state::{Ns, Scan, Tree};
+use crate::state::{Arrivals, Ns, Scan, Tree};
 use crate::store::keys::Keys;
 use crate::store::list_all;
 use bytes::Bytes;
@@ -262,10 +262,17 @@ impl Fleet {
         let mut touched: BTreeMap<(usize, u64, String), i64> = BTreeMap::new();
         let mut moves = Vec::new();
         let mut new = 0;
+        let mut arrivals = Arrivals::default();
+        let moved_here: BTreeSet<&RelPath> = versions.iter().filter_map(|v| v.moved_to.as_ref()).collect();
         for v in versions {
+            if !moved_here.contains(&v.path) && arrivals.bring(ns, v, Time::from_ms(listed_at(v)).min(ns.ctx.now))? {
+                new += 1;
+                continue;
+            }
             let (dir, changed) = ns.merge(v)?;
             if changed {
                 new += 1;
+                arrivals.forget(&v.path);
                 let at = touched.entry((v.path.components().count(), dir, v.path.file_name().to_owned())).or_insert(i64::MIN);
                 *at = listed_at(v).max(*at);
                 if v.moved_to.is_some() {
@@ -288,6 +295,7 @@ impl Fleet {
             ns.reconcile(*dir, name)?;
         }
         ns.made_at = None;
+        arrivals.finish(ns)?;
         Ok(new)
     }
 

@@ -1,6 +1,7 @@
 //! Local state: the replica of the namespace, the outbox and what lies on this disk, in one database that one
 //! process owns.
 
+mod arrive;
 pub mod db;
 mod inode;
 pub mod journal;
@@ -17,6 +18,7 @@ mod sqlite;
 pub mod tree;
 mod txn;
 
+pub use arrive::Arrivals;
 pub use db::Db;
 pub use inode::{holds, uncut_token};
 pub use namespace::{BRAKED, Ns, PARTED};

@@ -4,6 +4,7 @@
 
 use super::schema::{Key, Tree, encode};
 use crate::error::{Error, Kind, Result};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, params};
 use std::path::Path;
 
@@ -38,6 +39,8 @@ pub(super) fn open_connection(path: &Path) -> Result<Connection> {
     )
     .map_err(|e| sql("setting up", e))?;
     conn.set_prepared_statement_cache_capacity(128);
+    // Or SQLite, as it is built here, prepares each scan again for each pair of bounds.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(|e| sql("setting up", e))?;
     Ok(conn)
 }
 
