@@ -20,9 +20,8 @@
 //! - `mount/fuse/filesystem.rs` takes the kernel's request; `vfs/open.rs`, `create.rs`, `write.rs`, `rename.rs`, `remove.rs` do it;
 //! - `vfs/seal.rs` makes a version of what was written (`model/ops.rs`), `vfs/heads.rs` says what it replaces;
 //! - `vfs/brake.rs` counts deletes: of many at once the others see nothing before somebody approves (`model/brake.rs`);
-//! - `state/namespace.rs` merges it into its register, `state/reconcile.rs` brings the names to what that shows (what is new
-//!   and simple goes by `state/arrive.rs`),
-//!   `state/txn.rs` and `state/journal.rs` keep it;
+//! - `state/namespace.rs` merges it into its register, `state/reconcile.rs` brings the names to what that shows
+//!   (`state/arrive.rs` does both for what is simply new), `state/txn.rs` and `state/journal.rs` keep it;
 //! - `fleet/publish.rs` takes it from the outbox through `fleet/plan.rs`, `cuts.rs` and `batch.rs` into the store
 //!   (`content/upload.rs`, `store/`).
 //!

@@ -262,10 +262,9 @@ impl Fleet {
         let mut touched: BTreeMap<(usize, u64, String), i64> = BTreeMap::new();
         let mut moves = Vec::new();
         let mut new = 0;
-        let mut arrivals = Arrivals::default();
-        let moved_here: BTreeSet<&RelPath> = versions.iter().filter_map(|v| v.moved_to.as_ref()).collect();
+        let mut arrivals = Arrivals::of(versions);
         for v in versions {
-            if !moved_here.contains(&v.path) && arrivals.bring(ns, v, Time::from_ms(listed_at(v)).min(ns.ctx.now))? {
+            if arrivals.bring(ns, v, Time::from_ms(listed_at(v)).min(ns.ctx.now))? {
                 new += 1;
                 continue;
             }

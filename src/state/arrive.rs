@@ -15,11 +15,12 @@ use super::tree::locate;
 use crate::error::Result;
 use crate::model::entry::Entry;
 use crate::model::{Kind, RelPath, Version};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// What arrives in one transaction.
-#[derive(Default)]
-pub struct Arrivals {
+pub struct Arrivals<'v> {
+    /// Paths of which the batch says more than one thing.
+    told_more: HashSet<&'v RelPath>,
     /// Number of each directory that was looked at; none where the general way has to be gone.
     dirs: HashMap<RelPath, Option<u64>>,
     /// Directories that got something.
@@ -34,11 +35,19 @@ struct Came {
     subdirs: i32,
 }
 
-impl Arrivals {
-    /// Brings in a version that changed its directory's listing at `at`, if nothing is known of its path and its directory
-    /// is there. False: nothing was done.
+impl<'v> Arrivals<'v> {
+    /// Those of a batch.
+    pub fn of(batch: &'v [Version]) -> Arrivals<'v> {
+        let mut told_more: HashSet<&RelPath> = batch.iter().filter_map(|v| v.moved_to.as_ref()).collect();
+        let mut told: HashSet<&RelPath> = HashSet::with_capacity(batch.len());
+        told_more.extend(batch.iter().map(|v| &v.path).filter(|p| !told.insert(p)));
+        Arrivals { told_more, dirs: HashMap::new(), listings: BTreeMap::new() }
+    }
+
+    /// Brings in a version of the batch that changed its directory's listing at `at`, if nothing else is known of its path
+    /// and its directory is there. False: nothing was done.
     pub fn bring(&mut self, ns: &mut Ns<'_, '_>, v: &Version, at: Time) -> Result<bool> {
-        if !matches!(v.kind, Kind::File(_) | Kind::Symlink { .. } | Kind::Dir) || v.is_uncut() {
+        if !matches!(v.kind, Kind::File(_) | Kind::Symlink { .. } | Kind::Dir) || v.is_uncut() || self.told_more.contains(&v.path) {
             return Ok(false);
         }
         let Some(parent) = v.path.parent() else { return Ok(false) };
@@ -105,3 +114,6 @@ impl Arrivals {
         Ok(found)
     }
 }
+
+#[cfg(test)]
+mod tests;
