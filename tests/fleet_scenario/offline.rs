@@ -198,3 +198,54 @@ fn there_never_was_a_bus() {
     spell(Away::Stopped, Bus::Never);
     spell(Away::Cut, Bus::Never);
 }
+
+/// Both it and the others delete more while it is away than the brake lets pass: what one deleted the rest still have, until
+/// somebody approves; then it is gone everywhere.
+#[test]
+fn more_was_deleted_than_the_brake_lets_pass() {
+    drive_only!();
+    let lab = Lab::new();
+    let n = common::count(800, 5000);
+    let (store_line, bus_line) = (Proxy::to(lab.weed.port()), Proxy::to(lab.nats.port));
+    let zoo = lab.machine("petting-zoo-mini").mount();
+    let bates = lab.machine("xoxd-bates").mount();
+    let line = format!("http://127.0.0.1:{}", store_line.port());
+    let yoga = lab.at("yoga", &line).env("TCFS_NATS_URL", format!("nats://127.0.0.1:{}", bus_line.port())).mount();
+    let all = [&zoo, &bates, &yoga];
+    all.iter().for_each(|m| is_connected(m));
+    for i in 0..n {
+        let path = zoo.path(file(i));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, format!("as it was {i}")).unwrap();
+    }
+    zoo.wait();
+    assert_eq!(converged(&all, REST).len(), n);
+
+    store_line.cut(true);
+    bus_line.cut(true);
+    // Of ten files zoo deletes six, yoga three, and the tenth is edited by yoga.
+    let of = |what: fn(usize) -> bool| (0..n).filter(move |i| what(i % 10));
+    of(|d| d < 6).for_each(|i| fs::remove_file(zoo.path(file(i))).unwrap());
+    of(|d| (6..9).contains(&d)).for_each(|i| fs::remove_file(yoga.path(file(i))).unwrap());
+    of(|d| d == 9).for_each(|i| fs::write(yoga.path(file(i)), format!("edited {i}")).unwrap());
+    zoo.wait();
+    store_line.cut(false);
+    bus_line.cut(false);
+    let back = Instant::now();
+    let held = |m: &Mounted| m.status()["held_back"].as_u64().unwrap() as usize;
+    until("all know of all", REST, || all.iter().all(|m| held(m) == n / 10 * 9 && m.pending() == 0).then_some(()));
+    println!("{n} files, nine of ten deleted: all know {:?} later", back.elapsed());
+    until("the edits are there", REST, || {
+        let edited = |m: &Mounted, i: usize| fs::read_to_string(m.path(file(i))).is_ok_and(|t| t == format!("edited {i}"));
+        all.iter().all(|m| of(|d| d == 9).all(|i| edited(m, i))).then_some(())
+    });
+    assert_eq!(tree(bates.root()).len(), n, "it deleted nothing");
+    assert_eq!(tree(zoo.root()).len(), n / 10 * 4);
+    assert_eq!(tree(yoga.root()).len(), n / 10 * 7);
+
+    bates.cli_long(&["approve"]).ok();
+    bates.wait();
+    let left = converged(&all, REST);
+    assert_eq!(left.len(), n / 10);
+    assert!(left.values().all(|t| t.starts_with(b"edited ")) && all.iter().all(|m| held(m) == 0));
+}
