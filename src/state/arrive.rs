@@ -19,7 +19,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// What arrives in one transaction.
 pub struct Arrivals<'v> {
-    /// Paths of which the batch says more than one thing.
+    /// Paths of which the batch says something.
+    told: HashSet<&'v RelPath>,
+    /// Paths of which it says more than one thing.
     told_more: HashSet<&'v RelPath>,
     /// Number of each directory that was looked at; none where the general way has to be gone.
     dirs: HashMap<RelPath, Option<u64>>,
@@ -41,7 +43,7 @@ impl<'v> Arrivals<'v> {
         let mut told_more: HashSet<&RelPath> = batch.iter().filter_map(|v| v.moved_to.as_ref()).collect();
         let mut told: HashSet<&RelPath> = HashSet::with_capacity(batch.len());
         told_more.extend(batch.iter().map(|v| &v.path).filter(|p| !told.insert(p)));
-        Arrivals { told_more, dirs: HashMap::new(), listings: BTreeMap::new() }
+        Arrivals { told, told_more, dirs: HashMap::new(), listings: BTreeMap::new() }
     }
 
     /// Brings in a version of the batch that changed its directory's listing at `at`, if nothing else is known of its path
@@ -105,6 +107,10 @@ impl<'v> Arrivals<'v> {
         }
         if let Some(known) = self.dirs.get(&path) {
             return Ok(*known);
+        }
+        if self.told.contains(&path) {
+            // It changes in this batch, and did not come with it: whether it stays is seen first.
+            return Ok(None);
         }
         let found = locate(ns.t, &path)?.and_then(|(_, r)| match r.entry.heads.as_slice() {
             [only] if only.is_dir() && !only.is_held_back() && r.ino != 0 && r.ino == r.dir => Some(r.dir),

@@ -5,11 +5,27 @@ use super::super::replica::{Ctx, Replica};
 use super::super::schema::Tree;
 use super::super::tree::{names, register_at};
 use super::*;
+use crate::clock::{Clock, ManualClock};
 use crate::model::view::ConflictMode;
 use crate::model::{FileContent, Hash, VClock};
 
-fn version(rng: &mut fastrand::Rng, path: &str, actor: &str, vclock: VClock) -> Version {
-    let kind = match rng.u8(..8) {
+/// Numbers that follow from a seed.
+struct Rng(std::sync::Arc<ManualClock>);
+
+impl Rng {
+    fn below(&self, n: u64) -> u64 {
+        self.0.random() % n
+    }
+    fn bool(&self) -> bool {
+        self.below(2) == 0
+    }
+    fn one<T: Copy>(&self, of: &[T]) -> T {
+        of[self.below(of.len() as u64) as usize]
+    }
+}
+
+fn version(rng: &Rng, path: &str, actor: &str, vclock: VClock) -> Version {
+    let kind = match rng.below(8) as u8 {
         0..3 => Kind::Dir,
         3 => Kind::Tombstone,
         4 => Kind::Symlink { target: "to".into() },
@@ -28,10 +44,10 @@ fn version(rng: &mut fastrand::Rng, path: &str, actor: &str, vclock: VClock) -> 
         place: None,
         device_name: actor.into(),
         device_id: actor.into(),
-        written_at: rng.i64(0..9000),
+        written_at: rng.below(9000) as i64,
         mode: if kind == Kind::Dir { 0o40_700 } else { 0o100_640 },
         kind,
-        mtime: (rng.i64(0..9), rng.u32(..9)),
+        mtime: (rng.below(9) as i64, rng.below(9) as u32),
         xattrs,
         base: None,
         moved_to: None,
@@ -108,20 +124,20 @@ fn tree(replica: &Replica, dir: u64, path: &RelPath, out: &mut Vec<String>) {
 fn what_arrives_stands_as_if_it_had_been_merged_and_reconciled() {
     let (mut at_once, mut in_all) = (0, 0);
     for seed in 0..200 {
-        let mut rng = fastrand::Rng::with_seed(seed);
+        let rng = Rng(ManualClock::new(0, seed));
         let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
         let [quick, general] = [0, 1].map(|i: usize| Replica::open(dirs[i].path()).unwrap());
         let mut known: BTreeMap<String, VClock> = BTreeMap::new();
-        for _ in 0..rng.usize(1..6) {
+        for _ in 0..1 + rng.below(5) {
             let mut batch: Vec<Version> = Vec::new();
-            for _ in 0..rng.usize(1..25) {
-                let path = (0..rng.usize(1..4)).map(|_| ["a", "b", "c", "d", "e", "f", "g"][rng.usize(..7)]).collect::<Vec<_>>().join("/");
-                let actor = ["x", "y"][rng.usize(..2)];
+            for _ in 0..1 + rng.below(24) {
+                let path = (0..1 + rng.below(3)).map(|_| rng.one(&["a", "b", "c", "d", "e", "f", "g"])).collect::<Vec<_>>().join("/");
+                let actor = rng.one(&["x", "y"]);
                 let all = known.entry(path.clone()).or_default();
                 let mut clock = if rng.bool() { all.clone() } else { VClock::new() };
                 clock.set(actor, all.get(actor) + 1);
                 all.merge(&clock);
-                batch.push(version(&mut rng, &path, actor, clock));
+                batch.push(version(&rng, &path, actor, clock));
             }
             if rng.bool() {
                 batch.sort_by_key(|v| v.path.components().count());
