@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | [`cli`] | the command line, one file a command | `daemon` but not `daemon::core`, `model` |
 //! | [`daemon`] | the process: configuration, socket, life, and (`daemon::core`) everything put together | all below |
-//! | [`mount`] | front ends of the drive (FUSE): they convert and decide nothing | `vfs`, `model` |
+//! | [`mount`] | front ends of the drive (FUSE, NFS): they convert and decide nothing | `vfs`, `model` |
 //! | [`vfs`] | the drive by inode: names, attributes, bytes, sealing, hydration | `fleet`, `content`, `state`, `model` |
 //! | [`fleet`] | the outbox into this device's log, everybody else's logs into the tree; the event bus; who the devices are | `content`, `state`, `store`, `model` |
 //! | [`content`] | files as chunks: cutting, encoding, upload, fetching | `store`, `model` |

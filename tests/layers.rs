@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 /// Outside crates with owners: the only files, or directories (with `/`), that may name them, below `src/`.
 const OWNED: &[(&str, &[&str])] = &[
     ("fuser", &["mount/fuse.rs", "mount/fuse/"]),
+    ("nfs3_types", &["mount/nfs.rs", "mount/nfs/"]),
     ("aws_sdk_s3", &["store/s3.rs", "store/s3/"]),
     ("aws_smithy_http_client", &["store/s3.rs"]),
     ("async_nats", &["fleet/nats.rs", "fleet/nats/"]),

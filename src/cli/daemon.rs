@@ -129,6 +129,7 @@ async fn restart(ctx: &Ctx) -> Result<u8> {
             read_only: m.read_only,
             no_passthrough: !m.passthrough,
             backend,
+            no_mount: m.command.is_some(),
         };
         client.call(Request::Mount(again), &Progress::none()).await.map_err(|e| e.context("mounting again"))?;
     }

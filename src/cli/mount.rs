@@ -20,6 +20,7 @@ Examples:
   tcfs mount                       on ~/tcfs
   tcfs mount /mnt/tcfs --allow-other
   tcfs mount --foreground ~/tcfs   stay until stopped, as service units want it
+  tcfs mount --backend nfs --no-mount /mnt/tcfs    serve by NFS, and say how it is mounted
   tcfs --state-dir /tmp/b --store file:///srv/tcfs mount /mnt/b    a second device on this machine")]
 pub struct Mount {
     /// Directory, made if it does not exist [default: `mountpoint` of the configuration, else ~/tcfs]
@@ -39,6 +40,9 @@ pub struct Mount {
     /// How the kernel is served
     #[arg(long, value_enum, default_value_t = Way::Auto)]
     backend: Way,
+    /// With --backend nfs: serve only, and print the command that mounts it on MOUNTPOINT
+    #[arg(long)]
+    no_mount: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -47,7 +51,7 @@ enum Way {
     Auto,
     /// FUSE
     Fuse,
-    /// An NFSv3 server on the loopback (not in this version)
+    /// An NFSv3 server on the loopback, and the system's own client
     Nfs,
 }
 
@@ -68,7 +72,11 @@ impl Mount {
             read_only: self.read_only,
             no_passthrough: self.no_passthrough,
             backend,
+            no_mount: self.no_mount,
         };
+        if self.no_mount && !(backend == Backend::Nfs || backend == Backend::Auto && cfg!(target_os = "macos")) {
+            return Err(Error::new(Kind::Usage, "--no-mount is for the NFS server only").hint("add --backend nfs"));
+        }
         if self.foreground {
             return self.stay(ctx, request).await;
         }
@@ -113,7 +121,14 @@ fn print(ctx: &Ctx, m: &Mounted, foreground: bool) {
     let how = if m.mount.read_only { ", read only" } else { "" };
     let already = if m.already { "already " } else { "" };
     let entries = format::count(m.entries, "entry", "entries");
-    ctx.out.line(format!("the drive is {already}mounted on {}{how} ({entries})", ctx.out.bold(&at)));
+    if m.mount.command.is_some() {
+        ctx.out.line(format!("the drive is {already}served for {}{how} ({entries}); to mount it:", ctx.out.bold(&at)));
+    } else {
+        ctx.out.line(format!("the drive is {already}mounted on {}{how} ({entries})", ctx.out.bold(&at)));
+    }
+    if let Some(command) = &m.mount.command {
+        ctx.out.line(command);
+    }
     for n in &m.notes {
         ctx.out.line(format!("note: {n}"));
     }

@@ -157,6 +157,9 @@ pub async fn mount(config: &Config, launch: &Launch, request: Mount, progress: &
     }
     match client.call(Request::Mount(request), progress).await {
         Ok(Response::Mounted(m)) => {
+            if m.mount.command.is_some() {
+                return Ok(m);
+            }
             let at = m.mount.mountpoint.clone();
             let answer = tokio::task::spawn_blocking(move || mounts::probe(&at)).await.unwrap_or(Answer::Hangs);
             if answer == Answer::Alive {

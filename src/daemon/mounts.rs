@@ -2,15 +2,17 @@
 //!
 //! Must: nothing here waits on a mount that does not answer; what could is done on a thread with a deadline.
 //! Not here: what is mounted (`table`), who uses it (`users`), where the drive may be mounted (`mountpoint`) and what
-//! that takes (`fuse_needs`), serving a mount (`mount`).
+//! that takes (`fuse_needs`), the system's NFS client (`nfs_client`), serving a mount (`mount`).
 
 mod fuse_needs;
 mod mountpoint;
+mod nfs_client;
 mod table;
 mod users;
 
 pub use fuse_needs::{check_fuse, helper, may_open_fuse, no_access, no_helper};
 pub use mountpoint::{Keep, prepare_mountpoint, resolve};
+pub use nfs_client::{mount_nfs, nfs_at, unmount_nfs};
 pub use table::{FS_NAME, MountEntry, mounted, ours_at, parse_mountinfo};
 pub use users::{User, busy, users};
 

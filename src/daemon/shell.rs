@@ -202,6 +202,10 @@ fn prepare(config: &Config, active: &[MountInfo], request: &Mount) -> Result<Pre
     if let Some(m) = active.iter().find(|m| m.mountpoint == at) {
         return Ok(Prepared::Already(m.clone()));
     }
+    if request.no_mount {
+        // It may be the path of another system.
+        return Ok(Prepared::Ready { mountpoint: at, notes });
+    }
     if mounts::ours_at(&at).is_some() {
         let shown = at.display();
         match mounts::probe(&at) {

@@ -4,6 +4,7 @@
 
 #[cfg(target_os = "linux")]
 pub mod fuse;
+pub mod nfs;
 
 /// How the names of the threads begin that take a kernel's requests: nobody else answers what such a thread has taken.
 pub const THREADS_NAMED: &str = "fuser-";

@@ -12,6 +12,7 @@
 #![doc = include_str!("SEMANTICS.md")]
 
 mod adopt;
+mod aside;
 mod attr;
 mod brake;
 mod cache;
@@ -39,7 +40,7 @@ mod rules;
 mod seal;
 mod write;
 
-pub use crate::state::rows::{FileType, Time};
+pub use crate::state::rows::{FileType, ROOT, Time};
 pub use adopt::{Adopt, Adopted};
 pub use attr::{Attr, SetAttr, StatFs};
 pub use brake::BrakeOptions;
@@ -62,7 +63,7 @@ use crate::error::{Error, Kind, Result};
 use crate::fleet::Me;
 use crate::model::ops::Author;
 use crate::model::view::ConflictMode;
-use crate::state::rows::{DirMove, Inode, ROOT, Sealed, Slot, slot_key};
+use crate::state::rows::{DirMove, Inode, Sealed, Slot, slot_key};
 use crate::state::{Change, Ctx, Ns, Read, Replica, Tree};
 use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock};

@@ -18,7 +18,7 @@ pub fn dir() -> PathBuf {
 pub fn find(name: &str) -> PathBuf {
     let own = [dir().join("bin").join(name), dir().join("venv/bin").join(name)];
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let places = own.into_iter().chain(std::env::split_paths(&path).map(|d| d.join(name)));
+    let places = own.into_iter().chain(std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).map(|d| d.join(name)));
     match places.into_iter().find(|p| p.is_file()) {
         Some(p) => p,
         None => panic!("{name} is missing; install it with: {}", install_command(name)),
@@ -34,6 +34,9 @@ fn install_command(name: &str) -> String {
         "mkfs.ext4" => "apt-get install -y e2fsprogs".into(),
         "setfattr" | "getfattr" => "apt-get install -y attr".into(),
         "vim" => "apt-get install -y vim".into(),
+        "linux.uml" => "apt-get install -y user-mode-linux".into(),
+        "slirp-fullbolt" => "apt-get install -y slirp".into(),
+        "insmod" => "apt-get install -y kmod".into(),
         other => format!("apt-get install -y {other}"),
     }
 }

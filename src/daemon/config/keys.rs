@@ -95,9 +95,9 @@ pub static KEYS: &[Key] = &[
     key!("log.keep", log.keep, "Rotated log files kept"),
 ];
 
-/// Keys that are read, checked and shown, and that this version does not act on: it has no NFS server and no bundles yet.
+/// Keys that are read, checked and shown, and that this version does not act on: it has no bundles yet.
 /// Whoever sets one is told.
-pub static LATER: &[&str] = &["nfs.port", "git_sync_mode"];
+pub static LATER: &[&str] = &["git_sync_mode"];
 
 /// A URL, or several with commas between them, without the user and password in it.
 pub fn redact(urls: &str) -> String {

@@ -11,6 +11,7 @@ mod conflicts;
 mod device;
 mod diff;
 mod doctor;
+mod front;
 mod gc;
 mod history;
 mod hydrate;
@@ -329,15 +330,14 @@ impl Service for Core {
     }
 
     fn mounts(&self) -> Vec<MountInfo> {
-        self.mounts.lock().iter().filter(|m| !m.fuse.is_over()).map(|m| m.info.clone()).collect()
+        self.mounts.lock().iter().filter(|m| !m.front.is_over(&m.info.mountpoint)).map(|m| m.info.clone()).collect()
     }
 
     async fn shutdown(&self) {
         let mounts = std::mem::take(&mut *self.mounts.lock());
         for m in mounts {
             let at = m.info.mountpoint.clone();
-            let done = blocking(move || mount::detach(m)).await;
-            if let Err(e) = done {
+            if let Err(e) = mount::detach(m).await {
                 tracing::warn!(mountpoint = %at.display(), error = %e, "unmounting at the end");
             }
         }

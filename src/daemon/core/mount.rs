@@ -1,11 +1,13 @@
 //! Mounting and unmounting this machine's drive.
 
+use super::front::Front;
 use super::{Core, blocking};
+use crate::daemon::mounts;
 use crate::daemon::protocol::{Backend, DeviceRef, Mount, MountInfo, Mounted as Answer, Response, Unmount, Unmounted};
 use crate::error::{Error, Kind, Result};
-use crate::mount::fuse::{FuseMount, MountOptions, mount};
-use rustix::mount::{UnmountFlags, unmount};
-use std::path::Path;
+#[cfg(target_os = "linux")]
+use crate::mount::fuse::{MountOptions, mount};
+use crate::mount::nfs::{NfsOptions, NfsServer, mount_command};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -15,63 +17,30 @@ const CATCH_UP: Duration = Duration::from_secs(5);
 /// A mount of this process.
 pub(super) struct Mounted {
     pub info: MountInfo,
-    pub fuse: FuseMount,
-}
-
-/// Asks the kernel (or, for a user, the helper) to unmount; `Busy` while programs use it, unless `lazy`.
-fn ask(at: &Path, lazy: bool) -> Result<()> {
-    let doing = || format!("unmounting {}", at.display());
-    if rustix::process::geteuid().is_root() {
-        let flags = if lazy { UnmountFlags::DETACH } else { UnmountFlags::empty() };
-        return match unmount(at, flags) {
-            // Somebody was quicker.
-            Err(rustix::io::Errno::INVAL) | Ok(()) => Ok(()),
-            Err(e) => Err(Error::io(doing(), e.into())),
-        };
-    }
-    let flag = if lazy { "-uz" } else { "-u" };
-    let out = std::process::Command::new("fusermount3").arg(flag).arg("--").arg(at).output();
-    let out = out.map_err(|e| Error::io(doing(), e).hint("fusermount3 comes with the package fuse3"))?;
-    let text = String::from_utf8_lossy(&out.stderr).trim().to_owned();
-    match out.status.success() || text.contains("not found in") {
-        true => Ok(()),
-        false if text.contains("busy") => Err(Error::new(Kind::Busy, doing())),
-        false => Err(Error::new(Kind::Io, format!("{}: {text}", doing()))),
-    }
+    pub front: Front,
 }
 
 /// Takes a mount away at the end of the process: gently, then lazily.
-pub(super) fn detach(m: Mounted) -> Result<()> {
-    if !m.fuse.is_over() && ask(&m.info.mountpoint, false).is_err() {
-        ask(&m.info.mountpoint, true)?;
+pub(super) async fn detach(m: Mounted) -> Result<()> {
+    if m.front.ask(&m.info.mountpoint, false).await.is_err() {
+        m.front.ask(&m.info.mountpoint, true).await?;
     }
-    m.fuse.unmount()
+    m.front.end().await
 }
 
 impl Core {
     pub(super) async fn mount(&self, request: Mount) -> Result<Response> {
-        if request.backend == Backend::Nfs {
-            return Err(Error::new(Kind::Unsupported, "the NFS backend is not part of this build").hint("leave --backend out"));
-        }
-        let options =
-            MountOptions { allow_other: request.allow_other, read_only: request.read_only, no_passthrough: request.no_passthrough };
         // A machine that joins or returns shows the fleet's files at once, if the store answers.
         self.fleet.first_look(CATCH_UP).await;
         let notes = self.store_notes()?;
-        let (vfs, at) = (self.vfs.clone(), request.mountpoint.clone());
-        let fuse = blocking(move || mount(vfs, &at, &options)).await?;
-        let info = MountInfo {
-            mountpoint: request.mountpoint,
-            backend: "fuse".to_owned(),
-            read_only: request.read_only,
-            allow_other: request.allow_other,
-            passthrough: fuse.passthrough(),
-            since: self.clock.now_ms(),
-        };
+        let by_nfs = request.backend == Backend::Nfs || request.backend == Backend::Auto && cfg!(target_os = "macos");
+        let (front, info) = if by_nfs { self.serve_nfs(&request).await? } else { self.mount_fuse(&request).await? };
         let at = info.mountpoint.clone();
-        self.mounts.lock().push(Mounted { info: info.clone(), fuse });
+        self.mounts.lock().push(Mounted { info: info.clone(), front });
         // The mount answers before anybody is told that it is there.
-        blocking(move || std::fs::metadata(&at).map(|_| ()).map_err(|e| Error::io(format!("looking at {}", at.display()), e))).await?;
+        if info.command.is_none() {
+            blocking(move || std::fs::metadata(&at).map(|_| ()).map_err(|e| Error::io(format!("looking at {}", at.display()), e))).await?;
+        }
         let me = self.fleet.me();
         Ok(Response::Mounted(Answer {
             mount: info,
@@ -81,6 +50,59 @@ impl Core {
             entries: self.replica.read(crate::state::tree::names)?,
             notes,
         }))
+    }
+
+    #[cfg(target_os = "linux")]
+    async fn mount_fuse(&self, request: &Mount) -> Result<(Front, MountInfo)> {
+        let options =
+            MountOptions { allow_other: request.allow_other, read_only: request.read_only, no_passthrough: request.no_passthrough };
+        let (vfs, at) = (self.vfs.clone(), request.mountpoint.clone());
+        let fuse = blocking(move || mount(vfs, &at, &options)).await?;
+        let info = MountInfo { backend: "fuse".to_owned(), passthrough: fuse.passthrough(), ..self.info(request) };
+        Ok((Front::Fuse(fuse), info))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    async fn mount_fuse(&self, _: &Mount) -> Result<(Front, MountInfo)> {
+        Err(Error::new(Kind::Unsupported, "FUSE is served on Linux only").hint("leave --backend out: the drive is served by NFS"))
+    }
+
+    async fn serve_nfs(&self, request: &Mount) -> Result<(Front, MountInfo)> {
+        if self.mounts.lock().iter().any(|m| matches!(m.front, Front::Nfs(..))) {
+            return Err(Error::new(Kind::Exists, "the drive is served by NFS already, and by one server only")
+                .hint("`tcfs status` says where; `tcfs unmount` ends it"));
+        }
+        let options = NfsOptions {
+            port: self.config.nfs.port.unwrap_or(0),
+            allow_other: request.allow_other,
+            read_only: request.read_only,
+            state_dir: self.config.dirs.state.clone(),
+        };
+        let server = NfsServer::start(self.vfs.clone(), &*self.clock, &options).await?;
+        let command = mount_command(server.port(), &server.export(), &request.mountpoint);
+        let mut info = MountInfo { backend: "nfs".to_owned(), ..self.info(request) };
+        if request.no_mount {
+            info.command = Some(command.join(" "));
+            return Ok((Front::Nfs(server, false), info));
+        }
+        let at = request.mountpoint.clone();
+        match blocking(move || mounts::mount_nfs(&command, &at)).await {
+            Ok(()) => Ok((Front::Nfs(server, true), info)),
+            Err(e) => {
+                server.stop().await;
+                Err(e)
+            }
+        }
+    }
+
+    fn info(&self, request: &Mount) -> MountInfo {
+        MountInfo {
+            mountpoint: request.mountpoint.clone(),
+            read_only: request.read_only,
+            allow_other: request.allow_other,
+            since: self.clock.now_ms(),
+            ..MountInfo::default()
+        }
     }
 
     /// What is to be said of a store that was looked at and did not answer as it should.
@@ -114,26 +136,17 @@ impl Core {
         };
         let mut done = Vec::new();
         for m in which {
-            let (at, force) = (m.info.mountpoint.clone(), request.force);
-            let asked = blocking(move || {
-                let asked = if m.fuse.is_over() { Ok(()) } else { ask(&at, force) };
-                Ok((asked.err(), m))
-            })
-            .await?;
-            match asked {
-                (Some(e), m) => {
-                    self.mounts.lock().push(m);
-                    return Err(e);
-                }
-                (None, m) => {
-                    done.push(m.info.mountpoint.clone());
-                    if request.force {
-                        // Programs may still hold it: it is let go when they end, or with this process.
-                        tokio::task::spawn_blocking(move || drop(m));
-                    } else {
-                        blocking(move || m.fuse.unmount()).await?;
-                    }
-                }
+            let at = m.info.mountpoint.clone();
+            if let Err(e) = m.front.ask(&at, request.force).await {
+                self.mounts.lock().push(m);
+                return Err(e);
+            }
+            done.push(at);
+            if request.force {
+                // Programs may still hold it: it is let go when they end, or with this process.
+                tokio::spawn(m.front.end());
+            } else {
+                m.front.end().await?;
             }
         }
         let vfs = self.vfs.clone();

@@ -139,6 +139,9 @@ pub struct Mount {
     /// How.
     #[serde(default)]
     pub backend: Backend,
+    /// With NFS: serve only; somebody else mounts it.
+    #[serde(default)]
+    pub no_mount: bool,
 }
 
 /// Arguments of [`Request::Unmount`].

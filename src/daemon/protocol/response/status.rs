@@ -84,6 +84,9 @@ pub struct MountInfo {
     pub passthrough: bool,
     /// When it was mounted.
     pub since: i64,
+    /// Served, and mounted by somebody else: with this command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
 }
 
 /// The outbox.

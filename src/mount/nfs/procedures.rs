@@ -1,0 +1,640 @@
+//! The procedures of NFS version 3 (RFC 1813), one by one: arguments read, handed on, answered.
+//!
+//! Must: what is answered as stable is durable here; the verifier of unstable writes is another one after a restart, so
+//! that clients send again what they had not committed.
+//! A directory's attributes before an operation are never given: between two looks at it a change from elsewhere could
+//! hide, and a client would take it for its own and keep an old listing.
+//! Not here: who may call at all (`server`), open files (`files`).
+
+use super::access::{self, May};
+use super::convert::{after, attributes, before, set_attr, status, time};
+use super::files::Files;
+use super::handle::{handle, named};
+use super::secret::Secret;
+use super::wire::{Args, Caller, DATA_MAX, Garbage, Reply};
+use crate::error::{Error, Kind, Result};
+use crate::vfs::{Attr, FileType, SetAttr, Time, Vfs};
+use nfs3_types::nfs3::*;
+use nfs3_types::rpc::accept_stat;
+use nfs3_types::xdr_codec::{List, Opaque, Pack, Void};
+use std::sync::Arc;
+
+/// The file system as one caller after the other sees it.
+pub(super) struct Nfs {
+    pub(super) vfs: Arc<Vfs>,
+    pub(super) files: Arc<Files>,
+    pub(super) secret: Secret,
+    /// Nothing can be changed.
+    pub(super) read_only: bool,
+    /// Of this start of the server.
+    pub(super) verifier: writeverf3,
+}
+
+/// Lines of a listing that are read at a time.
+const PAGE: usize = 256;
+/// Bytes of a listing besides its lines: attributes, verifier, marks, the head of the reply.
+const LISTING: usize = 256;
+
+impl Nfs {
+    /// Answers a call. What may block does so elsewhere.
+    pub(super) async fn answer(self: &Arc<Self>, xid: u32, procedure: u32, caller: Caller, args: Args<'_>) -> Reply {
+        let Ok(procedure) = NFS_PROGRAM::try_from(procedure) else { return Reply::failed(xid, accept_stat::PROC_UNAVAIL) };
+        if procedure == NFS_PROGRAM::NFSPROC3_READ {
+            return match self.read(&caller, args).await {
+                Ok(read) => Reply::of(xid, &read),
+                Err(Garbage) => Reply::failed(xid, accept_stat::GARBAGE_ARGS),
+            };
+        }
+        let (this, owned) = (self.clone(), args.0.to_vec());
+        let done = tokio::task::spawn_blocking(move || this.answer_blocking(xid, procedure, &caller, Args(&owned)));
+        match done.await {
+            Ok(Ok(reply)) => reply,
+            Ok(Err(Garbage)) => Reply::failed(xid, accept_stat::GARBAGE_ARGS),
+            Err(_) => Reply::failed(xid, accept_stat::SYSTEM_ERR),
+        }
+    }
+
+    fn answer_blocking(&self, xid: u32, procedure: NFS_PROGRAM, caller: &Caller, a: Args<'_>) -> std::result::Result<Reply, Garbage> {
+        use NFS_PROGRAM::*;
+        Ok(match procedure {
+            NFSPROC3_NULL | NFSPROC3_READ => Reply::of(xid, &Void),
+            NFSPROC3_GETATTR => Reply::of(xid, &self.getattr(a)?),
+            NFSPROC3_SETATTR => Reply::of(xid, &self.setattr(caller, a)?),
+            NFSPROC3_LOOKUP => Reply::of(xid, &self.lookup(caller, a)?),
+            NFSPROC3_ACCESS => Reply::of(xid, &self.access(caller, a)?),
+            NFSPROC3_READLINK => Reply::of(xid, &self.readlink(a)?),
+            NFSPROC3_WRITE => Reply::of(xid, &self.write(caller, a)?),
+            NFSPROC3_CREATE => Reply::of(xid, &self.create(caller, a)?),
+            NFSPROC3_MKDIR => Reply::of(xid, &self.mkdir(caller, a)?),
+            NFSPROC3_SYMLINK => Reply::of(xid, &self.symlink(caller, a)?),
+            NFSPROC3_MKNOD => Reply::of(xid, &self.mknod(a)?),
+            NFSPROC3_REMOVE => Reply::of(xid, &self.remove(caller, a, false)?),
+            NFSPROC3_RMDIR => Reply::of(xid, &self.remove(caller, a, true)?),
+            NFSPROC3_RENAME => Reply::of(xid, &self.rename(caller, a)?),
+            NFSPROC3_LINK => Reply::of(xid, &self.link(a)?),
+            NFSPROC3_READDIR => Reply::of(xid, &self.readdir(caller, a)?),
+            NFSPROC3_READDIRPLUS => Reply::of(xid, &self.readdirplus(caller, a)?),
+            NFSPROC3_FSSTAT => Reply::of(xid, &self.fsstat(a)?),
+            NFSPROC3_FSINFO => Reply::of(xid, &self.fsinfo(a)?),
+            NFSPROC3_PATHCONF => Reply::of(xid, &self.pathconf(a)?),
+            NFSPROC3_COMMIT => Reply::of(xid, &self.commit(a)?),
+        })
+    }
+
+    /// What a handle leads to.
+    fn object(&self, fh: &nfs_fh3) -> Result<Attr, nfsstat3> {
+        let named = named(&self.secret, fh).ok_or(nfsstat3::NFS3ERR_BADHANDLE)?;
+        match self.vfs.getattr(named.ino) {
+            Ok(a) if a.generation == named.generation => Ok(a),
+            Ok(_) => Err(nfsstat3::NFS3ERR_STALE),
+            Err(e) if matches!(e.kind(), Kind::NotFound | Kind::Stale) => Err(nfsstat3::NFS3ERR_STALE),
+            Err(e) => Err(status(&e)),
+        }
+    }
+
+    /// A directory in which the caller may do something.
+    fn directory(&self, caller: &Caller, fh: &nfs_fh3, may: May) -> Result<Attr, nfsstat3> {
+        let dir = self.object(fh)?;
+        if dir.kind != FileType::Dir {
+            return Err(nfsstat3::NFS3ERR_NOTDIR);
+        }
+        self.allowed(caller, &dir, may)?;
+        Ok(dir)
+    }
+
+    fn allowed(&self, caller: &Caller, a: &Attr, may: May) -> Result<(), nfsstat3> {
+        if may == May::Write && self.read_only {
+            return Err(nfsstat3::NFS3ERR_ROFS);
+        }
+        if access::allowed(caller, a, may) { Ok(()) } else { Err(nfsstat3::NFS3ERR_ACCES) }
+    }
+
+    /// Attributes of what may be gone meanwhile.
+    fn now(&self, ino: u64) -> post_op_attr {
+        after(self.vfs.getattr(ino).ok().as_ref(), self.secret.fsid)
+    }
+
+    fn wcc(&self, ino: u64) -> wcc_data {
+        wcc_data { before: pre_op_attr::None, after: self.now(ino) }
+    }
+
+    fn wcc_of(&self, fh: &nfs_fh3) -> wcc_data {
+        named(&self.secret, fh).map_or(wcc_data::default(), |n| self.wcc(n.ino))
+    }
+
+    fn post_of(&self, fh: &nfs_fh3) -> post_op_attr {
+        named(&self.secret, fh).map_or(post_op_attr::None, |n| self.now(n.ino))
+    }
+
+    fn getattr(&self, mut a: Args<'_>) -> std::result::Result<GETATTR3res, Garbage> {
+        let fh = a.handle()?;
+        a.end()?;
+        Ok(match self.object(&fh) {
+            Ok(a) => Nfs3Result::Ok(GETATTR3resok { obj_attributes: attributes(&a, self.secret.fsid) }),
+            Err(e) => Nfs3Result::Err((e, Void)),
+        })
+    }
+
+    fn setattr(&self, caller: &Caller, mut a: Args<'_>) -> std::result::Result<SETATTR3res, Garbage> {
+        let (fh, new, guard) = (a.handle()?, a.attributes()?, a.guard()?);
+        a.end()?;
+        let done = (|| {
+            let was = self.object(&fh)?;
+            if self.read_only {
+                return Err(nfsstat3::NFS3ERR_ROFS);
+            }
+            if guard.is_some_and(|g| g != time(was.ctime)) {
+                return Err(nfsstat3::NFS3ERR_NOT_SYNC);
+            }
+            self.change(caller, &was, &new)?;
+            Ok(was)
+        })();
+        let of = self.wcc_of(&fh);
+        Ok(match done {
+            Ok(was) => Nfs3Result::Ok(SETATTR3resok { obj_wcc: wcc_data { before: pre_op_attr::Some(before(&was)), after: of.after } }),
+            Err(e) => Nfs3Result::Err((e, SETATTR3resfail { obj_wcc: of })),
+        })
+    }
+
+    /// Changes attributes as far as the caller may.
+    fn change(&self, caller: &Caller, was: &Attr, new: &sattr3) -> Result<(), nfsstat3> {
+        let mut set = set_attr(new, caller.uid == 0);
+        access::may_change(caller, was, &mut set, new)?;
+        if set.size.is_some() && was.kind == FileType::File {
+            // What is written next belongs to the same save.
+            self.files.touch(was.ino).map_err(|e| status(&e))?;
+        }
+        self.vfs.setattr(was.ino, &set).map(drop).map_err(|e| status(&e))
+    }
+
+    fn lookup(&self, caller: &Caller, mut a: Args<'_>) -> std::result::Result<LOOKUP3res, Garbage> {
+        let (dir, name) = (a.handle()?, a.name()?);
+        a.end()?;
+        let found = self.directory(caller, &dir, May::Search).and_then(|d| {
+            let found = match name {
+                b"." => return Ok(d),
+                b".." => self.vfs.parent(d.ino).and_then(|up| self.vfs.getattr(up)),
+                name => self.vfs.lookup(d.ino, name),
+            };
+            found.map_err(|e| status(&e))
+        });
+        let dir_attributes = self.post_of(&dir);
+        Ok(match found {
+            Ok(f) => Nfs3Result::Ok(LOOKUP3resok {
+                object: handle(&self.secret, &f),
+                obj_attributes: after(Some(&f), self.secret.fsid),
+                dir_attributes,
+            }),
+            Err(e) => Nfs3Result::Err((e, LOOKUP3resfail { dir_attributes })),
+        })
+    }
+
+    fn access(&self, caller: &Caller, mut a: Args<'_>) -> std::result::Result<ACCESS3res, Garbage> {
+        let (fh, asked) = (a.handle()?, a.u32()?);
+        a.end()?;
+        Ok(match self.object(&fh) {
+            Ok(o) => {
+                let access = asked & access::granted(caller, &o, self.read_only);
+                Nfs3Result::Ok(ACCESS3resok { obj_attributes: after(Some(&o), self.secret.fsid), access })
+            }
+            Err(e) => Nfs3Result::Err((e, ACCESS3resfail { obj_attributes: post_op_attr::None })),
+        })
+    }
+
+    fn readlink(&self, mut a: Args<'_>) -> std::result::Result<READLINK3res<'static>, Garbage> {
+        let fh = a.handle()?;
+        a.end()?;
+        let target = self.object(&fh).and_then(|o| match o.kind {
+            FileType::Symlink => self.vfs.readlink(o.ino).map_err(|e| status(&e)),
+            _ => Err(nfsstat3::NFS3ERR_INVAL),
+        });
+        let symlink_attributes = self.post_of(&fh);
+        Ok(match target {
+            Ok(t) => Nfs3Result::Ok(READLINK3resok { symlink_attributes, data: t.into_bytes().into() }),
+            Err(e) => Nfs3Result::Err((e, READLINK3resfail { symlink_attributes })),
+        })
+    }
+
+    async fn read(self: &Arc<Self>, caller: &Caller, mut a: Args<'_>) -> std::result::Result<READ3res<'static>, Garbage> {
+        let (fh, offset, count) = (a.handle()?, a.u64()?, a.u32()?);
+        a.end()?;
+        let file = self.object(&fh).and_then(|o| {
+            regular(&o)?;
+            // A file that may only be executed is read to be executed.
+            self.allowed(caller, &o, May::Read).or_else(|e| self.allowed(caller, &o, May::Search).map_err(|_| e))?;
+            Ok(o)
+        });
+        let bytes = match &file {
+            Ok(o) => self.files.read(o.ino, offset, count).await,
+            Err(e) => Err(*e),
+        };
+        let now = file.ok().and_then(|o| self.vfs.getattr(o.ino).ok());
+        let file_attributes = after(now.as_ref(), self.secret.fsid);
+        Ok(match bytes {
+            Ok(bytes) => {
+                let end = offset.saturating_add(bytes.len() as u64);
+                let eof = now.is_none_or(|a| end >= a.size);
+                Nfs3Result::Ok(READ3resok { file_attributes, count: bytes.len() as u32, eof, data: Opaque::owned(bytes) })
+            }
+            Err(e) => Nfs3Result::Err((e, READ3resfail { file_attributes })),
+        })
+    }
+
+    fn write(&self, caller: &Caller, mut a: Args<'_>) -> std::result::Result<WRITE3res, Garbage> {
+        let (fh, offset, count, stable) = (a.handle()?, a.u64()?, a.u32()?, a.u32()?);
+        let data = a.opaque(DATA_MAX as usize)?;
+        a.end()?;
+        let data = data.get(..count as usize).ok_or(Garbage)?;
+        let stable = match stable {
+            0 => false,
+            1 | 2 => true,
+            _ => return Err(Garbage),
+        };
+        let done = (|| {
+            let was = self.object(&fh)?;
+            regular(&was)?;
+            // Who opened it may write, whatever the mode became since: the client checked when it was opened.
+            match caller.uid == was.uid && !self.read_only {
+                true => {}
+                false => self.allowed(caller, &was, May::Write)?,
+            }
+            let n = self.files.write(was.ino, offset, data, stable).map_err(|e| status(&e))?;
+            if caller.uid != 0 && was.mode & 0o6000 != 0 {
+                let _ = self.vfs.setattr(was.ino, &SetAttr { kill_suid: true, ..SetAttr::default() });
+            }
+            Ok((was, n))
+        })();
+        let of = self.wcc_of(&fh);
+        Ok(match done {
+            Ok((was, n)) => Nfs3Result::Ok(WRITE3resok {
+                file_wcc: wcc_data { before: pre_op_attr::Some(before(&was)), after: of.after },
+                count: n as u32,
+                committed: if stable { stable_how::FILE_SYNC } else { stable_how::UNSTABLE },
+                verf: self.verifier,
+            }),
+            Err(e) => Nfs3Result::Err((e, WRITE3resfail { file_wcc: of })),
+        })
+    }
+
+    fn commit(&self, mut a: Args<'_>) -> std::result::Result<COMMIT3res, Garbage> {
+        let (fh, _, _) = (a.handle()?, a.u64()?, a.u32()?);
+        a.end()?;
+        let done = self.object(&fh).and_then(|o| match o.kind {
+            FileType::File => self.files.commit(o.ino).map_err(|e| status(&e)),
+            _ => self.vfs.sync().map_err(|e| status(&e)),
+        });
+        let file_wcc = self.wcc_of(&fh);
+        Ok(match done {
+            Ok(()) => Nfs3Result::Ok(COMMIT3resok { file_wcc, verf: self.verifier }),
+            Err(e) => Nfs3Result::Err((e, COMMIT3resfail { file_wcc })),
+        })
+    }
+
+    fn create(&self, caller: &Caller, mut a: Args<'_>) -> std::result::Result<CREATE3res, Garbage> {
+        let (dir, name) = (a.handle()?, a.name()?);
+        let how = match a.u32()? {
+            0 => createhow3::UNCHECKED(a.attributes()?),
+            1 => createhow3::GUARDED(a.attributes()?),
+            2 => createhow3::EXCLUSIVE(createverf3(a.verifier()?)),
+            _ => return Err(Garbage),
+        };
+        a.end()?;
+        let made = self.directory(caller, &dir, May::Write).and_then(|d| self.make(caller, d.ino, name, &how));
+        Ok(self.made(&dir, made))
+    }
+
+    fn make(&self, caller: &Caller, dir: u64, name: &[u8], how: &createhow3) -> Result<Attr, nfsstat3> {
+        let attrs = match how {
+            createhow3::UNCHECKED(s) | createhow3::GUARDED(s) => s.clone(),
+            createhow3::EXCLUSIVE(_) => sattr3::default(),
+        };
+        let mode = match attrs.mode {
+            set_mode3::Some(m) => m & 0o7777,
+            // The client sets it next.
+            set_mode3::None => 0o600,
+        };
+        match self.vfs.create(dir, name, mode, caller.uid, caller.gid) {
+            Ok((made, opened)) => {
+                self.files.made(made.ino, opened.fh).map_err(|e| status(&e))?;
+                let rest = match how {
+                    // Told apart from another's by what no other has in its place, also after a restart.
+                    createhow3::EXCLUSIVE(v) => SetAttr { atime: Some(mark(v)), ..SetAttr::default() },
+                    _ => SetAttr { mode: None, uid: None, gid: None, ..set_attr(&attrs, true) },
+                };
+                self.vfs.setattr(made.ino, &rest).map_err(|e| status(&e))
+            }
+            Err(e) if e.kind() == Kind::Exists => {
+                let found = self.vfs.lookup(dir, name).map_err(|e| status(&e))?;
+                match how {
+                    createhow3::UNCHECKED(s) if found.kind == FileType::File => {
+                        if let set_size3::Some(_) = s.size {
+                            let size = sattr3 { size: s.size, ..sattr3::default() };
+                            self.change(caller, &found, &size)?;
+                        }
+                        self.vfs.getattr(found.ino).map_err(|e| status(&e))
+                    }
+                    // Sent again, because the answer was lost.
+                    createhow3::EXCLUSIVE(v) if found.kind == FileType::File && found.atime == mark(v) => Ok(found),
+                    _ => Err(nfsstat3::NFS3ERR_EXIST),
+                }
+            }
+            Err(e) => Err(status(&e)),
+        }
+    }
+
+    fn made(&self, dir: &nfs_fh3, made: Result<Attr, nfsstat3>) -> CREATE3res {
+        let dir_wcc = self.wcc_of(dir);
+        match made {
+            Ok(a) => Nfs3Result::Ok(CREATE3resok {
+                obj: post_op_fh3::Some(handle(&self.secret, &a)),
+                obj_attributes: after(Some(&a), self.secret.fsid),
+                dir_wcc,
+            }),
+            Err(e) => Nfs3Result::Err((e, CREATE3resfail { dir_wcc })),
+        }
+    }
+
+    fn mkdir(&self, caller: &Caller, mut a: Args<'_>) -> std::result::Result<CREATE3res, Garbage> {
+        let (dir, name, attrs) = (a.handle()?, a.name()?, a.attributes()?);
+        a.end()?;
+        let mode = match attrs.mode {
+            set_mode3::Some(m) => m & 0o7777,
+            set_mode3::None => 0o777,
+        };
+        let made = self
+            .directory(caller, &dir, May::Write)
+            .and_then(|d| self.vfs.mkdir(d.ino, name, mode, caller.uid, caller.gid).map_err(|e| status(&e)));
+        // The two procedures answer alike.
+        Ok(self.made(&dir, made))
+    }
+
+    fn symlink(&self, caller: &Caller, mut a: Args<'_>) -> std::result::Result<CREATE3res, Garbage> {
+        let (dir, name, _attrs, target) = (a.handle()?, a.name()?, a.attributes()?, a.name()?);
+        a.end()?;
+        let made = self
+            .directory(caller, &dir, May::Write)
+            .and_then(|d| self.vfs.symlink(d.ino, name, target, caller.uid, caller.gid).map_err(|e| status(&e)));
+        Ok(self.made(&dir, made))
+    }
+
+    /// Nodes other than files, links and directories belong to one machine's kernel, which is on the other side.
+    fn mknod(&self, mut a: Args<'_>) -> std::result::Result<MKNOD3res, Garbage> {
+        let dir = a.handle()?;
+        a.name()?;
+        Ok(Nfs3Result::Err((nfsstat3::NFS3ERR_NOTSUPP, MKNOD3resfail { dir_wcc: self.wcc_of(&dir) })))
+    }
+
+    /// A second name of a file would be another file on every other machine.
+    fn link(&self, mut a: Args<'_>) -> std::result::Result<LINK3res, Garbage> {
+        let (file, dir) = (a.handle()?, a.handle()?);
+        a.name()?;
+        a.end()?;
+        let fail = LINK3resfail { file_attributes: self.post_of(&file), linkdir_wcc: self.wcc_of(&dir) };
+        Ok(Nfs3Result::Err((nfsstat3::NFS3ERR_NOTSUPP, fail)))
+    }
+
+    fn remove(&self, caller: &Caller, mut a: Args<'_>, directory: bool) -> std::result::Result<REMOVE3res, Garbage> {
+        let (dir, name) = (a.handle()?, a.name()?);
+        a.end()?;
+        let done = self.directory(caller, &dir, May::Write).and_then(|d| {
+            self.sticky(caller, &d, name)?;
+            if directory {
+                return self.vfs.rmdir(d.ino, name).map_err(|e| status(&e));
+            }
+            let was = self.vfs.lookup(d.ino, name).ok();
+            self.vfs.unlink(d.ino, name).map_err(|e| status(&e))?;
+            self.let_go(was);
+            Ok(())
+        });
+        let dir_wcc = self.wcc_of(&dir);
+        Ok(match done {
+            Ok(()) => Nfs3Result::Ok(REMOVE3resok { dir_wcc }),
+            Err(e) => Nfs3Result::Err((e, REMOVE3resfail { dir_wcc })),
+        })
+    }
+
+    /// A client that removes a file does not have it open: it would have given it another name. None of its handles counts
+    /// any more once the file has no name.
+    fn let_go(&self, was: Option<Attr>) {
+        if let Some(a) = was
+            && a.kind == FileType::File
+            && self.vfs.getattr(a.ino).is_ok_and(|a| a.nlink == 0)
+        {
+            self.files.forget(a.ino);
+        }
+    }
+
+    /// In a sticky directory one removes one's own.
+    fn sticky(&self, caller: &Caller, dir: &Attr, name: &[u8]) -> Result<(), nfsstat3> {
+        if dir.mode & 0o1000 == 0 || caller.uid == 0 || caller.uid == dir.uid {
+            return Ok(());
+        }
+        let found = self.vfs.lookup(dir.ino, name).map_err(|e| status(&e))?;
+        if found.uid == caller.uid { Ok(()) } else { Err(nfsstat3::NFS3ERR_ACCES) }
+    }
+
+    fn rename(&self, caller: &Caller, mut a: Args<'_>) -> std::result::Result<RENAME3res, Garbage> {
+        let (from, name, to, new) = (a.handle()?, a.name()?, a.handle()?, a.name()?);
+        a.end()?;
+        let done = self.directory(caller, &from, May::Write).and_then(|f| {
+            let t = self.directory(caller, &to, May::Write)?;
+            self.sticky(caller, &f, name)?;
+            let over = self.vfs.lookup(t.ino, new).ok();
+            let aside = f.ino == t.ino && Vfs::is_aside(new) && !Vfs::is_aside(name);
+            let done = if aside { self.vfs.set_aside(f.ino, name, new) } else { self.vfs.rename(f.ino, name, t.ino, new, false) };
+            done.map_err(|e| status(&e))?;
+            self.let_go(over);
+            Ok(())
+        });
+        let (fromdir_wcc, todir_wcc) = (self.wcc_of(&from), self.wcc_of(&to));
+        Ok(match done {
+            Ok(()) => Nfs3Result::Ok(RENAME3resok { fromdir_wcc, todir_wcc }),
+            Err(e) => Nfs3Result::Err((e, RENAME3resfail { fromdir_wcc, todir_wcc })),
+        })
+    }
+
+    fn readdir(&self, caller: &Caller, mut a: Args<'_>) -> std::result::Result<READDIR3res<'static>, Garbage> {
+        let (fh, cookie, _verifier, count) = (a.handle()?, a.u64()?, a.verifier()?, a.u32()?);
+        a.end()?;
+        let mut entries = Vec::new();
+        let eof = self.directory(caller, &fh, May::Read).and_then(|d| {
+            let mut room = Room::new(count, u32::MAX)?;
+            self.listing(&d, cookie, false, |l| {
+                let e = entry3 { fileid: l.ino, name: l.name.into_bytes().into(), cookie: l.cookie };
+                room.take(e.packed_size() + 4, 0).then(|| entries.push(e)).is_some()
+            })
+        });
+        let dir_attributes = self.post_of(&fh);
+        Ok(match eof {
+            Ok(eof) if eof || !entries.is_empty() => {
+                let reply = dirlist3 { entries: List(entries), eof };
+                Nfs3Result::Ok(READDIR3resok { dir_attributes, cookieverf: cookieverf3::default(), reply })
+            }
+            Ok(_) => Nfs3Result::Err((nfsstat3::NFS3ERR_TOOSMALL, READDIR3resfail { dir_attributes })),
+            Err(e) => Nfs3Result::Err((e, READDIR3resfail { dir_attributes })),
+        })
+    }
+
+    fn readdirplus(&self, caller: &Caller, mut a: Args<'_>) -> std::result::Result<READDIRPLUS3res<'static>, Garbage> {
+        let (fh, cookie, _verifier, names, most) = (a.handle()?, a.u64()?, a.verifier()?, a.u32()?, a.u32()?);
+        a.end()?;
+        let mut entries = Vec::new();
+        let eof = self.directory(caller, &fh, May::Read).and_then(|d| {
+            let mut room = Room::new(most, names)?;
+            self.listing(&d, cookie, true, |l| {
+                let e = entryplus3 {
+                    fileid: l.ino,
+                    cookie: l.cookie,
+                    name_attributes: after(l.attr.as_ref(), self.secret.fsid),
+                    name_handle: l.attr.as_ref().map_or(post_op_fh3::None, |a| post_op_fh3::Some(handle(&self.secret, a))),
+                    name: l.name.into_bytes().into(),
+                };
+                // What the client counts as the listing proper: number, name and place of each.
+                let proper = e.name.packed_size() + 16;
+                room.take(e.packed_size() + 4, proper).then(|| entries.push(e)).is_some()
+            })
+        });
+        let dir_attributes = self.post_of(&fh);
+        Ok(match eof {
+            Ok(eof) if eof || !entries.is_empty() => {
+                let reply = dirlistplus3 { entries: List(entries), eof };
+                Nfs3Result::Ok(READDIRPLUS3resok { dir_attributes, cookieverf: cookieverf3::default(), reply })
+            }
+            Ok(_) => Nfs3Result::Err((nfsstat3::NFS3ERR_TOOSMALL, READDIRPLUS3resfail { dir_attributes })),
+            Err(e) => Nfs3Result::Err((e, READDIRPLUS3resfail { dir_attributes })),
+        })
+    }
+
+    /// Lines of a listing after `cookie`, until `take` says that there is no more room. Whether that was all.
+    fn listing(&self, dir: &Attr, cookie: u64, attrs: bool, mut take: impl FnMut(Line) -> bool) -> Result<bool, nfsstat3> {
+        let dots = |e: Error| status(&e);
+        if cookie < 1 && !take(Line { ino: dir.ino, name: ".".into(), cookie: 1, attr: attrs.then(|| dir.clone()) }) {
+            return Ok(false);
+        }
+        if cookie < 2 {
+            let up = self.vfs.parent(dir.ino).and_then(|up| self.vfs.getattr(up)).map_err(dots)?;
+            if !take(Line { ino: up.ino, name: "..".into(), cookie: 2, attr: attrs.then_some(up) }) {
+                return Ok(false);
+            }
+        }
+        let mut at = cookie;
+        loop {
+            let page = self.vfs.readdir(dir.ino, at, PAGE, attrs).map_err(|e| status(&e))?;
+            let last = page.len() < PAGE;
+            for e in page {
+                at = e.cookie;
+                if !take(Line { ino: e.ino, name: e.name, cookie: e.cookie, attr: e.attr }) {
+                    return Ok(false);
+                }
+            }
+            if last {
+                return Ok(true);
+            }
+        }
+    }
+
+    fn fsstat(&self, mut a: Args<'_>) -> std::result::Result<FSSTAT3res, Garbage> {
+        let fh = a.handle()?;
+        a.end()?;
+        let found = self.object(&fh).and_then(|o| Ok((o, self.vfs.statfs().map_err(|e| status(&e))?)));
+        Ok(match found {
+            Ok((o, s)) => {
+                let bytes = |blocks: u64| blocks.saturating_mul(u64::from(s.block));
+                Nfs3Result::Ok(FSSTAT3resok {
+                    obj_attributes: after(Some(&o), self.secret.fsid),
+                    tbytes: bytes(s.blocks),
+                    fbytes: bytes(s.free),
+                    abytes: bytes(s.available),
+                    tfiles: s.files,
+                    ffiles: s.files_free,
+                    afiles: s.files_free,
+                    invarsec: 0,
+                })
+            }
+            Err(e) => Nfs3Result::Err((e, FSSTAT3resfail { obj_attributes: self.post_of(&fh) })),
+        })
+    }
+
+    fn fsinfo(&self, mut a: Args<'_>) -> std::result::Result<FSINFO3res, Garbage> {
+        let fh = a.handle()?;
+        a.end()?;
+        Ok(match self.object(&fh) {
+            Ok(o) => Nfs3Result::Ok(FSINFO3resok {
+                obj_attributes: after(Some(&o), self.secret.fsid),
+                rtmax: DATA_MAX,
+                rtpref: DATA_MAX,
+                rtmult: 4096,
+                wtmax: DATA_MAX,
+                wtpref: DATA_MAX,
+                wtmult: 4096,
+                dtpref: 64 << 10,
+                maxfilesize: i64::MAX as u64,
+                time_delta: nfstime3 { seconds: 0, nseconds: 1 },
+                properties: FSF3_SYMLINK | FSF3_HOMOGENEOUS | FSF3_CANSETTIME,
+            }),
+            Err(e) => Nfs3Result::Err((e, FSINFO3resfail { obj_attributes: post_op_attr::None })),
+        })
+    }
+
+    fn pathconf(&self, mut a: Args<'_>) -> std::result::Result<PATHCONF3res, Garbage> {
+        let fh = a.handle()?;
+        a.end()?;
+        Ok(match self.object(&fh) {
+            Ok(o) => Nfs3Result::Ok(PATHCONF3resok {
+                obj_attributes: after(Some(&o), self.secret.fsid),
+                linkmax: 1,
+                name_max: 255,
+                no_trunc: true,
+                chown_restricted: true,
+                case_insensitive: false,
+                case_preserving: true,
+            }),
+            Err(e) => Nfs3Result::Err((e, PATHCONF3resfail { obj_attributes: post_op_attr::None })),
+        })
+    }
+}
+
+/// A line of a listing.
+struct Line {
+    ino: u64,
+    name: String,
+    cookie: u64,
+    attr: Option<Attr>,
+}
+
+/// Room in the reply of a listing.
+struct Room {
+    all: usize,
+    names: usize,
+}
+
+impl Room {
+    fn new(all: u32, names: u32) -> Result<Room, nfsstat3> {
+        let all = (all.min(DATA_MAX) as usize).checked_sub(LISTING).ok_or(nfsstat3::NFS3ERR_TOOSMALL)?;
+        Ok(Room { all, names: names as usize })
+    }
+
+    /// Takes it, if there is so much.
+    fn take(&mut self, all: usize, names: usize) -> bool {
+        match (self.all.checked_sub(all), self.names.checked_sub(names)) {
+            (Some(a), Some(n)) => {
+                (self.all, self.names) = (a, n);
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+fn regular(a: &Attr) -> Result<(), nfsstat3> {
+    match a.kind {
+        FileType::File => Ok(()),
+        FileType::Dir => Err(nfsstat3::NFS3ERR_ISDIR),
+        _ => Err(nfsstat3::NFS3ERR_INVAL),
+    }
+}
+
+/// The mark of an exclusive create, until the client sets the times.
+fn mark(v: &createverf3) -> Time {
+    Time { sec: i64::from_be_bytes(v.0), nsec: 1 }
+}
