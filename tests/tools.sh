@@ -68,6 +68,7 @@ python3 python3
 linux.uml user-mode-linux
 slirp-fullbolt slirp
 insmod kmod
+systemd-analyze systemd
 LIST
     # Debian keeps the part of Python that makes virtual environments in a package of its own.
     if ! python3 -c 'import ensurepip' 2>/dev/null; then missing+=(python3-venv); fi

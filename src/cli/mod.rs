@@ -26,6 +26,7 @@ mod pull;
 mod push;
 mod resolve_conflict;
 mod restore;
+mod service;
 mod status;
 mod store;
 mod unmount;
@@ -108,6 +109,7 @@ enum Cmd {
     Store(store::Store),
     Doctor(doctor::Doctor),
     Daemon(daemon::Daemon),
+    Service(service::Service),
     Config(config::Config),
     Completions(completions::Completions),
 }
@@ -179,6 +181,7 @@ async fn dispatch(command: Cmd, ctx: &Ctx) -> Result<u8> {
         Cmd::Store(c) => c.run(ctx).await,
         Cmd::Doctor(c) => c.run(ctx).await,
         Cmd::Daemon(c) => c.run(ctx).await,
+        Cmd::Service(c) => c.run(ctx).await,
         Cmd::Config(_) | Cmd::Completions(_) => Ok(0),
     }
 }

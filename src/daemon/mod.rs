@@ -18,6 +18,7 @@ pub mod run;
 pub mod service;
 pub mod shell;
 pub mod socket;
+pub mod units;
 
 use crate::error::{Kind, Result};
 use crate::fleet::Identity;

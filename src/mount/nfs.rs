@@ -14,6 +14,7 @@ mod access;
 mod convert;
 mod files;
 mod handle;
+mod listing;
 mod mountd;
 mod procedures;
 mod replies;

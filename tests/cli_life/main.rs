@@ -16,6 +16,7 @@ mod daemon;
 mod readme;
 mod refusals;
 mod s3;
+mod service;
 mod settings;
 mod user;
 

@@ -36,6 +36,7 @@ fn install_command(name: &str) -> String {
         "vim" => "apt-get install -y vim".into(),
         "linux.uml" => "apt-get install -y user-mode-linux".into(),
         "slirp-fullbolt" => "apt-get install -y slirp".into(),
+        "systemd-analyze" => "apt-get install -y systemd".into(),
         "insmod" => "apt-get install -y kmod".into(),
         other => format!("apt-get install -y {other}"),
     }

@@ -33,6 +33,15 @@ fn the_command_that_mounts_it_is_printed_on_a_line() {
     assert_eq!(text.code, 1, "one server at a time: {}", text.text());
     assert_eq!(s.m.cli(&["mount", "--no-mount", "/elsewhere"]).code, 2);
     s.m.cli(&["unmount", served::AT]).ok();
+
+    // A port that is chosen is the port, and one that is taken is said to be.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let bob = w.device("bob").env("TCFS_NFS_PORT", port.to_string()).off();
+    let e = bob.cli(&["mount", "--backend", "nfs", "--no-mount", served::AT]);
+    assert!(e.code == 1 && e.stderr.contains(&port.to_string()) && e.stderr.contains("nfs.port"), "{}", e.text());
+    drop(taken);
+    assert_eq!(Served::of(bob).port, port);
 }
 
 #[test]

@@ -28,7 +28,13 @@ type Result<T> = std::result::Result<T, nfsstat3>;
 impl Served {
     #[track_caller]
     pub fn new(w: &Arc<World>, name: &str) -> Served {
-        let mut s = Served { m: w.device(name).off(), port: 0, export: String::new(), command: String::new() };
+        Served::of(w.device(name).off())
+    }
+
+    /// One with settings.
+    #[track_caller]
+    pub fn of(m: Mounted) -> Served {
+        let mut s = Served { m, port: 0, export: String::new(), command: String::new() };
         s.serve();
         s
     }

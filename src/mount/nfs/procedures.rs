@@ -4,19 +4,19 @@
 //! that clients send again what they had not committed.
 //! A directory's attributes before an operation are never given: between two looks at it a change from elsewhere could
 //! hide, and a client would take it for its own and keep an old listing.
-//! Not here: who may call at all (`server`), open files (`files`).
+//! Not here: who may call at all (`server`), open files (`files`), listings (`listing`).
 
 use super::access::{self, May};
 use super::convert::{after, attributes, before, set_attr, status, time};
 use super::files::Files;
 use super::handle::{handle, named};
 use super::secret::Secret;
-use super::wire::{Args, Caller, DATA_MAX, Garbage, Reply};
-use crate::error::{Error, Kind, Result};
+use super::wire::{Args, Call, Caller, DATA_MAX, Garbage, Reply};
+use crate::error::{Kind, Result};
 use crate::vfs::{Attr, FileType, SetAttr, Time, Vfs};
 use nfs3_types::nfs3::*;
 use nfs3_types::rpc::accept_stat;
-use nfs3_types::xdr_codec::{List, Opaque, Pack, Void};
+use nfs3_types::xdr_codec::{Opaque, Void};
 use std::sync::Arc;
 
 /// The file system as one caller after the other sees it.
@@ -30,23 +30,19 @@ pub(super) struct Nfs {
     pub(super) verifier: writeverf3,
 }
 
-/// Lines of a listing that are read at a time.
-const PAGE: usize = 256;
-/// Bytes of a listing besides its lines: attributes, verifier, marks, the head of the reply.
-const LISTING: usize = 256;
-
 impl Nfs {
-    /// Answers a call. What may block does so elsewhere.
-    pub(super) async fn answer(self: &Arc<Self>, xid: u32, procedure: u32, caller: Caller, args: Args<'_>) -> Reply {
-        let Ok(procedure) = NFS_PROGRAM::try_from(procedure) else { return Reply::failed(xid, accept_stat::PROC_UNAVAIL) };
+    /// Answers a call whose arguments begin at `at` in its record. What may block does so elsewhere.
+    pub(super) async fn answer(self: &Arc<Self>, call: &Call, caller: Caller, record: &Arc<Vec<u8>>, at: usize) -> Reply {
+        let xid = call.xid;
+        let Ok(procedure) = NFS_PROGRAM::try_from(call.procedure) else { return Reply::failed(xid, accept_stat::PROC_UNAVAIL) };
         if procedure == NFS_PROGRAM::NFSPROC3_READ {
-            return match self.read(&caller, args).await {
+            return match self.read(&caller, Args(&record[at..])).await {
                 Ok(read) => Reply::of(xid, &read),
                 Err(Garbage) => Reply::failed(xid, accept_stat::GARBAGE_ARGS),
             };
         }
-        let (this, owned) = (self.clone(), args.0.to_vec());
-        let done = tokio::task::spawn_blocking(move || this.answer_blocking(xid, procedure, &caller, Args(&owned)));
+        let (this, record) = (self.clone(), record.clone());
+        let done = tokio::task::spawn_blocking(move || this.answer_blocking(xid, procedure, &caller, Args(&record[at..])));
         match done.await {
             Ok(Ok(reply)) => reply,
             Ok(Err(Garbage)) => Reply::failed(xid, accept_stat::GARBAGE_ARGS),
@@ -93,7 +89,7 @@ impl Nfs {
     }
 
     /// A directory in which the caller may do something.
-    fn directory(&self, caller: &Caller, fh: &nfs_fh3, may: May) -> Result<Attr, nfsstat3> {
+    pub(super) fn directory(&self, caller: &Caller, fh: &nfs_fh3, may: May) -> Result<Attr, nfsstat3> {
         let dir = self.object(fh)?;
         if dir.kind != FileType::Dir {
             return Err(nfsstat3::NFS3ERR_NOTDIR);
@@ -122,7 +118,7 @@ impl Nfs {
         named(&self.secret, fh).map_or(wcc_data::default(), |n| self.wcc(n.ino))
     }
 
-    fn post_of(&self, fh: &nfs_fh3) -> post_op_attr {
+    pub(super) fn post_of(&self, fh: &nfs_fh3) -> post_op_attr {
         named(&self.secret, fh).map_or(post_op_attr::None, |n| self.now(n.ino))
     }
 
@@ -453,86 +449,6 @@ impl Nfs {
         })
     }
 
-    fn readdir(&self, caller: &Caller, mut a: Args<'_>) -> std::result::Result<READDIR3res<'static>, Garbage> {
-        let (fh, cookie, _verifier, count) = (a.handle()?, a.u64()?, a.verifier()?, a.u32()?);
-        a.end()?;
-        let mut entries = Vec::new();
-        let eof = self.directory(caller, &fh, May::Read).and_then(|d| {
-            let mut room = Room::new(count, u32::MAX)?;
-            self.listing(&d, cookie, false, |l| {
-                let e = entry3 { fileid: l.ino, name: l.name.into_bytes().into(), cookie: l.cookie };
-                room.take(e.packed_size() + 4, 0).then(|| entries.push(e)).is_some()
-            })
-        });
-        let dir_attributes = self.post_of(&fh);
-        Ok(match eof {
-            Ok(eof) if eof || !entries.is_empty() => {
-                let reply = dirlist3 { entries: List(entries), eof };
-                Nfs3Result::Ok(READDIR3resok { dir_attributes, cookieverf: cookieverf3::default(), reply })
-            }
-            Ok(_) => Nfs3Result::Err((nfsstat3::NFS3ERR_TOOSMALL, READDIR3resfail { dir_attributes })),
-            Err(e) => Nfs3Result::Err((e, READDIR3resfail { dir_attributes })),
-        })
-    }
-
-    fn readdirplus(&self, caller: &Caller, mut a: Args<'_>) -> std::result::Result<READDIRPLUS3res<'static>, Garbage> {
-        let (fh, cookie, _verifier, names, most) = (a.handle()?, a.u64()?, a.verifier()?, a.u32()?, a.u32()?);
-        a.end()?;
-        let mut entries = Vec::new();
-        let eof = self.directory(caller, &fh, May::Read).and_then(|d| {
-            let mut room = Room::new(most, names)?;
-            self.listing(&d, cookie, true, |l| {
-                let e = entryplus3 {
-                    fileid: l.ino,
-                    cookie: l.cookie,
-                    name_attributes: after(l.attr.as_ref(), self.secret.fsid),
-                    name_handle: l.attr.as_ref().map_or(post_op_fh3::None, |a| post_op_fh3::Some(handle(&self.secret, a))),
-                    name: l.name.into_bytes().into(),
-                };
-                // What the client counts as the listing proper: number, name and place of each.
-                let proper = e.name.packed_size() + 16;
-                room.take(e.packed_size() + 4, proper).then(|| entries.push(e)).is_some()
-            })
-        });
-        let dir_attributes = self.post_of(&fh);
-        Ok(match eof {
-            Ok(eof) if eof || !entries.is_empty() => {
-                let reply = dirlistplus3 { entries: List(entries), eof };
-                Nfs3Result::Ok(READDIRPLUS3resok { dir_attributes, cookieverf: cookieverf3::default(), reply })
-            }
-            Ok(_) => Nfs3Result::Err((nfsstat3::NFS3ERR_TOOSMALL, READDIRPLUS3resfail { dir_attributes })),
-            Err(e) => Nfs3Result::Err((e, READDIRPLUS3resfail { dir_attributes })),
-        })
-    }
-
-    /// Lines of a listing after `cookie`, until `take` says that there is no more room. Whether that was all.
-    fn listing(&self, dir: &Attr, cookie: u64, attrs: bool, mut take: impl FnMut(Line) -> bool) -> Result<bool, nfsstat3> {
-        let dots = |e: Error| status(&e);
-        if cookie < 1 && !take(Line { ino: dir.ino, name: ".".into(), cookie: 1, attr: attrs.then(|| dir.clone()) }) {
-            return Ok(false);
-        }
-        if cookie < 2 {
-            let up = self.vfs.parent(dir.ino).and_then(|up| self.vfs.getattr(up)).map_err(dots)?;
-            if !take(Line { ino: up.ino, name: "..".into(), cookie: 2, attr: attrs.then_some(up) }) {
-                return Ok(false);
-            }
-        }
-        let mut at = cookie;
-        loop {
-            let page = self.vfs.readdir(dir.ino, at, PAGE, attrs).map_err(|e| status(&e))?;
-            let last = page.len() < PAGE;
-            for e in page {
-                at = e.cookie;
-                if !take(Line { ino: e.ino, name: e.name, cookie: e.cookie, attr: e.attr }) {
-                    return Ok(false);
-                }
-            }
-            if last {
-                return Ok(true);
-            }
-        }
-    }
-
     fn fsstat(&self, mut a: Args<'_>) -> std::result::Result<FSSTAT3res, Garbage> {
         let fh = a.handle()?;
         a.end()?;
@@ -591,38 +507,6 @@ impl Nfs {
             }),
             Err(e) => Nfs3Result::Err((e, PATHCONF3resfail { obj_attributes: post_op_attr::None })),
         })
-    }
-}
-
-/// A line of a listing.
-struct Line {
-    ino: u64,
-    name: String,
-    cookie: u64,
-    attr: Option<Attr>,
-}
-
-/// Room in the reply of a listing.
-struct Room {
-    all: usize,
-    names: usize,
-}
-
-impl Room {
-    fn new(all: u32, names: u32) -> Result<Room, nfsstat3> {
-        let all = (all.min(DATA_MAX) as usize).checked_sub(LISTING).ok_or(nfsstat3::NFS3ERR_TOOSMALL)?;
-        Ok(Room { all, names: names as usize })
-    }
-
-    /// Takes it, if there is so much.
-    fn take(&mut self, all: usize, names: usize) -> bool {
-        match (self.all.checked_sub(all), self.names.checked_sub(names)) {
-            (Some(a), Some(n)) => {
-                (self.all, self.names) = (a, n);
-                true
-            }
-            _ => false,
-        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! let in; an unknown caller learns nothing. Must: what was done is not done twice because an answer was lost.
 
 use super::procedures::Nfs;
-use super::replies::{Replies, Slot};
+use super::replies::Replies;
 use super::wire::{Args, Call, Caller, Garbage, Reply, read_record};
 use nfs3_types::rpc::accept_stat;
 use nfs3_types::{mount, nfs3};
@@ -80,7 +80,7 @@ async fn connection(server: Arc<Server>, stream: TcpStream) -> std::io::Result<(
         let Ok(permit) = calls.clone().acquire_owned().await else { break Ok(()) };
         let (server, send) = (server.clone(), send.clone());
         tokio::spawn(async move {
-            if let Some(reply) = answer(&server, &record).await {
+            if let Some(reply) = answer(&server, &Arc::new(record)).await {
                 let _ = send.send(reply);
             }
             drop(permit);
@@ -100,7 +100,7 @@ async fn write_replies(mut to: OwnedWriteHalf, mut replies: mpsc::UnboundedRecei
 }
 
 /// The reply to a record; none to what is no call.
-async fn answer(server: &Arc<Server>, record: &[u8]) -> Option<Reply> {
+async fn answer(server: &Arc<Server>, record: &Arc<Vec<u8>>) -> Option<Reply> {
     let mut args = Args(record);
     let call = match args.call() {
         Ok(c) => c,
@@ -109,7 +109,7 @@ async fn answer(server: &Arc<Server>, record: &[u8]) -> Option<Reply> {
             return None;
         }
     };
-    let xid = call.xid;
+    let (xid, at) = (call.xid, record.len() - args.0.len());
     if call.rpc_version != 2 {
         return Some(Reply::other_rpc(xid));
     }
@@ -130,8 +130,8 @@ async fn answer(server: &Arc<Server>, record: &[u8]) -> Option<Reply> {
         if call.caller.as_ref().is_some_and(|c| !server.is_served(c)) {
             return Some(Reply::refused(xid));
         }
-        let (nfs, owned) = (server.nfs.clone(), args.0.to_vec());
-        let done = tokio::task::spawn_blocking(move || nfs.answer_mount(xid, call.procedure, Args(&owned))).await;
+        let (nfs, record) = (server.nfs.clone(), record.clone());
+        let done = tokio::task::spawn_blocking(move || nfs.answer_mount(xid, call.procedure, Args(&record[at..]))).await;
         return Some(done.unwrap_or_else(|_| Reply::failed(xid, accept_stat::SYSTEM_ERR)));
     }
     let Some(caller) = call.caller.clone().filter(|c| server.is_served(c)) else {
@@ -139,15 +139,11 @@ async fn answer(server: &Arc<Server>, record: &[u8]) -> Option<Reply> {
         return Some(Reply::refused(xid));
     };
     if !changes(&call) {
-        return Some(server.nfs.answer(xid, call.procedure, caller, args).await);
+        return Some(server.nfs.answer(&call, caller, record, at).await);
     }
+    // Not done twice: a client that lost its connection sends it again.
     let slot = server.replies.slot(record);
-    Some(once(server, &slot, &call, caller, args).await)
-}
-
-/// Answers a call that must not be done twice: a client that lost its connection sends it again.
-async fn once(server: &Arc<Server>, slot: &Slot, call: &Call, caller: Caller, args: Args<'_>) -> Reply {
-    slot.get_or_init(|| server.nfs.answer(call.xid, call.procedure, caller, args)).await.clone()
+    Some(slot.get_or_init(|| server.nfs.answer(&call, caller, record, at)).await.clone())
 }
 
 /// Whether doing a call again would give another answer.

@@ -1,0 +1,131 @@
+//! `tcfs service`.
+
+use super::context::Ctx;
+use crate::daemon::paths::{self, Env, Platform};
+use crate::daemon::units::{self, Manager, System, Unit};
+use crate::error::{Error, Kind, Result};
+use clap::{Args, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Mount the drive with every login
+///
+/// A launchd agent on macOS, a systemd user unit on Linux: it mounts the drive when you log in, again after a failure,
+/// and takes it away when you log out.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  tcfs service install                      the drive on ~/tcfs, from now on
+  tcfs service status
+  tcfs service print --platform macos       the file, for a look or for a manager of your own
+  tcfs service uninstall                    the drive and what is in it stay as they are")]
+pub struct Service {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Write the file and start the service
+    Install(Where),
+    /// Stop the service and remove its file
+    Uninstall,
+    /// Whether it is installed and runs
+    Status,
+    /// Print the file, and change nothing
+    Print(Print),
+}
+
+#[derive(Args)]
+struct Where {
+    /// Directory to mount on [default: `mountpoint` of the configuration, else ~/tcfs]
+    mountpoint: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct Print {
+    #[command(flatten)]
+    at: Where,
+    /// For which system [default: this one]
+    #[arg(long, value_enum)]
+    platform: Option<For>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+#[value(rename_all = "lower")]
+enum For {
+    /// A launchd agent
+    Macos,
+    /// A systemd user unit
+    Linux,
+}
+
+impl Service {
+    pub async fn run(self, ctx: &Ctx) -> Result<u8> {
+        let env: Env = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect();
+        let platform = Platform::here();
+        let home = paths::home(&env);
+        let manager = || -> Result<Manager<'static>> {
+            let home =
+                home.clone().ok_or_else(|| Error::new(Kind::Usage, "HOME is not set, so there is no place for the service's file"))?;
+            let config_home = env.get("XDG_CONFIG_HOME").map(PathBuf::from).filter(|p| p.is_absolute());
+            let uid = rustix::process::getuid().as_raw();
+            Ok(Manager { platform, file: units::file(platform, &home, config_home.as_deref()), uid, runner: &System })
+        };
+        match self.what {
+            What::Install(at) => {
+                let (m, unit) = (manager()?, unit(ctx, &at)?);
+                m.install(&unit)?;
+                ctx.out.object(&serde_json::json!({"type": "installed", "file": m.file, "mountpoint": unit.mountpoint}));
+                ctx.out.line(format!("the drive is mounted on {} from now on, with every login", unit.mountpoint.display()));
+                ctx.out.line(format!("the service is in {}", m.file.display()));
+                for name in left_behind(&env) {
+                    ctx.out.note(format!("warning: {name} is set here and not for the service: put it into the config file"));
+                }
+            }
+            What::Uninstall => {
+                let m = manager()?;
+                let was = m.uninstall()?;
+                ctx.out.object(&serde_json::json!({"type": "uninstalled", "file": m.file, "was_installed": was}));
+                ctx.out.line(if was { "the service is gone; the drive and its state stay" } else { "there is no service" });
+            }
+            What::Status => {
+                let m = manager()?;
+                let s = m.state()?;
+                ctx.out.object(&serde_json::json!({"type": "service", "file": m.file, "installed": s.installed, "running": s.running}));
+                let text = match (s.installed, s.running) {
+                    (true, true) => "the service is installed and runs",
+                    (true, false) => "the service is installed and does not run",
+                    (false, true) => "the service runs, but its file is gone",
+                    (false, false) => "there is no service; `tcfs service install` makes one",
+                };
+                ctx.out.line(text);
+                return Ok(if s.running { 0 } else { 1 });
+            }
+            What::Print(p) => {
+                let platform = match p.platform {
+                    Some(For::Macos) => Platform::MacOs,
+                    Some(For::Linux) => Platform::Linux,
+                    None => platform,
+                };
+                let text = unit(ctx, &p.at)?.text(platform);
+                ctx.out.object(&serde_json::json!({"type": "file", "text": text}));
+                ctx.out.line(text.trim_end());
+            }
+        }
+        Ok(0)
+    }
+}
+
+fn unit(ctx: &Ctx, at: &Where) -> Result<Unit> {
+    let mountpoint = match &at.mountpoint {
+        Some(m) => ctx.local(m),
+        None => ctx.config.mountpoint()?.to_owned(),
+    };
+    let log = ctx.config.dirs.state.join("log").join("service.log");
+    Ok(Unit { exe: ctx.launch.exe.clone(), flags: ctx.launch.flags.clone(), mountpoint, log })
+}
+
+/// Settings of the environment, which a service does not see.
+fn left_behind(env: &Env) -> Vec<&str> {
+    env.keys().map(String::as_str).filter(|k| k.starts_with("TCFS_") || k.starts_with("AWS_")).collect()
+}
