@@ -153,6 +153,7 @@ impl Fleet {
                 }
             }
         }
+        self.following.seen.lock().clone_from(&known.devices);
         if list_logs {
             for object in list_all(&*self.store, &self.keys.logs()).await? {
                 if let Some((device, seq)) = self.keys.parse_batch(&object.key).filter(|(d, _)| is_id(d)) {

@@ -4,10 +4,10 @@
 //! Not here: applying (`apply`).
 
 use super::core::{Fleet, blocking};
-use crate::error::Kind;
+use crate::error::{Kind, Result};
 use crate::state::tree::names;
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
@@ -40,9 +40,21 @@ pub(super) struct FollowState {
     noted: Notify,
     /// Revoked devices, with the last batch of each that counts.
     pub(super) revoked: Mutex<HashMap<String, u64>>,
+    /// Devices that were seen in the store when it was last looked at.
+    pub(super) seen: Mutex<BTreeSet<String>>,
 }
 
 impl Fleet {
+    /// Ids of the devices that were heard of: they have a log, are in the store's registry, or spoke on the bus.
+    ///
+    /// Errors: of the local state.
+    pub fn heard_of(&self) -> Result<BTreeSet<String>> {
+        let mut all = self.following.seen.lock().clone();
+        all.extend(self.cursors()?.into_keys());
+        all.extend(self.presence().into_keys());
+        Ok(all)
+    }
+
     /// How following goes.
     pub fn follow_status(&self) -> FollowStatus {
         self.following.now.lock().clone()

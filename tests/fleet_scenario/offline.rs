@@ -220,6 +220,9 @@ fn more_was_deleted_than_the_brake_lets_pass() {
     }
     zoo.wait();
     assert_eq!(converged(&all, REST).len(), n);
+    // Nothing is held back from nobody: each has to have heard of the others.
+    let knows = |m: &Mounted| m.status()["devices"].as_u64() == Some(3);
+    until("each has heard of the others", SOON, || all.iter().all(|m| knows(m)).then_some(()));
 
     store_line.cut(true);
     bus_line.cut(true);

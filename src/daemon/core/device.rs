@@ -13,7 +13,7 @@ use crate::fleet::registry::{Listed, Record, Revoked};
 use crate::fleet::{Fleet, facts};
 use crate::state::{Replica, Scan, Tree, prefix_end};
 use crate::store::list_all;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -86,16 +86,21 @@ async fn refresh(fleet: &Arc<Fleet>, replica: &Arc<Replica>) -> Result<Vec<Liste
 /// Keeps what is known of the fleet fresh until `stop` says true.
 pub(super) async fn keep_fresh(fleet: Arc<Fleet>, replica: Arc<Replica>, mut stop: watch::Receiver<bool>) {
     let mut last: Option<tokio::time::Instant> = None;
+    // Whom the registry was asked for and may not have: not at every look.
+    let mut asked: BTreeSet<String> = BTreeSet::new();
     while !*stop.borrow() {
         let due = last.is_none_or(|at| at.elapsed() >= REFRESH);
-        let stranger = || -> Result<bool> {
+        let strangers = || -> Result<BTreeSet<String>> {
             let known = remembered(&replica)?;
-            Ok(fleet.cursors()?.keys().any(|id| !known.iter().any(|d| d.record.id == *id)))
+            let mut all = fleet.heard_of()?;
+            all.retain(|id| !known.iter().any(|d| d.record.id == *id));
+            Ok(all)
         };
+        let strangers = strangers().unwrap_or_default();
         let recent = last.is_some_and(|at| at.elapsed() < LOOK * 6);
-        if fleet.is_online() && (due || !recent && stranger().unwrap_or(false)) {
+        if fleet.is_online() && (due || !strangers.is_subset(&asked) || !recent && !strangers.is_empty()) {
             match tokio::time::timeout(REGISTRY, refresh(&fleet, &replica)).await {
-                Ok(Ok(_)) => last = Some(tokio::time::Instant::now()),
+                Ok(Ok(_)) => (last, asked) = (Some(tokio::time::Instant::now()), strangers),
                 Ok(Err(e)) => tracing::debug!(error = %e, "reading the registry"),
                 Err(_) => tracing::debug!("reading the registry takes too long"),
             }
