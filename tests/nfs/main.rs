@@ -242,6 +242,15 @@ fn a_read_of_bytes_that_are_far_away_is_answered_later() {
     assert_eq!(c.attr(&far).unwrap().size, 300_000);
     let (bytes, eof) = until("the bytes are here", SOON, || c.read(&far, 0, 300_000).ok());
     assert!(eof && bytes == vec![7u8; 300_000]);
+    // An answer that nobody came for does not cover what is written after it.
+    fs::write(bob.path("both"), vec![9u8; 300_000]).unwrap();
+    bob.wait();
+    let both = until("it is listed", SOON, || c.lookup(&root, "both").ok());
+    assert_eq!(c.read(&both, 0, 300_000).unwrap_err(), nfsstat3::NFS3ERR_JUKEBOX);
+    std::thread::sleep(Duration::from_secs(5));
+    c.write(&both, 0, b"new", stable_how::UNSTABLE).unwrap();
+    let (bytes, _) = until("the bytes are here", SOON, || c.read(&both, 0, 300_000).ok());
+    assert!(bytes[..3] == *b"new" && bytes[3..] == vec![9u8; 299_997]);
     // A store that is away is an error in the end, and not a client that hangs for ever.
     fs::write(bob.path("gone"), vec![8u8; 300_000]).unwrap();
     bob.wait();

@@ -152,10 +152,16 @@ impl Files {
         self.vfs.flush(self.writer(ino)?.fh)
     }
 
+    /// The bytes of a file changed: what was read before, and nobody has fetched yet, is not to be had any more.
+    pub(super) fn outdate(&self, ino: u64) {
+        self.pending.lock().retain(|key, _| key.0 != ino);
+    }
+
     /// Writes; durable when it returns, if `stable`. Blocking.
     pub(super) fn write(&self, ino: u64, offset: u64, data: &[u8], stable: bool) -> Result<usize> {
         let open = self.writer(ino)?;
         let n = self.vfs.write(open.fh, offset, data, false)?;
+        self.outdate(ino);
         if stable {
             self.vfs.fsync(open.fh)?;
         }

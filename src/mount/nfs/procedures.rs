@@ -160,7 +160,9 @@ impl Nfs {
             // What is written next belongs to the same save.
             self.files.touch(was.ino).map_err(|e| status(&e))?;
         }
-        self.vfs.setattr(was.ino, &set).map(drop).map_err(|e| status(&e))
+        self.vfs.setattr(was.ino, &set).map_err(|e| status(&e))?;
+        self.files.outdate(was.ino);
+        Ok(())
     }
 
     fn lookup(&self, caller: &Caller, mut a: Args<'_>) -> std::result::Result<LOOKUP3res, Garbage> {
