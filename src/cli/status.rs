@@ -71,7 +71,12 @@ fn lines(ctx: &Ctx, s: &protocol::Status, now: i64) -> Vec<(&'static str, String
 }
 
 fn mount(m: &MountInfo) -> String {
-    let marks = [(m.passthrough, "passthrough"), (m.read_only, "read only"), (m.allow_other, "for all users")];
+    let marks = [
+        (m.command.is_some(), "served only"),
+        (m.passthrough, "passthrough"),
+        (m.read_only, "read only"),
+        (m.allow_other, "for all users"),
+    ];
     let marks: Vec<&str> = std::iter::once(m.backend.as_str()).chain(marks.iter().filter(|m| m.0).map(|m| m.1)).collect();
     format!("{} ({})", m.mountpoint.display(), marks.join(", "))
 }

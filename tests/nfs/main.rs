@@ -29,6 +29,8 @@ fn the_command_that_mounts_it_is_printed_on_a_line() {
         assert!(line.contains(&part), "{part} in {line}");
     }
     assert!(line.ends_with(served::AT), "{line}");
+    assert!(s.m.cli(&["status"]).ok().stdout.contains("/mnt/tcfs (nfs, served only)"));
+    assert!(s.m.cli(&["doctor"]).stdout.contains("served by NFS, mounted by somebody else") && !std::path::Path::new(served::AT).exists());
     let text = s.m.cli(&["mount", "--backend", "nfs", "--no-mount", "/elsewhere"]);
     assert_eq!(text.code, 1, "one server at a time: {}", text.text());
     assert_eq!(s.m.cli(&["mount", "--no-mount", "/elsewhere"]).code, 2);
