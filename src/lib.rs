@@ -18,6 +18,7 @@
 //!
 //! The way of a save, file by file, below `src/`:
 //! - `mount/fuse/filesystem.rs` takes the kernel's request; `vfs/open.rs`, `create.rs`, `write.rs`, `rename.rs`, `remove.rs` do it;
+//!   by NFS it is `mount/nfs/server.rs` and `procedures.rs`, and `files.rs` says when a file counts as closed;
 //! - `vfs/seal.rs` makes a version of what was written (`model/ops.rs`), `vfs/heads.rs` says what it replaces;
 //! - `vfs/brake.rs` counts deletes: of many at once the others see nothing before somebody approves (`model/brake.rs`);
 //! - `state/namespace.rs` merges it into its register, `state/reconcile.rs` brings the names to what that shows

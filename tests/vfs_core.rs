@@ -153,6 +153,33 @@ drive_tests! {
         assert!(sealed(&rig, "f").iter().all(|v| v.file().is_none_or(|c| c.size != 10)));
     }
 
+    /// A client without `open` gives a file that it removes a name of its own first: that removes it for everybody else.
+    a_file_that_is_set_aside_is_removed_for_the_fleet_and_readable_here(rig) {
+        let ino = rig.put("f", b"bytes");
+        let fh = rig.open_rw("f");
+        rig.write(fh, 5, b" more", false).unwrap();
+        rig.set_aside(ROOT, b"f", b".nfs01").unwrap();
+        assert!(!rig.has("f") && rig.has(".nfs01"));
+        assert!(sealed(&rig, "f").last().unwrap().is_tombstone());
+        assert_eq!(rig.read_fh(fh, 0, 20).await.unwrap(), b"bytes more");
+        rig.write(fh, 10, b"!", false).unwrap();
+        rig.release(fh).unwrap();
+        assert_eq!(rig.getattr(ino).unwrap().nlink, 1, "the same file");
+        assert_eq!(rig.text(".nfs01").await, "bytes more!");
+        assert!(sealed(&rig, ".nfs01").is_empty(), "it never leaves this machine");
+        rig.put("f", b"another");
+        assert_eq!(kind(rig.set_aside(ROOT, b"f", b".nfs01")), ErrorKind::Exists);
+        assert_eq!(rig.text("f").await, "another");
+        rig.rm(".nfs01").unwrap();
+        assert_eq!(kind(rig.getattr(ino)), ErrorKind::Stale);
+        assert_eq!(kind(rig.set_aside(ROOT, b"none", b".nfs02")), ErrorKind::NotFound);
+        // A file with another name is kept by that one.
+        let ino = rig.put("a", b"linked");
+        rig.link(ino, ROOT, b"b").unwrap();
+        rig.set_aside(ROOT, b"a", b".nfs03").unwrap();
+        assert!(!rig.has("a") && rig.text("b").await == "linked");
+    }
+
     /// A removed name is a version of its own; a path that was never sealed leaves nothing behind.
     unlink_writes_a_tombstone_only_over_what_was_sealed(rig) {
         rig.put("f", b"x");
