@@ -5,7 +5,8 @@
 //!
 //! At rest all trees are equal, and equal to that of a machine that comes only now; what was ever closed is at a path, beside
 //! one, or in history, unless its own device replaced or deleted it before it was published; applying everything again changes
-//! nothing; where one device writes there are no conflicts.
+//! nothing; where one device writes there are no conflicts. At no time does a machine know less of what others wrote to a
+//! path than before, and no log has a counter of a path that does not rise.
 //!
 //! `TCFS_SLOW=1` runs 10,000 seeds; `SEED=n cargo test --test fleet_sim` one, and tells what happened.
 
@@ -19,7 +20,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use device::{Device, keys};
 use parking_lot::Mutex;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -29,11 +30,12 @@ use tcfs::fleet::bus::{Bus, BusStatus, Heard, Saying};
 use tcfs::fleet::{Ear, Options};
 use tcfs::model::event::Event;
 use tcfs::model::manifest::Manifest;
-use tcfs::model::{Hash, Kind, Target, Version};
+use tcfs::model::record::{self, Line as Record};
+use tcfs::model::{Hash, Kind, Target, VClock, Version};
 use tcfs::state::rows::Cursor;
 use tcfs::state::{Scan, Tree, prefix_end};
 use tcfs::store::memory::MemoryStore;
-use tcfs::store::{ObjectMeta, Page, PutMode, PutOutcome, Store};
+use tcfs::store::{ObjectMeta, Page, PutMode, PutOutcome, Store, list_all};
 use tcfs::{Error, ErrorKind, Result};
 use tokio::sync::mpsc;
 
@@ -163,6 +165,8 @@ struct Machine {
     ear: Ear,
     events: Vec<Event>,
     died: u64,
+    /// Its id, and what it knew of each path.
+    knew: (String, BTreeMap<String, VClock>),
 }
 
 impl Machine {
@@ -197,7 +201,14 @@ impl World {
             let device = Device::on(w.air.clone(), n, line.clone(), seed * 100 + i as u64, Options::default());
             // Off by days.
             device.clock.advance(rng.i64(-100..100) * 3_600_000_000_000);
-            w.machines.push(Machine { device: Some(device), line, ear: Ear::default(), events: Vec::new(), died: 0 });
+            w.machines.push(Machine {
+                device: Some(device),
+                line,
+                ear: Ear::default(),
+                events: Vec::new(),
+                died: 0,
+                knew: Default::default(),
+            });
         }
         w
     }
@@ -316,12 +327,53 @@ impl World {
         }
     }
 
+    /// What machine `i` knows of others' counters has not fallen since it was last looked at. Its own may: what was never
+    /// published can be forgotten, and goes along to a new id.
+    fn clocks_rise(&mut self, i: usize) {
+        let m = &mut self.machines[i];
+        let (id, now) = (m.d().id(), m.d().entries().iter().map(|(p, e)| (p.clone(), e.clock())).collect::<BTreeMap<_, _>>());
+        if m.knew.0 == id {
+            for (path, was) in &m.knew.1 {
+                let is = now.get(path).cloned().unwrap_or_default();
+                for (actor, n) in was.iter().filter(|(a, _)| !a.starts_with(&id)) {
+                    assert!(is.get(actor) >= n, "{id}: of {path}, {actor} fell from {n} to {}", is.get(actor));
+                }
+            }
+        }
+        m.knew = (id, now);
+    }
+
+    /// In each log the counters of each path rise.
+    async fn logs_rise(&self) {
+        let mut last: HashMap<(String, String, String), u64> = HashMap::new();
+        // Batches have numbers of one length.
+        let mut objects = list_all(&*self.sea.memory, &keys().logs()).await.unwrap();
+        objects.sort_by(|a, b| a.key.cmp(&b.key));
+        for o in objects {
+            let (device, _) = keys().parse_batch(&o.key).unwrap();
+            let body = self.sea.memory.get(&o.key).await.unwrap();
+            for line in record::decode(&codec::decode_lines(&o.key, &body, 1 << 30).unwrap()) {
+                let Record::Version(v) = line else { panic!("{line:?}") };
+                let n = v.vclock.get(&v.actor);
+                let was = last.insert((device.clone(), v.path.as_str().to_owned(), v.actor.clone()), n).unwrap_or(0);
+                assert!(n > was, "{}: of {}, {} went from {was} to {n}", o.key, v.path, v.actor);
+            }
+        }
+    }
+
     /// A copy of a running machine is started as another one.
     fn copy(&mut self, i: usize, seed: u64) {
         // What is under way on both is published by both, each under an id of its own.
         let line = Line::new(&self.sea);
         let device = self.machines[i].d().clone_machine_on(seed, line.clone());
-        self.machines.push(Machine { device: Some(device), line, ear: Ear::default(), events: Vec::new(), died: 0 });
+        self.machines.push(Machine {
+            device: Some(device),
+            line,
+            ear: Ear::default(),
+            events: Vec::new(),
+            died: 0,
+            knew: Default::default(),
+        });
         self.tell(format!("{i}: copied, the copy is {}", self.machines.len() - 1));
     }
 
@@ -358,6 +410,7 @@ impl World {
     }
 
     async fn check(&mut self, single: bool) {
+        self.logs_rise().await;
         let first = self.machines[0].d().ls().await;
         let entries = self.machines[0].d().entries();
         for m in &self.machines[1..] {
@@ -451,6 +504,7 @@ async fn run(seed: u64, aloud: bool, tale: &Mutex<Vec<String>>) {
             _ if copies && w.machines.len() < 5 => w.copy(i, seed * 100 + 50 + w.machines.len() as u64),
             _ => {}
         }
+        w.clocks_rise(i);
         *tale.lock() = w.tale.clone();
     }
     w.rest().await;
