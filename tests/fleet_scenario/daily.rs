@@ -2,6 +2,7 @@
 
 use super::common::mounted::walk_files;
 use super::*;
+use std::collections::BTreeMap;
 use std::fs;
 use tcfs::store::Store;
 use tcfs::store::s3::S3Store;
@@ -99,4 +100,75 @@ fn enrol_smoke_and_conflict() {
     ended("second: xoxd-bates");
     // Nothing is left of the pushes but what they say.
     assert!(walk_files(yoga.root()).len() == 2);
+}
+
+/// Every version of a path that is in a log: its clock.
+fn clocks_of(lab: &Lab, path: &str) -> Vec<BTreeMap<String, u64>> {
+    let mut out = Vec::new();
+    for key in keys(lab, "default/log/") {
+        let lines = zstd::decode_all(&object(lab, &key)[..]).unwrap();
+        for line in String::from_utf8(lines).unwrap().lines() {
+            let v: Value = serde_json::from_str(line).unwrap();
+            if v["path"] == path {
+                out.push(serde_json::from_value(v["vclock"]["clocks"].clone()).unwrap());
+            }
+        }
+    }
+    out
+}
+
+/// One hand after the other writes a file, by push and in the mount, over restarts, pulls and the loss of a machine: the
+/// clock of what is there only rises.
+#[test]
+fn no_component_of_a_clock_ever_falls() {
+    drive_only!();
+    let lab = Lab::new();
+    let [zoo, yoga] = ["petting-zoo-mini", "yoga"].map(|n| lab.machine(n).mount());
+    let file = lab.world.dir().join("f.txt");
+    let (mut before, mut steps) = (BTreeMap::new(), 0);
+    let mut step = |what: &str, text: String| {
+        steps += 1;
+        for m in [&zoo, &yoga] {
+            until(what, SOON, || (fs::read_to_string(m.path("f.txt")).ok()? == text).then_some(()));
+            m.wait();
+        }
+        let all = clocks_of(&lab, "f.txt");
+        let covers = |a: &BTreeMap<String, u64>, b: &BTreeMap<String, u64>| b.iter().all(|(k, n)| a.get(k) >= Some(n));
+        let newest =
+            all.iter().find(|c| all.iter().all(|o| covers(c, o))).unwrap_or_else(|| panic!("{what}: none has seen all of {all:?}"));
+        assert!(covers(newest, &before) && *newest != before, "{what}: {before:?} became {newest:?}");
+        before = newest.clone();
+        assert_eq!(fs::read_dir(zoo.root()).unwrap().count(), 1, "{what}: no sibling");
+    };
+    let push = |m: &Mounted, text: &str| {
+        fs::write(&file, text).unwrap();
+        m.cli(&["push", "--force", file.to_str().unwrap()]).ok();
+    };
+    push(&yoga, "pushed");
+    step("a push", "pushed".into());
+    for round in 0..2 {
+        let text = |by: &str| format!("{by} {round}");
+        fs::write(zoo.path("f.txt"), text("zoo")).unwrap();
+        step("a save on the other machine", text("zoo"));
+        yoga.cli(&["pull", "f.txt", lab.world.dir().join(format!("out-{round}")).to_str().unwrap()]).ok();
+        yoga.remount();
+        fs::write(yoga.path("f.txt"), text("yoga")).unwrap();
+        step("a save after pull and restart", text("yoga"));
+        push(&zoo, &text("zoo pushed"));
+        step("a push on the other machine", text("zoo pushed"));
+        // The machine is lost, and comes back with nothing under its old name.
+        yoga.unmount();
+        fs::remove_dir_all(yoga.state()).unwrap();
+        yoga.cli(&["device", "enroll", "--name", "yoga", "--replace"]).ok();
+        yoga.mount();
+        has(&yoga, &text("zoo pushed"));
+        fs::write(yoga.path("f.txt"), text("yoga anew")).unwrap();
+        step("a save after a new enrolment", text("yoga anew"));
+    }
+    assert_eq!(steps, 9);
+}
+
+/// It has the file as it is.
+fn has(m: &Mounted, text: &str) {
+    until("it has caught up", SOON, || (fs::read_to_string(m.path("f.txt")).ok()? == text).then_some(()));
 }
