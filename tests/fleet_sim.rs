@@ -170,6 +170,10 @@ struct Machine {
 }
 
 impl Machine {
+    fn new(device: Device, line: Arc<Line>) -> Machine {
+        Machine { device: Some(device), line, ear: Ear::default(), events: Vec::new(), died: 0, knew: Default::default() }
+    }
+
     fn d(&self) -> &Device {
         self.device.as_ref().unwrap()
     }
@@ -201,14 +205,7 @@ impl World {
             let device = Device::on(w.air.clone(), n, line.clone(), seed * 100 + i as u64, Options::default());
             // Off by days.
             device.clock.advance(rng.i64(-100..100) * 3_600_000_000_000);
-            w.machines.push(Machine {
-                device: Some(device),
-                line,
-                ear: Ear::default(),
-                events: Vec::new(),
-                died: 0,
-                knew: Default::default(),
-            });
+            w.machines.push(Machine::new(device, line));
         }
         w
     }
@@ -366,14 +363,7 @@ impl World {
         // What is under way on both is published by both, each under an id of its own.
         let line = Line::new(&self.sea);
         let device = self.machines[i].d().clone_machine_on(seed, line.clone());
-        self.machines.push(Machine {
-            device: Some(device),
-            line,
-            ear: Ear::default(),
-            events: Vec::new(),
-            died: 0,
-            knew: Default::default(),
-        });
+        self.machines.push(Machine::new(device, line));
         self.tell(format!("{i}: copied, the copy is {}", self.machines.len() - 1));
     }
 

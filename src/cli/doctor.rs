@@ -50,14 +50,11 @@ impl Doctor {
             tell(c);
         }
         for m in mounts {
-            if m.command.is_some() {
+            let checked = match m.command {
                 // Who mounts it, and whether on this machine at all, is not known here.
-                let c = Check::ok("mount", format!("{}: served by NFS, mounted by somebody else", m.mountpoint.display()));
-                json(&c);
-                tell(c);
-                continue;
-            }
-            let checked = tokio::task::spawn_blocking(move || doctor::mount(&m.mountpoint, m.read_only)).await;
+                Some(_) => Ok(Check::ok("mount", format!("{}: served by NFS, mounted by somebody else", m.mountpoint.display()))),
+                None => tokio::task::spawn_blocking(move || doctor::mount(&m.mountpoint, m.read_only)).await,
+            };
             if let Ok(c) = checked {
                 json(&c);
                 tell(c);

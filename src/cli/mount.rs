@@ -74,7 +74,7 @@ impl Mount {
             backend,
             no_mount: self.no_mount,
         };
-        if self.no_mount && !(backend == Backend::Nfs || backend == Backend::Auto && cfg!(target_os = "macos")) {
+        if self.no_mount && !backend.is_nfs() {
             return Err(Error::new(Kind::Usage, "--no-mount is for the NFS server only").hint("add --backend nfs"));
         }
         if self.foreground {
@@ -121,13 +121,11 @@ fn print(ctx: &Ctx, m: &Mounted, foreground: bool) {
     let how = if m.mount.read_only { ", read only" } else { "" };
     let already = if m.already { "already " } else { "" };
     let entries = format::count(m.entries, "entry", "entries");
-    if m.mount.command.is_some() {
+    if let Some(command) = &m.mount.command {
         ctx.out.line(format!("the drive is {already}served for {}{how} ({entries}); to mount it:", ctx.out.bold(&at)));
+        ctx.out.line(command);
     } else {
         ctx.out.line(format!("the drive is {already}mounted on {}{how} ({entries})", ctx.out.bold(&at)));
-    }
-    if let Some(command) = &m.mount.command {
-        ctx.out.line(command);
     }
     for n in &m.notes {
         ctx.out.line(format!("note: {n}"));

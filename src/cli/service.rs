@@ -1,7 +1,8 @@
 //! `tcfs service`.
 
 use super::context::Ctx;
-use crate::daemon::paths::{self, Env, Platform};
+use crate::daemon::config::Sources;
+use crate::daemon::paths::{Env, Platform};
 use crate::daemon::units::{self, Manager, System, Unit};
 use crate::error::{Error, Kind, Result};
 use clap::{Args, Subcommand, ValueEnum};
@@ -61,15 +62,11 @@ enum For {
 
 impl Service {
     pub async fn run(self, ctx: &Ctx) -> Result<u8> {
-        let env: Env = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect();
-        let platform = Platform::here();
-        let home = paths::home(&env);
+        let Sources { env, platform, .. } = Sources::of_process();
         let manager = || -> Result<Manager<'static>> {
-            let home =
-                home.clone().ok_or_else(|| Error::new(Kind::Usage, "HOME is not set, so there is no place for the service's file"))?;
-            let config_home = env.get("XDG_CONFIG_HOME").map(PathBuf::from).filter(|p| p.is_absolute());
-            let uid = rustix::process::getuid().as_raw();
-            Ok(Manager { platform, file: units::file(platform, &home, config_home.as_deref()), uid, runner: &System })
+            let none = || Error::new(Kind::Usage, "HOME is not set, so there is no place for the service's file");
+            let file = units::file(platform, &env).ok_or_else(none)?;
+            Ok(Manager { platform, file, uid: rustix::process::getuid().as_raw(), runner: &System })
         };
         match self.what {
             What::Install(at) => {

@@ -113,7 +113,7 @@ pub fn home(env: &Env) -> Option<PathBuf> {
 
 /// An XDG directory: its variable if that holds an absolute path (the specification says to ignore others), else
 /// its place below the home directory.
-fn base(env: &Env, variable: &str, below_home: &str) -> Option<PathBuf> {
+pub(super) fn base(env: &Env, variable: &str, below_home: &str) -> Option<PathBuf> {
     env.get(variable).map(PathBuf::from).filter(|p| p.is_absolute()).or_else(|| Some(home(env)?.join(below_home)))
 }
 

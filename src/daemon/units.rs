@@ -10,9 +10,9 @@ mod manager;
 
 pub use manager::{Manager, Runner, State, System};
 
-use super::paths::Platform;
+use super::paths::{Env, Platform, base, home};
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The name that launchd knows it by.
 pub const LABEL: &str = "io.tcfs.drive";
@@ -118,12 +118,12 @@ WantedBy=default.target
     }
 }
 
-/// Where the system looks for it.
-pub fn file(platform: Platform, home: &Path, config_home: Option<&Path>) -> PathBuf {
-    match platform {
-        Platform::Linux => config_home.map_or_else(|| home.join(".config"), Path::to_owned).join("systemd/user").join(UNIT),
-        Platform::MacOs => home.join("Library/LaunchAgents").join(format!("{LABEL}.plist")),
-    }
+/// Where the system looks for it; none where there is no home.
+pub fn file(platform: Platform, env: &Env) -> Option<PathBuf> {
+    Some(match platform {
+        Platform::Linux => base(env, "XDG_CONFIG_HOME", ".config")?.join("systemd/user").join(UNIT),
+        Platform::MacOs => home(env)?.join("Library/LaunchAgents").join(format!("{LABEL}.plist")),
+    })
 }
 
 /// A word of a command line as systemd reads it: `%` and `$` mean something to it.

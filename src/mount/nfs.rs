@@ -14,6 +14,7 @@ mod access;
 mod convert;
 mod files;
 mod handle;
+mod info;
 mod listing;
 mod mountd;
 mod procedures;

@@ -72,9 +72,7 @@ impl<'v> Arrivals<'v> {
         }
         i.links.push((dir, name.to_owned()));
         ns.put_inode(ino, &i)?;
-        let mut entry = Entry::default();
-        entry.merge(v.clone());
-        let r = Register { ino, dir: if is_dir { ino } else { 0 }, entry, ..Register::default() };
+        let r = Register { ino, dir: if is_dir { ino } else { 0 }, entry: Entry::of([v.clone()]), ..Register::default() };
         ns.put_slot(dir, name, &Slot::Register(Box::new(r)))?;
         ns.changes.push(Change::Name { dir, name: name.to_owned(), was: 0 });
         let came = self.listings.entry(dir).or_insert(Came { at, subdirs: 0 });

@@ -49,7 +49,7 @@ pub use cut::VfsFiles;
 pub use look::{Found, Held, Look};
 pub use names::DirEntry;
 pub use node::Node;
-pub use open::{Handle, Opened};
+pub use open::{Handle, OpenFile, Opened};
 pub use peek::Peek;
 pub use place::{Bytes, Compared, New, Placed};
 pub use read::ReadNow;

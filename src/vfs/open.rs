@@ -43,6 +43,28 @@ pub struct Opened {
     pub size: u64,
 }
 
+/// An open file that is closed with its last user, also when that is dropped on the way.
+pub struct OpenFile {
+    vfs: Arc<Vfs>,
+    /// Handle number.
+    pub fh: u64,
+}
+
+impl OpenFile {
+    /// Takes over a handle.
+    pub fn of(vfs: &Arc<Vfs>, fh: u64) -> OpenFile {
+        OpenFile { vfs: vfs.clone(), fh }
+    }
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        if let Err(e) = self.vfs.release(self.fh) {
+            tracing::warn!(error = %e, "closing a file; it is looked at again");
+        }
+    }
+}
+
 impl Handle {
     pub(super) fn new(node: Arc<Node>, write: bool, passthrough: bool, lent: bool) -> Handle {
         let (lent, closing) = (AtomicBool::new(lent), AtomicBool::new(false));

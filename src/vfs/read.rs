@@ -7,6 +7,7 @@ use super::Vfs;
 use crate::content::Priority;
 use crate::error::{Error, Kind, Result};
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -16,6 +17,24 @@ pub struct ReadNow {
     pub file: Arc<File>,
     /// Bytes to read at the offset asked for; less than asked at the end of the file.
     pub len: usize,
+}
+
+impl ReadNow {
+    /// Reads the bytes at `offset`, which is the one asked for, into `buf`, which has `len` bytes. Blocking on the local disk.
+    pub fn read_into(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        let mut done = 0;
+        while done < buf.len() {
+            match self.file.read_at(&mut buf[done..], offset + done as u64) {
+                Ok(0) => break,
+                Ok(n) => done += n,
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(Error::io("reading local bytes", e)),
+            }
+        }
+        // A sparse end that the local file does not have yet reads as zeros.
+        buf[done..].fill(0);
+        Ok(())
+    }
 }
 
 /// For so long after a read that found no store further reads through the same handle do not wait for it, milliseconds.

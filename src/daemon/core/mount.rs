@@ -3,7 +3,7 @@
 use super::front::Front;
 use super::{Core, blocking};
 use crate::daemon::mounts;
-use crate::daemon::protocol::{Backend, DeviceRef, Mount, MountInfo, Mounted as Answer, Response, Unmount, Unmounted};
+use crate::daemon::protocol::{DeviceRef, Mount, MountInfo, Mounted as Answer, Response, Unmount, Unmounted};
 use crate::error::{Error, Kind, Result};
 #[cfg(target_os = "linux")]
 use crate::mount::fuse::{MountOptions, mount};
@@ -33,8 +33,7 @@ impl Core {
         // A machine that joins or returns shows the fleet's files at once, if the store answers.
         self.fleet.first_look(CATCH_UP).await;
         let notes = self.store_notes()?;
-        let by_nfs = request.backend == Backend::Nfs || request.backend == Backend::Auto && cfg!(target_os = "macos");
-        let (front, info) = if by_nfs { self.serve_nfs(&request).await? } else { self.mount_fuse(&request).await? };
+        let (front, info) = if request.backend.is_nfs() { self.serve_nfs(&request).await? } else { self.mount_fuse(&request).await? };
         let at = info.mountpoint.clone();
         self.mounts.lock().push(Mounted { info: info.clone(), front });
         // The mount answers before anybody is told that it is there.

@@ -11,7 +11,7 @@ use crate::daemon::service::Progress;
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::model::{RelPath, path::name as check_name};
 use crate::state::rows::{FileType, Time};
-use crate::vfs::{Compared, Found, Vfs};
+use crate::vfs::{Compared, Found, OpenFile, Vfs};
 use futures_util::stream::{self, StreamExt};
 use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps};
 use std::fs::File;
@@ -281,7 +281,7 @@ impl Work {
     async fn copy(&self, f: &Found, to: &Arc<File>, whole: &Path) -> Result<u64> {
         let (vfs, ino) = (self.vfs.clone(), f.attr.ino);
         let open = blocking(move || vfs.open_file(ino, false, false)).await?;
-        let _closed = Close { vfs: self.vfs.clone(), fh: open.fh };
+        let _closed = OpenFile::of(&self.vfs, open.fh);
         let mut at = 0u64;
         loop {
             let now = self.vfs.hydrate_read(open.fh, at, STEP as usize).await?;
@@ -317,20 +317,6 @@ enum There {
     File(File),
     Dir,
     Other,
-}
-
-/// Closes a handle of the drive, also when the request is dropped.
-struct Close {
-    vfs: Arc<Vfs>,
-    fh: u64,
-}
-
-impl Drop for Close {
-    fn drop(&mut self) {
-        if let Err(e) = self.vfs.release(self.fh) {
-            tracing::warn!(error = %e, "closing a file that was pulled");
-        }
-    }
 }
 
 /// Takes a temporary file away unless it got its name.

@@ -15,23 +15,23 @@ pub fn mount_nfs(command: &[String], at: &Path) -> Result<()> {
     let by_hand = "--no-mount serves it and prints the command, for whoever may mount";
     match run(Command::new(program).args(args), HELPER) {
         Ok((true, _)) => Ok(()),
-        Ok((false, text)) => Err(explain(Error::new(Kind::Io, format!("{}: {text}", doing())), &text).unwrap_or_else(|e| e.hint(by_hand))),
+        Ok((false, text)) => Err(Error::new(Kind::Io, format!("{}: {text}", doing())).hint(explain(&text).unwrap_or(by_hand))),
         Err(e) => Err(Error::io(doing(), e).hint(format!("{program} is missing; {by_hand}"))),
     }
 }
 
 /// A hint for what is common.
-fn explain(e: Error, text: &str) -> std::result::Result<Error, Error> {
+fn explain(text: &str) -> Option<&'static str> {
     if text.contains("bad option") || text.contains("helper program") {
-        return Ok(e.hint("the client's helper is missing: apt install nfs-common (Debian, Ubuntu), dnf install nfs-utils (Fedora)"));
+        return Some("the client's helper is missing: apt install nfs-common (Debian, Ubuntu), dnf install nfs-utils (Fedora)");
     }
     if text.contains("unknown filesystem type") || text.contains("No such device") {
-        return Ok(e.hint("this kernel has no NFS client; on Linux the drive is mounted with FUSE: leave --backend out"));
+        return Some("this kernel has no NFS client; on Linux the drive is mounted with FUSE: leave --backend out");
     }
     if text.contains("only root") || text.contains("must be superuser") || text.contains("permitted") {
-        return Ok(e.hint("on Linux only root mounts NFS; FUSE needs no root: leave --backend out"));
+        return Some("on Linux only root mounts NFS; FUSE needs no root: leave --backend out");
     }
-    Err(e)
+    None
 }
 
 /// Whether the export is mounted at `at`, as the kernel tells it.
@@ -42,18 +42,13 @@ pub fn nfs_at(at: &Path, export: &str) -> bool {
 /// Unmounts; `Busy` while programs use it, unless `force`.
 pub fn unmount_nfs(at: &Path, force: bool) -> Result<()> {
     let doing = || format!("unmounting {}", at.display());
-    let command = |force: bool| {
-        let words: &[&str] = match (cfg!(target_os = "macos"), force) {
-            (true, true) => &["/usr/sbin/diskutil", "unmount", "force"],
-            (true, false) => &["/sbin/umount"],
-            (false, true) => &["umount", "-f", "-l"],
-            (false, false) => &["umount"],
-        };
-        let mut c = Command::new(words[0]);
-        c.args(&words[1..]).arg(at);
-        c
+    let words: &[&str] = match (cfg!(target_os = "macos"), force) {
+        (true, true) => &["/usr/sbin/diskutil", "unmount", "force"],
+        (true, false) => &["/sbin/umount"],
+        (false, true) => &["umount", "-f", "-l"],
+        (false, false) => &["umount"],
     };
-    match run(&mut command(force), HELPER).map_err(|e| Error::io(doing(), e))? {
+    match run(Command::new(words[0]).args(&words[1..]).arg(at), HELPER).map_err(|e| Error::io(doing(), e))? {
         (true, _) => Ok(()),
         (false, text) if text.contains("not mounted") || text.contains("not currently mounted") => Ok(()),
         (false, text) if text.to_lowercase().contains("busy") => Err(Error::new(Kind::Busy, doing())),

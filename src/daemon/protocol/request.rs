@@ -122,6 +122,13 @@ pub enum Backend {
     Nfs,
 }
 
+impl Backend {
+    /// Whether it is NFS on this system.
+    pub fn is_nfs(self) -> bool {
+        self == Backend::Nfs || self == Backend::Auto && cfg!(target_os = "macos")
+    }
+}
+
 /// Arguments of [`Request::Mount`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {

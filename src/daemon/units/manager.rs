@@ -78,6 +78,11 @@ impl Manager<'_> {
         format!("gui/{}", self.uid)
     }
 
+    /// The service as launchd names it.
+    fn target(&self) -> String {
+        format!("{}/{LABEL}", self.domain())
+    }
+
     /// Writes the file and starts the service, now and with every login.
     pub fn install(&self, unit: &Unit) -> Result<()> {
         let doing = || format!("writing {}", self.file.display());
@@ -99,7 +104,7 @@ impl Manager<'_> {
             }
             Platform::MacOs => {
                 // It knows one of the name already, or not.
-                let _ = self.runner.run(&self.words(&["launchctl", "bootout", &format!("{}/{LABEL}", self.domain())]));
+                let _ = self.runner.run(&self.words(&["launchctl", "bootout", &self.target()]));
                 self.must(&["launchctl", "bootstrap", &self.domain(), &self.file.to_string_lossy()]).map(drop)
             }
         }
@@ -116,7 +121,7 @@ impl Manager<'_> {
             }
             Platform::MacOs => {
                 if self.state()?.running {
-                    self.must(&["launchctl", "bootout", &format!("{}/{LABEL}", self.domain())])?;
+                    self.must(&["launchctl", "bootout", &self.target()])?;
                 }
             }
         }
@@ -131,7 +136,7 @@ impl Manager<'_> {
     pub fn state(&self) -> Result<State> {
         let asked = match self.platform {
             Platform::Linux => self.words(&["systemctl", "--user", "is-active", UNIT]),
-            Platform::MacOs => self.words(&["launchctl", "print", &format!("{}/{LABEL}", self.domain())]),
+            Platform::MacOs => self.words(&["launchctl", "print", &self.target()]),
         };
         let (ok, text) = self.runner.run(&asked).map_err(|e| Error::io(asked.join(" "), e).hint(self.hint("")))?;
         let running = match self.platform {

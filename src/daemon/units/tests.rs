@@ -3,6 +3,7 @@
 use super::*;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
+use std::path::Path;
 
 fn unit() -> Unit {
     Unit {
@@ -37,12 +38,17 @@ fn words_reach_launchd_as_they_are() {
     assert!(text.contains("<string>/home/u/a $HOME</string>") && text.contains("<string>--foreground</string>"));
 }
 
+fn pair((name, value): (&str, &str)) -> (String, String) {
+    (name.to_owned(), value.to_owned())
+}
+
 #[test]
 fn the_file_lies_where_the_system_looks() {
-    let home = Path::new("/home/u");
-    assert_eq!(file(Platform::Linux, home, None), Path::new("/home/u/.config/systemd/user/tcfs.service"));
-    assert_eq!(file(Platform::Linux, home, Some(Path::new("/c"))), Path::new("/c/systemd/user/tcfs.service"));
-    assert_eq!(file(Platform::MacOs, home, None), Path::new("/home/u/Library/LaunchAgents/io.tcfs.drive.plist"));
+    let at = |platform, config: &str| file(platform, &[("HOME", "/home/u"), ("XDG_CONFIG_HOME", config)].map(pair).into());
+    assert_eq!(at(Platform::Linux, ""), Some("/home/u/.config/systemd/user/tcfs.service".into()));
+    assert_eq!(at(Platform::Linux, "/c"), Some("/c/systemd/user/tcfs.service".into()));
+    assert_eq!(at(Platform::MacOs, ""), Some("/home/u/Library/LaunchAgents/io.tcfs.drive.plist".into()));
+    assert_eq!(file(Platform::Linux, &Env::new()), None);
 }
 
 /// A system that does as it is told, but for the commands that fail.
@@ -66,7 +72,7 @@ impl Runner for Fake {
 }
 
 fn manager<'a>(platform: Platform, home: &Path, runner: &'a Fake) -> Manager<'a> {
-    Manager { platform, file: file(platform, home, None), uid: 501, runner }
+    Manager { platform, file: file(platform, &[("HOME", home.to_str().unwrap())].map(pair).into()).unwrap(), uid: 501, runner }
 }
 
 #[test]

@@ -7,8 +7,6 @@ use crate::vfs::{Attr, FileType as Type, ReadNow, Time};
 use fuser::{Errno, FileAttr, FileType, INodeNo, ReplyData, ReplyXattr};
 use std::cell::RefCell;
 use std::ffi::OsStr;
-use std::io;
-use std::os::unix::fs::FileExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub(super) fn errno(e: &Error) -> Errno {
@@ -119,17 +117,9 @@ pub(super) fn reply_read(now: &ReadNow, offset: u64, reply: ReplyData) {
         if buf.len() < now.len {
             buf.resize(now.len, 0);
         }
-        let mut done = 0;
-        while done < now.len {
-            match now.file.read_at(&mut buf[done..now.len], offset + done as u64) {
-                Ok(0) => break,
-                Ok(n) => done += n,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return reply.error(errno(&Error::io("reading local bytes", e))),
-            }
+        if let Err(e) = now.read_into(&mut buf[..now.len], offset) {
+            return reply.error(errno(&e));
         }
-        // A sparse end that the local file does not have yet reads as zeros.
-        buf[done..now.len].fill(0);
         reply.data(&buf[..now.len]);
     });
 }

@@ -2,10 +2,8 @@
 
 use crate::error::{Error, Kind};
 use crate::vfs::{Attr, FileType, SetAttr, Time};
-use nfs3_types::nfs3::{
-    fattr3, ftype3, nfsstat3, nfstime3, post_op_attr, sattr3, set_atime, set_gid3, set_mode3, set_mtime, set_size3, set_uid3, specdata3,
-    wcc_attr,
-};
+use nfs3_types::nfs3::{Nfs3Option, fattr3, ftype3, nfsstat3, nfstime3, post_op_attr, sattr3, set_atime, set_mtime, specdata3, wcc_attr};
+use nfs3_types::xdr_codec::{Pack, Unpack};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The status for an error. What this server means by "try again in a moment" is said by those who mean it, never here.
@@ -104,16 +102,9 @@ pub(super) fn after(a: Option<&Attr>, fsid: u64) -> post_op_attr {
 
 /// A change of attributes. `kill_suid` where who asks is not root and changes size or owner.
 pub(super) fn set_attr(s: &sattr3, root: bool) -> SetAttr {
-    let (uid, gid) = (some(&s.uid), some(&s.gid));
-    let size = match s.size {
-        set_size3::Some(n) => Some(n),
-        set_size3::None => None,
-    };
+    let (uid, gid, size) = (option(s.uid), option(s.gid), option(s.size));
     SetAttr {
-        mode: match s.mode {
-            set_mode3::Some(m) => Some(m & 0o7777),
-            set_mode3::None => None,
-        },
+        mode: option(s.mode).map(|m| m & 0o7777),
         uid,
         gid,
         size,
@@ -131,9 +122,9 @@ pub(super) fn set_attr(s: &sattr3, root: bool) -> SetAttr {
     }
 }
 
-fn some(id: &set_uid3) -> Option<u32> {
-    match *id {
-        set_uid3::Some(n) => Some(n),
-        set_gid3::None => None,
+fn option<T: Copy + Pack + Unpack>(given: Nfs3Option<T>) -> Option<T> {
+    match given {
+        Nfs3Option::Some(t) => Some(t),
+        Nfs3Option::None => None,
     }
 }

@@ -10,12 +10,11 @@
 
 use super::convert::status;
 use super::wire::DATA_MAX;
-use crate::error::{IoContext, Kind, Result};
-use crate::vfs::{ReadNow, Vfs};
+use crate::error::{Kind, Result};
+use crate::vfs::{OpenFile, ReadNow, Vfs};
 use nfs3_types::nfs3::nfsstat3;
 use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -37,28 +36,14 @@ const WAITING: usize = 128;
 /// How long an answer is kept for a client that asked and was told "later".
 const KEPT: Duration = Duration::from_secs(60);
 
-/// A file of the drive that is open here; closed when the last user lets go of it.
-struct Open {
-    vfs: Arc<Vfs>,
-    fh: u64,
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        if let Err(e) = self.vfs.release(self.fh) {
-            tracing::warn!(error = %e, "closing a file; it is looked at again");
-        }
-    }
-}
-
 struct Writer {
-    open: Arc<Open>,
+    open: Arc<OpenFile>,
     last: Instant,
     committed: bool,
 }
 
 struct Reader {
-    open: Arc<Open>,
+    open: Arc<OpenFile>,
     until: Instant,
     written: bool,
 }
@@ -94,13 +79,13 @@ impl Files {
         Files { vfs, table: Mutex::default(), pending: Mutex::default(), waiting: Arc::new(Semaphore::new(WAITING)) }
     }
 
-    fn open(&self, ino: u64, write: bool) -> Result<Arc<Open>> {
+    fn open(&self, ino: u64, write: bool) -> Result<Arc<OpenFile>> {
         let fh = self.vfs.open_file(ino, write, false)?.fh;
-        Ok(Arc::new(Open { vfs: self.vfs.clone(), fh }))
+        Ok(Arc::new(OpenFile::of(&self.vfs, fh)))
     }
 
     /// A file to be read.
-    fn reader(&self, ino: u64) -> Result<Arc<Open>> {
+    fn reader(&self, ino: u64) -> Result<Arc<OpenFile>> {
         if let Some(w) = self.table.lock().writers.get(&ino) {
             return Ok(w.open.clone());
         }
@@ -117,7 +102,7 @@ impl Files {
     }
 
     /// A file to be written, from now on in use.
-    fn writer(&self, ino: u64) -> Result<Arc<Open>> {
+    fn writer(&self, ino: u64) -> Result<Arc<OpenFile>> {
         let known = |t: &mut Table| {
             t.writers.get_mut(&ino).map(|w| {
                 w.last = Instant::now();
@@ -141,7 +126,7 @@ impl Files {
     pub(super) fn made(&self, ino: u64, fh: u64) -> Result<()> {
         // As after a close: who waits for what was answered before seals it.
         self.vfs.flush(fh)?;
-        let open = Arc::new(Open { vfs: self.vfs.clone(), fh });
+        let open = Arc::new(OpenFile::of(&self.vfs, fh));
         let old = self.table.lock().writers.insert(ino, Writer { open, last: Instant::now(), committed: true });
         drop(old);
         Ok(())
@@ -210,7 +195,7 @@ impl Files {
     }
 
     /// Blocking on the local disk.
-    fn read_now(&self, ino: u64, offset: u64, len: u32) -> Result<(Arc<Open>, Option<Vec<u8>>)> {
+    fn read_now(&self, ino: u64, offset: u64, len: u32) -> Result<(Arc<OpenFile>, Option<Vec<u8>>)> {
         let open = self.reader(ino)?;
         let now = self.vfs.read_now(open.fh, offset, len as usize)?;
         let bytes = now.map(|n| bytes_of(&n, offset)).transpose()?;
@@ -218,7 +203,7 @@ impl Files {
     }
 
     /// Begins to bring the bytes of a read here.
-    fn fetch(self: &Arc<Self>, key: Key, open: Arc<Open>) -> std::result::Result<watch::Receiver<Option<Bytes>>, nfsstat3> {
+    fn fetch(self: &Arc<Self>, key: Key, open: Arc<OpenFile>) -> std::result::Result<watch::Receiver<Option<Bytes>>, nfsstat3> {
         let mut pending = self.pending.lock();
         if let Some(p) = pending.get(&key) {
             return Ok(p.answer.clone());
@@ -255,7 +240,7 @@ impl Files {
     /// Closes what was quiet for long enough; everything, `at_end`. Blocking.
     pub(super) fn close_quiet(&self, at_end: bool) {
         let now = Instant::now();
-        let mut closed: Vec<Arc<Open>> = Vec::new();
+        let mut closed: Vec<Arc<OpenFile>> = Vec::new();
         {
             let mut table = self.table.lock();
             let quiet = |w: &Writer| now.duration_since(w.last) >= if w.committed { COMMITTED } else { UNCOMMITTED };
@@ -300,16 +285,7 @@ impl Files {
 
 /// The bytes of a read that are in the local file. Blocking.
 fn bytes_of(now: &ReadNow, offset: u64) -> Result<Vec<u8>> {
-    // A sparse end that the local file does not have yet reads as zeros.
     let mut buf = vec![0; now.len];
-    let mut done = 0;
-    while done < now.len {
-        match now.file.read_at(&mut buf[done..], offset + done as u64) {
-            Ok(0) => break,
-            Ok(n) => done += n,
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e).doing(|| "reading local bytes"),
-        }
-    }
+    now.read_into(&mut buf, offset)?;
     Ok(buf)
 }

@@ -4,7 +4,8 @@
 //! that clients send again what they had not committed.
 //! A directory's attributes before an operation are never given: between two looks at it a change from elsewhere could
 //! hide, and a client would take it for its own and keep an old listing.
-//! Not here: who may call at all (`server`), open files (`files`), listings (`listing`).
+//! Not here: who may call at all (`server`), open files (`files`), listings (`listing`), what the
+//! file system is like (`info`).
 
 use super::access::{self, May};
 use super::convert::{after, attributes, before, set_attr, status, time};
@@ -78,7 +79,7 @@ impl Nfs {
     }
 
     /// What a handle leads to.
-    fn object(&self, fh: &nfs_fh3) -> Result<Attr, nfsstat3> {
+    pub(super) fn object(&self, fh: &nfs_fh3) -> Result<Attr, nfsstat3> {
         let named = named(&self.secret, fh).ok_or(nfsstat3::NFS3ERR_BADHANDLE)?;
         match self.vfs.getattr(named.ino) {
             Ok(a) if a.generation == named.generation => Ok(a),
@@ -105,21 +106,14 @@ impl Nfs {
         if access::allowed(caller, a, may) { Ok(()) } else { Err(nfsstat3::NFS3ERR_ACCES) }
     }
 
-    /// Attributes of what may be gone meanwhile.
-    fn now(&self, ino: u64) -> post_op_attr {
-        after(self.vfs.getattr(ino).ok().as_ref(), self.secret.fsid)
-    }
-
-    fn wcc(&self, ino: u64) -> wcc_data {
-        wcc_data { before: pre_op_attr::None, after: self.now(ino) }
-    }
-
     fn wcc_of(&self, fh: &nfs_fh3) -> wcc_data {
-        named(&self.secret, fh).map_or(wcc_data::default(), |n| self.wcc(n.ino))
+        wcc_data { before: pre_op_attr::None, after: self.post_of(fh) }
     }
 
+    /// Attributes of what may be gone meanwhile.
     pub(super) fn post_of(&self, fh: &nfs_fh3) -> post_op_attr {
-        named(&self.secret, fh).map_or(post_op_attr::None, |n| self.now(n.ino))
+        let now = named(&self.secret, fh).and_then(|n| self.vfs.getattr(n.ino).ok());
+        after(now.as_ref(), self.secret.fsid)
     }
 
     fn getattr(&self, mut a: Args<'_>) -> std::result::Result<GETATTR3res, Garbage> {
@@ -252,9 +246,8 @@ impl Nfs {
             let was = self.object(&fh)?;
             regular(&was)?;
             // Who opened it may write, whatever the mode became since: the client checked when it was opened.
-            match caller.uid == was.uid && !self.read_only {
-                true => {}
-                false => self.allowed(caller, &was, May::Write)?,
+            if caller.uid != was.uid || self.read_only {
+                self.allowed(caller, &was, May::Write)?;
             }
             let n = self.files.write(was.ino, offset, data, stable).map_err(|e| status(&e))?;
             if caller.uid != 0 && was.mode & 0o6000 != 0 {
@@ -448,66 +441,6 @@ impl Nfs {
         Ok(match done {
             Ok(()) => Nfs3Result::Ok(RENAME3resok { fromdir_wcc, todir_wcc }),
             Err(e) => Nfs3Result::Err((e, RENAME3resfail { fromdir_wcc, todir_wcc })),
-        })
-    }
-
-    fn fsstat(&self, mut a: Args<'_>) -> std::result::Result<FSSTAT3res, Garbage> {
-        let fh = a.handle()?;
-        a.end()?;
-        let found = self.object(&fh).and_then(|o| Ok((o, self.vfs.statfs().map_err(|e| status(&e))?)));
-        Ok(match found {
-            Ok((o, s)) => {
-                let bytes = |blocks: u64| blocks.saturating_mul(u64::from(s.block));
-                Nfs3Result::Ok(FSSTAT3resok {
-                    obj_attributes: after(Some(&o), self.secret.fsid),
-                    tbytes: bytes(s.blocks),
-                    fbytes: bytes(s.free),
-                    abytes: bytes(s.available),
-                    tfiles: s.files,
-                    ffiles: s.files_free,
-                    afiles: s.files_free,
-                    invarsec: 0,
-                })
-            }
-            Err(e) => Nfs3Result::Err((e, FSSTAT3resfail { obj_attributes: self.post_of(&fh) })),
-        })
-    }
-
-    fn fsinfo(&self, mut a: Args<'_>) -> std::result::Result<FSINFO3res, Garbage> {
-        let fh = a.handle()?;
-        a.end()?;
-        Ok(match self.object(&fh) {
-            Ok(o) => Nfs3Result::Ok(FSINFO3resok {
-                obj_attributes: after(Some(&o), self.secret.fsid),
-                rtmax: DATA_MAX,
-                rtpref: DATA_MAX,
-                rtmult: 4096,
-                wtmax: DATA_MAX,
-                wtpref: DATA_MAX,
-                wtmult: 4096,
-                dtpref: 64 << 10,
-                maxfilesize: i64::MAX as u64,
-                time_delta: nfstime3 { seconds: 0, nseconds: 1 },
-                properties: FSF3_SYMLINK | FSF3_HOMOGENEOUS | FSF3_CANSETTIME,
-            }),
-            Err(e) => Nfs3Result::Err((e, FSINFO3resfail { obj_attributes: post_op_attr::None })),
-        })
-    }
-
-    fn pathconf(&self, mut a: Args<'_>) -> std::result::Result<PATHCONF3res, Garbage> {
-        let fh = a.handle()?;
-        a.end()?;
-        Ok(match self.object(&fh) {
-            Ok(o) => Nfs3Result::Ok(PATHCONF3resok {
-                obj_attributes: after(Some(&o), self.secret.fsid),
-                linkmax: 1,
-                name_max: 255,
-                no_trunc: true,
-                chown_restricted: true,
-                case_insensitive: false,
-                case_preserving: true,
-            }),
-            Err(e) => Nfs3Result::Err((e, PATHCONF3resfail { obj_attributes: post_op_attr::None })),
         })
     }
 }
