@@ -7,7 +7,10 @@
 
 #[path = "../tests/common/mod.rs"]
 mod common;
+mod nfs;
 mod peers;
+#[path = "../tests/nfs/served.rs"]
+mod served;
 mod table;
 mod work;
 
@@ -20,26 +23,33 @@ use std::time::{Duration, Instant};
 use table::{Goal, Row, Unit};
 use work::{HOUR, Plan};
 
+/// How long something may take that takes a moment.
+const SOON: Duration = Duration::from_secs(30);
+
 /// A row that has its own way of measuring.
 type Alone = fn(&Plan, &str) -> Row;
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     let mut only = None;
-    let (mut quick, mut json) = (false, false);
+    let (mut quick, mut json, mut by_nfs) = (false, false, false);
     let mut rest = args.iter();
     while let Some(a) = rest.next() {
         match a.as_str() {
             "--quick" => quick = true,
             "--json" => json = true,
+            "--nfs" => by_nfs = true,
             "--only" => only = rest.next().cloned(),
             other => {
-                eprintln!("bench: {other} is not an option; there are --quick, --json and --only NAME");
+                eprintln!("bench: {other} is not an option; there are --quick, --json, --nfs and --only NAME");
                 std::process::exit(2);
             }
         }
     }
     let plan = Plan::new(quick);
+    if by_nfs {
+        return nfs::run(&plan);
+    }
     let wanted = |name: &str| only.as_ref().is_none_or(|o| name.contains(o.as_str()));
     let mut rows = beside_peers(&plan, &wanted);
     let alone: [(&str, Alone); 4] = [

@@ -14,7 +14,7 @@ pub enum Unit {
 }
 
 impl Unit {
-    fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Unit::PerSecond => "/s",
             Unit::MegabytesPerSecond => "MB/s",

@@ -55,7 +55,7 @@ const IN_MODEL: &[&str] = &["serde", "serde_json", "blake3", "unicode_normalizat
 const NOT_IN_MODEL: &[&str] = &["fs", "net", "env", "process", "thread", "time", "os", "io"];
 
 /// Modules that belong to no layer: every layer may use them.
-const EVERYWHERE: &[&str] = &["error", "clock"];
+const EVERYWHERE: &[&str] = &["error", "clock", "sys"];
 
 // ------------------------------------------------------------------------------------------------ reading sources
 
@@ -371,11 +371,12 @@ fn ownership(crates: &BTreeSet<String>, sources: &[Source]) -> Vec<String> {
     wrong
 }
 
-/// Names in `[dependencies]`, as code writes them.
+/// Names in `[dependencies]`, also in those of one system, as code writes them.
 fn dependencies(manifest: &str) -> BTreeSet<String> {
-    let section = manifest.split_once("\n[dependencies]\n").unwrap().1;
-    let section = section.split("\n[").next().unwrap();
-    let names = section.lines().filter_map(|l| l.split_once(" = ")).map(|(n, _)| n.trim());
+    let sections = manifest.split("\n[").filter_map(|s| s.split_once("]\n"));
+    let of_all = |head: &str| head == "dependencies" || head.starts_with("target.") && head.ends_with(".dependencies");
+    let lines = sections.filter(|(head, _)| of_all(head)).flat_map(|(_, body)| body.lines());
+    let names = lines.filter_map(|l| l.split_once(" = ")).map(|(n, _)| n.trim());
     names.filter(|n| !n.starts_with('#')).map(|n| n.replace('-', "_")).collect()
 }
 
@@ -431,6 +432,76 @@ fn every_outside_crate_stays_with_its_owner() {
             let there = all.iter().any(|s| (s.file == *o || s.file.starts_with(o)) && s.paths.iter().any(|p| p.first == *name));
             assert!(there, "{o} does not use {name} any more");
         }
+    }
+}
+
+/// Names that a toolchain for macOS does not know: of calls, constants and modules.
+const LINUX_ONLY: &[&str] = &[
+    "memfd_create",
+    "syncfs",
+    "copy_file_range",
+    "ioctl_ficlone",
+    "fallocate",
+    "FallocateFlags",
+    "F_SETLEASE",
+    "prctl",
+    "TMPFILE",
+    "O_TMPFILE",
+    "O_PATH",
+    "O_DIRECT",
+    "f_type",
+    "inotify",
+    "epoll",
+    "eventfd",
+    "timerfd",
+    "signalfd",
+    "fanotify",
+    "statx",
+    "openat2",
+    "renameat2",
+    "linux",
+    "UnmountFlags",
+    "MountFlags",
+    "sendfile",
+    "splice",
+    "gettid",
+    "SYS_gettid",
+    "io_uring",
+];
+
+/// Where they may stand: files that are left out on macOS, and items of these files that are.
+const OF_LINUX: &[&str] = &["sys/linux.rs", "mount/fuse.rs", "mount/fuse/", "daemon/mounts/tests.rs"];
+
+/// Files with items that are left out on macOS, and the names in them.
+const IN_PART: &[(&str, &[&str])] = &[
+    ("daemon/mounts.rs", &["UnmountFlags"]),
+    ("daemon/core/front.rs", &["UnmountFlags"]),
+    // Our own functions of these names.
+    ("sys.rs", &["fallocate", "linux"]),
+    ("sys/macos.rs", &["fallocate"]),
+    ("state/reserve.rs", &["fallocate"]),
+    ("vfs/write.rs", &["fallocate"]),
+];
+
+#[test]
+fn what_only_linux_has_stands_where_it_is_left_out_elsewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let (mut wrong, mut found) = (Vec::new(), BTreeSet::new());
+    for s in sources() {
+        let of_linux = OF_LINUX.iter().any(|o| s.file == *o || o.ends_with('/') && s.file.starts_with(o));
+        let mine: &[&str] = IN_PART.iter().find(|(f, _)| s.file == *f).map_or(&[], |(_, names)| names);
+        for t in tokens(&std::fs::read_to_string(root.join(&s.file)).unwrap()) {
+            if LINUX_ONLY.contains(&t.text.as_str()) {
+                if !of_linux && !mine.contains(&t.text.as_str()) {
+                    wrong.push(format!("src/{}:{}: {} is not to be had on macOS; see src/sys.rs", s.file, t.line, t.text));
+                }
+                found.insert((s.file.clone(), t.text));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+    for (file, names) in IN_PART {
+        assert!(names.iter().all(|n| found.contains(&((*file).to_owned(), (*n).to_owned()))), "{file} does not have all of {names:?}");
     }
 }
 

@@ -74,6 +74,52 @@ drive_tests! {
         rig.release(reader).unwrap();
     }
 
+    /// A client without `open` that goes on writing a file whose name another machine's version, or delete, has taken gets it listed again, beside that: what it writes is in a version.
+    file_that_lost_its_name_and_is_written_on_is_listed_beside_what_took_it(rig) {
+        let ino = rig.put("f.md", b"old");
+        let reader = rig.open_file(ino, false, false).unwrap().fh;
+        assert_eq!(kind(rig.open_lost(ino).map(|o| o.fh)), ErrorKind::Stale, "it has its name");
+        rig.remote("bob", "f.md", b"theirs").await;
+        let theirs = rig.ino("f.md");
+        assert_ne!(theirs, ino);
+        let fh = rig.open_lost(ino).unwrap().fh;
+        rig.write(fh, 0, b"O", false).unwrap();
+        // What arrives meanwhile leaves it alone.
+        rig.remote("bob", "f.md", b"theirs again").await;
+        rig.release(fh).unwrap();
+        assert_eq!(rig.ls(""), ["f.conflict-ann.md", "f.md"]);
+        assert_eq!((rig.ino("f.conflict-ann.md"), rig.cat("f.conflict-ann.md").await), (ino, b"Old".to_vec()));
+        assert_eq!(rig.cat("f.md").await, b"theirs again");
+        // It is an ordinary sibling from here on.
+        rig.rm("f.conflict-ann.md").unwrap();
+        assert_eq!(rig.ls(""), ["f.md"]);
+        rig.release(reader).unwrap();
+        assert_eq!(kind(rig.open_lost(ino).map(|o| o.fh)), ErrorKind::Stale, "removed here");
+
+        // One that is written no further goes again.
+        let ino = rig.put("g", b"mine");
+        let reader = rig.open_file(ino, false, false).unwrap().fh;
+        rig.remote("bob", "g", b"theirs").await;
+        let fh = rig.open_lost(ino).unwrap().fh;
+        assert_eq!(rig.ls(""), ["f.md", "g", "g.conflict-ann"]);
+        rig.release(fh).unwrap();
+        assert_eq!(rig.ls(""), ["f.md", "g"]);
+        assert_eq!(rig.read_fh(reader, 0, 10).await.unwrap(), b"mine");
+        rig.release(reader).unwrap();
+
+        // Beside a delete it keeps its name.
+        let ino = rig.put("h", b"mine");
+        let reader = rig.open_file(ino, false, false).unwrap().fh;
+        let gone = rig.tombstone_of("bob", "h", &rig.entry("h"));
+        rig.arrive(&gone);
+        assert_eq!(rig.ls(""), ["f.md", "g"]);
+        let fh = rig.open_lost(ino).unwrap().fh;
+        rig.write(fh, 4, b"!", false).unwrap();
+        rig.release(fh).unwrap();
+        rig.release(reader).unwrap();
+        assert_eq!((rig.ino("h"), rig.cat("h").await), (ino, b"mine!".to_vec()));
+    }
+
     /// Whoever looks while the last close seals a file sees what was written: no row from before comes up again.
     looking_while_a_file_is_closed_never_shows_it_shorter(rig) {
         let (attr, fh) = rig.create_open("f").unwrap();
@@ -621,6 +667,36 @@ drive_tests! {
         assert_eq!(rig.resolve("").unwrap().nlink, 2);
         let paths: BTreeSet<String> = rig.outbox().iter().flat_map(|r| &r.versions).map(|v| v.path.to_string()).collect();
         assert_eq!(paths.into_iter().collect::<Vec<_>>(), ["f", "g"]);
+    }
+
+    /// A directory that another machine removed goes here too if only what Finder leaves everywhere keeps it; other local-only files keep it.
+    a_removed_directory_is_not_kept_by_what_finder_leaves(rig) {
+        for d in ["app", "work"] {
+            rig.mkdirp(&format!("{d}/in"));
+            rig.put(&format!("{d}/in/f"), b"x");
+            rig.put(&format!("{d}/in/._f"), b"fork");
+            rig.put(&format!("{d}/.DS_Store"), b"view");
+        }
+        rig.put("work/in/x.swp", b"an editor's");
+        let all = ["app/in/f", "app/in", "app", "work/in/f", "work/in", "work"];
+        for p in all {
+            let gone = rig.tombstone_of("bob", p, &rig.entry(p));
+            rig.arrive(&gone);
+        }
+        assert_eq!(rig.ls(""), ["app", "work"]);
+        // One level after the other, as what is below goes.
+        for _ in 0..3 {
+            rig.clear_leavings().unwrap();
+        }
+        assert_eq!(rig.ls(""), ["work"]);
+        assert_eq!((rig.ls("work"), rig.ls("work/in")), (vec![".DS_Store".to_owned(), "in".to_owned()], vec!["._f".to_owned(), "x.swp".to_owned()]));
+        // What is made there again is a directory like any other, with what lay in it.
+        rig.put("work/new", b"n");
+        rig.rm("work/in/x.swp").unwrap();
+        for _ in 0..3 {
+            rig.clear_leavings().unwrap();
+        }
+        assert!(rig.has("work/new") && rig.has("work/.DS_Store"));
     }
 
     /// A name that became local-only where the fleet once had something works like any other.

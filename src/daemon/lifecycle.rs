@@ -108,7 +108,7 @@ async fn start(config: &Config, launch: &Launch, stays: bool) -> Result<Client> 
 /// Keeps descriptors that this process was given by its parent (a pipe of `$(…)` or of a build) from the daemon: whoever
 /// waits for their end would wait as long as the daemon lives.
 fn keep_descriptors() {
-    let Ok(open) = std::fs::read_dir(if cfg!(target_os = "linux") { "/proc/self/fd" } else { "/dev/fd" }) else { return };
+    let Ok(open) = std::fs::read_dir(crate::sys::descriptors()) else { return };
     let numbers: Vec<i32> = open.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).filter(|n| *n > 2).collect();
     for n in numbers {
         // SAFETY: setting the close-on-exec flag touches no memory; a number that is not open any more gives EBADF.
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[tokio::test]
-    #[cfg(target_os = "linux")]
+    #[cfg(not(target_os = "macos"))]
     async fn a_mount_without_its_daemon_is_unmounted_if_dead_and_by_force_if_not() {
         use crate::daemon::mounts::tests::unserved;
         let tmp = tempfile::tempdir().unwrap();

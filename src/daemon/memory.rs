@@ -13,9 +13,7 @@ pub(super) fn give_back() {
     // SAFETY: sets a number that the allocator reads when it frees; callable at any time from any thread.
     unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, 0) };
     // One small block in a huge page keeps 2 MiB.
-    #[cfg(target_os = "linux")]
-    // SAFETY: a flag of this process; takes no pointers.
-    if unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) } != 0 {
-        tracing::debug!("huge pages stay on: {}", std::io::Error::last_os_error());
+    if let Err(e) = crate::sys::small_pages() {
+        tracing::debug!("huge pages stay on: {e}");
     }
 }

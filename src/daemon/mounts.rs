@@ -12,14 +12,14 @@ mod users;
 
 pub use fuse_needs::{check_fuse, helper, may_open_fuse, no_access, no_helper};
 pub use mountpoint::{Keep, prepare_mountpoint, resolve};
-pub use nfs_client::{mount_nfs, nfs_at, unmount_nfs};
+pub use nfs_client::{mount_command, mount_nfs, nfs_at, unmount_nfs};
 pub use table::{FS_NAME, MountEntry, mounted, ours_at, parse_mountinfo};
 pub use users::{User, busy, users};
 
 use super::paths::Env;
 use crate::error::{Error, IoContext, Kind, Result};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long a mount may take to answer `stat` before it counts as hanging.
@@ -62,7 +62,7 @@ pub fn clean_stale(mountpoint: &Path) -> Result<bool> {
     let mut cleaned = false;
     // Mounts can lie on top of each other; each round takes the topmost one.
     for _ in 0..16 {
-        if ours_at(mountpoint).is_none() || probe(mountpoint) != Answer::Dead {
+        if ours_at(mountpoint).is_none_or(|m| m.is_nfs()) || probe(mountpoint) != Answer::Dead {
             return Ok(cleaned);
         }
         detach(mountpoint)?;
@@ -74,6 +74,9 @@ pub fn clean_stale(mountpoint: &Path) -> Result<bool> {
 /// Unmounts at once, whoever uses it: programs that have files open get errors. Never waits for the daemon.
 pub fn detach(mountpoint: &Path) -> Result<()> {
     if let Some(entry) = ours_at(mountpoint) {
+        if entry.is_nfs() {
+            return unmount_nfs(mountpoint, true);
+        }
         // Ends every call that hangs in this mount. Only possible for its owner, and only an extra.
         let abort = format!("/sys/fs/fuse/connections/{}/abort", entry.minor);
         let _ = within(ANSWER, move || std::fs::write(abort, "1"));
@@ -92,11 +95,6 @@ pub fn detach(mountpoint: &Path) -> Result<()> {
             c.args(["-u", "-z", "--"]);
             c
         }
-        None if cfg!(target_os = "macos") => {
-            let mut c = Command::new("/usr/sbin/diskutil");
-            c.args(["unmount", "force"]);
-            c
-        }
         None => return Err(no_helper().context(doing)),
     };
     let (ok, output) = run(command.arg(mountpoint), HELPER).doing(|| doing.clone())?;
@@ -106,32 +104,58 @@ pub fn detach(mountpoint: &Path) -> Result<()> {
     Err(Error::new(Kind::Io, format!("{doing}: {output}")).hint(format!("as root: umount -l {}", mountpoint.display())))
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(not(target_os = "macos"))]
 fn unmount_lazily(path: &Path) -> rustix::io::Result<()> {
     use rustix::mount::{UnmountFlags, unmount};
     unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(target_os = "macos")]
 fn unmount_lazily(_: &Path) -> rustix::io::Result<()> {
     Err(rustix::io::Errno::NOSYS)
 }
 
 /// Runs a program to its end or its deadline; success and what it printed on stderr.
 fn run(command: &mut Command, deadline: Duration) -> std::io::Result<(bool, String)> {
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    match ended(child, deadline, |c| c.stderr.take())? {
+        Some((ok, text)) => Ok((ok, text.trim().to_owned())),
+        None => Ok((false, format!("no answer after {} s", deadline.as_secs()))),
+    }
+}
+
+/// What a program prints; none if it is missing, does not end in time, or prints nothing and fails.
+fn output(command: &mut Command, deadline: Duration) -> Option<String> {
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
+    let (ok, text) = ended(child, deadline, |c| c.stdout.take()).ok()??;
+    // `lsof` fails when a single file of many could not be looked at.
+    (ok || !text.is_empty()).then_some(text)
+}
+
+/// Waits for a program, reading what comes through `pipe`; success and text, none if it was killed at the deadline.
+fn ended<R: std::io::Read + Send + 'static>(
+    mut child: Child,
+    deadline: Duration,
+    pipe: impl FnOnce(&mut Child) -> Option<R>,
+) -> std::io::Result<Option<(bool, String)>> {
+    // On a thread: more than a pipe holds would stop the program.
+    let reading = pipe(&mut child).map(|mut p| {
+        std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            let _ = p.read_to_end(&mut bytes);
+            String::from_utf8_lossy(&bytes).into_owned()
+        })
+    });
     let end = Instant::now() + deadline;
     loop {
         if let Some(status) = child.try_wait()? {
-            let mut text = String::new();
-            if let Some(mut e) = child.stderr.take() {
-                let _ = std::io::Read::read_to_string(&mut e, &mut text);
-            }
-            return Ok((status.success(), text.trim().to_owned()));
+            let text = reading.and_then(|r| r.join().ok()).unwrap_or_default();
+            return Ok(Some((status.success(), text)));
         }
         if Instant::now() >= end {
             child.kill()?;
-            return Ok((false, format!("no answer after {} s", deadline.as_secs())));
+            child.wait()?;
+            return Ok(None);
         }
         std::thread::sleep(Duration::from_millis(5));
     }

@@ -6,11 +6,13 @@
 //! Not here: the drive (the service behind this one).
 
 use super::config::{Config, StoreUrl};
-use super::mounts::{self, Answer};
+use super::mounts::{self, Answer, MountEntry};
 use super::pathargs::real_parent;
+use super::paths::Platform;
 use super::protocol::{Backend, Mount, MountInfo, Mounted, Request, Response, Status, Stopped, Unmount, Unmounted, Wait};
 use super::service::{Progress, Service};
 use crate::error::{Error, Kind, Result};
+use crate::mount::nfs::last_export;
 use async_trait::async_trait;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -117,7 +119,7 @@ impl Shell {
                 Ok(_) => tracing::info!(mountpoint = %m.display(), force = request.force, "unmounted"),
                 Err(e) if e.kind() == Kind::Busy => {
                     let at = m.clone();
-                    let users = tokio::task::spawn_blocking(move || mounts::users(&at, Path::new("/proc"))).await.unwrap_or_default();
+                    let users = tokio::task::spawn_blocking(move || mounts::users(&at)).await.unwrap_or_default();
                     return Err(mounts::busy(m, &users));
                 }
                 Err(e) => return Err(e),
@@ -206,7 +208,14 @@ fn prepare(config: &Config, active: &[MountInfo], request: &Mount) -> Result<Pre
         // It may be the path of another system.
         return Ok(Prepared::Ready { mountpoint: at, notes });
     }
-    if mounts::ours_at(&at).is_some() {
+    let left = mounts::ours_at(&at);
+    let own = |l: &MountEntry| l.is_nfs() && last_export(&config.dirs.state).is_some_and(|e| l.source.ends_with(&e));
+    if request.backend.is_nfs() && left.as_ref().is_some_and(own) {
+        // It answers nobody before it is served again, so it is not asked anything.
+        notes.push(format!("{} was still mounted by a daemon that ended; its programs go on", at.display()));
+        return Ok(Prepared::Ready { mountpoint: at, notes });
+    }
+    if left.is_some() {
         let shown = at.display();
         match mounts::probe(&at) {
             Answer::Dead => {
@@ -224,7 +233,7 @@ fn prepare(config: &Config, active: &[MountInfo], request: &Mount) -> Result<Pre
             }
         }
     }
-    if cfg!(target_os = "linux") && request.backend != Backend::Nfs {
+    if Platform::here() == Platform::Linux && request.backend != Backend::Nfs {
         let env = config_path_env();
         mounts::check_fuse(rustix::process::getuid().as_raw(), request.allow_other, &env)?;
     }
@@ -265,7 +274,7 @@ pub fn unexpected(op: &str, got: &Response) -> Error {
 pub(super) mod tests {
     use super::*;
     use crate::daemon::config::Sources;
-    use crate::daemon::paths::{Env, Platform};
+    use crate::daemon::paths::Env;
     use std::sync::atomic::AtomicU64;
 
     /// A core that mounts nothing really.
@@ -434,7 +443,7 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    #[cfg(target_os = "linux")]
+    #[cfg(not(target_os = "macos"))]
     async fn a_mount_left_by_a_dead_daemon_is_cleaned_up_and_a_hanging_one_is_not() {
         use crate::daemon::mounts::tests::unserved;
         let up = up(true);

@@ -2,7 +2,7 @@
 //!
 //! Must: no thread of an adapter ever waits for the network.
 
-#[cfg(target_os = "linux")]
+#[cfg(not(target_os = "macos"))]
 pub mod fuse;
 pub mod nfs;
 

@@ -21,11 +21,12 @@ mod procedures;
 mod replies;
 mod secret;
 mod server;
+mod sweeps;
 mod wire;
 
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
-use crate::vfs::Vfs;
+use crate::vfs::{ROOT, Vfs};
 use files::Files;
 use nfs3_types::nfs3::writeverf3;
 use procedures::Nfs;
@@ -35,6 +36,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -52,17 +54,25 @@ pub struct NfsOptions {
     pub allow_other: bool,
     /// Nothing can be changed.
     pub read_only: bool,
+    /// The file is to be there by which Spotlight leaves a volume alone.
+    pub keep_spotlight_out: bool,
     /// Where the export is kept from one start to the next.
     pub state_dir: PathBuf,
 }
 
 /// A server of the drive; stops when dropped, without closing what is open: [`NfsServer::stop`] does.
 pub struct NfsServer {
+    nfs: Arc<Nfs>,
     files: Arc<Files>,
     port: u16,
     export: String,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
+}
+
+/// The path that a server with this state is mounted by, as far as there was one before.
+pub fn last_export(state_dir: &Path) -> Option<String> {
+    Secret::last(state_dir).map(|s| s.path())
 }
 
 impl NfsServer {
@@ -77,21 +87,29 @@ impl NfsServer {
             secret.port = port;
             secret.save(&options.state_dir)?;
         }
-        let export = secret.export.clone();
+        let export = secret.path();
+        let owner = rustix::process::geteuid().as_raw();
         let files = Arc::new(Files::new(vfs.clone()));
+        if options.keep_spotlight_out {
+            let vfs = vfs.clone();
+            let made = tokio::task::spawn_blocking(move || keep_spotlight_out(&vfs, owner)).await;
+            if let Ok(Err(e)) = made {
+                tracing::warn!(error = %e, "Spotlight may index the drive, and so fetch it");
+            }
+        }
         let nfs = Arc::new(Nfs {
             vfs,
             files: files.clone(),
             secret,
             read_only: options.read_only,
             verifier: writeverf3(clock.random().to_be_bytes()),
+            admits: AtomicBool::new(false),
         });
-        let owner = rustix::process::geteuid().as_raw();
-        let server = Arc::new(Server { nfs, replies: Default::default(), owner, others: options.allow_other });
+        let server = Arc::new(Server { nfs: nfs.clone(), replies: Default::default(), owner, others: options.allow_other });
         let (stop, stopped) = watch::channel(false);
         let serving = tokio::spawn(server::serve(server, listener, stopped.clone()));
         let closing = tokio::spawn(close_quiet(files.clone(), stopped));
-        Ok(NfsServer { files, port, export, stop, tasks: vec![serving, closing] })
+        Ok(NfsServer { nfs, files, port, export, stop, tasks: vec![serving, closing] })
     }
 
     /// Where it listens.
@@ -99,9 +117,15 @@ impl NfsServer {
         self.port
     }
 
+    /// Whether it can be mounted: at first not. A path that is mounted is in the system's table for everybody to see, so
+    /// it opens the drive only while whoever is to mount it does; clients that have it go on.
+    pub fn admit(&self, on: bool) {
+        self.nfs.admits.store(on, Ordering::Release);
+    }
+
     /// The path that a client has to name. It is what keeps others out.
     pub fn export(&self) -> String {
-        format!("/{}", self.export)
+        self.export.clone()
     }
 
     /// Ends all connections, then closes, and so seals, what clients had written. Clients wait, and go on with the next
@@ -137,6 +161,17 @@ async fn listen(asked: u16, last: u16) -> Result<TcpListener> {
     }
 }
 
+/// Makes the file in the root that tells Spotlight to leave this volume alone, if it is not there. It never leaves this
+/// machine.
+fn keep_spotlight_out(vfs: &Arc<Vfs>, owner: u32) -> Result<()> {
+    let group = rustix::process::getegid().as_raw();
+    match vfs.create(ROOT, b".metadata_never_index", 0o644, owner, group) {
+        Ok((_, opened)) => vfs.release(opened.fh),
+        Err(e) if e.kind() == Kind::Exists => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
 async fn close_quiet(files: Arc<Files>, mut stop: watch::Receiver<bool>) {
     loop {
         tokio::select! {
@@ -146,18 +181,4 @@ async fn close_quiet(files: Arc<Files>, mut stop: watch::Receiver<bool>) {
         let f = files.clone();
         let _ = tokio::task::spawn_blocking(move || f.close_quiet(false)).await;
     }
-}
-
-/// What mounts it here, on a line: with the system's own client.
-pub fn mount_command(port: u16, export: &str, at: &Path) -> Vec<String> {
-    let at = at.display();
-    if cfg!(target_os = "macos") {
-        let options =
-            format!("vers=3,tcp,port={port},mountport={port},locallocks,noresvport,rsize=1048576,wsize=1048576,actimeo=1,hard,intr");
-        return ["/sbin/mount_nfs", "-o", &options, &format!("127.0.0.1:{export}"), &at.to_string()].map(str::to_owned).into();
-    }
-    let options = format!(
-        "vers=3,proto=tcp,mountproto=tcp,port={port},mountport={port},local_lock=all,nolock,noacl,noresvport,rsize=1048576,wsize=1048576,actimeo=1,hard"
-    );
-    ["mount", "-t", "nfs", "-o", &options, &format!("127.0.0.1:{export}"), &at.to_string()].map(str::to_owned).into()
 }

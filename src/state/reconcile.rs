@@ -68,6 +68,9 @@ impl Ns<'_, '_> {
         let was = r.ino;
         self.note_conflict(dir, name, seen.as_ref().is_some_and(|v| v.is_conflict()))?;
         self.note_parted(dir, name, &entry)?;
+        if seen.as_ref().is_some_and(|v| v.is_dir && v.shown.is_none()) && !entry.heads.is_empty() && r.dir != 0 {
+            self.changes.push(Change::Kept(r.dir));
+        }
         let show_siblings = self.ctx.mode != ConflictMode::Defer || self.ctx.show_siblings;
         // A head whose bytes are only here is shown in any case: without a name they would be freed.
         let listed = |h: &Version| show_siblings || h.is_uncut();

@@ -62,6 +62,8 @@ pub enum Change {
     /// What a listing of this directory shows changed, and so its attributes. Its time need not have: a cache that goes by
     /// that keeps an old listing.
     Listing(u64),
+    /// This directory was removed, and is there because of what is in it.
+    Kept(u64),
     /// An inode lost its last name; its data can go when nobody has it open.
     Orphan(u64),
 }

@@ -12,6 +12,7 @@
 use crate::error::{Error, IoContext, Result};
 use parking_lot::Mutex;
 use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -104,20 +105,20 @@ impl Reserve {
             return Ok(());
         }
         let (start, all) = (h.now, h.want);
-        match rustix::fs::fallocate(f, rustix::fs::FallocateFlags::empty(), start, all - start) {
+        match crate::sys::fallocate(f, 0, start, all - start) {
             Ok(()) => {}
-            Err(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT) => {
+            Err(e) if matches!(e.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
                 // A disk that counts in another way: what was allocated in part is let go.
                 self.low.store(true, Ordering::Release);
                 return f.set_len(start).doing(doing);
             }
             // A disk without allocation keeps nothing back; it must not look full for ever.
-            Err(rustix::io::Errno::OPNOTSUPP) => {
+            Err(e) if e.kind() == ErrorKind::Unsupported => {
                 h.want = h.now;
                 self.low.store(false, Ordering::Release);
                 return Ok(());
             }
-            Err(e) => return Err(Error::io(doing(), e.into())),
+            Err(e) => return Err(Error::io(doing(), e)),
         }
         h.now = all;
         if self.low.swap(false, Ordering::AcqRel) {

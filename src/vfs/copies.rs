@@ -113,7 +113,7 @@ impl Vfs {
         let copy =
             File::options().read(true).write(true).create(true).truncate(true).open(to).doing(|| format!("making {}", to.display()))?;
         let size = source.metadata().doing(|| format!("looking at {}", from.display()))?.len();
-        if rustix::fs::ioctl_ficlone(&copy, &source).is_err() {
+        if crate::sys::clone_file(&source, &copy).is_err() {
             copy_data(&source, &copy, size).doing(|| format!("copying to {}", to.display()))?;
         }
         Ok(copy)

@@ -337,10 +337,12 @@ impl Vfs {
         if rows.is_empty() {
             return Ok(());
         }
+        let mut synced = false;
         if rows.len() >= SYNC_ALL_FROM {
             let dir = std::fs::File::open(&self.options.state_dir).doing(|| "opening the state directory")?;
-            rustix::fs::syncfs(&dir).map_err(std::io::Error::from).doing(|| "syncing unpublished bytes")?;
-        } else {
+            synced = crate::sys::sync_disk(&dir).doing(|| "syncing unpublished bytes")?;
+        }
+        if !synced {
             for (ino, _) in &rows {
                 match std::fs::File::open(self.local_path(*ino, true)) {
                     Ok(f) => f.sync_all().doing(|| format!("syncing the local bytes of inode {ino}"))?,

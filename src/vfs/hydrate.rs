@@ -98,8 +98,7 @@ impl Vfs {
                 let range = range.start..range.end.min(st.size).max(range.start);
                 (st.content.clone(), st.chunks.clone(), st.wgen, range)
             };
-            let memory = rustix::fs::memfd_create("tcfs-read", rustix::fs::MemfdFlags::CLOEXEC).map_err(std::io::Error::from);
-            let memory = File::from(memory.doing(|| "making room in memory for a read")?);
+            let memory = crate::sys::scratch_file().doing(|| "making room in memory for a read")?;
             let list = match (&content, known) {
                 (None, _) => None,
                 (Some(_), Some(known)) => Some(known),

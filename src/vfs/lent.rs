@@ -27,8 +27,8 @@ const KNOWN: [u64; 3] = [0xEF53, 0x5846_5342, 0x9123_683E];
 /// somebody may write the file and what was written before is not known.
 pub(super) fn watch(file: &File) -> Result<bool> {
     use rustix::fs::{Timespec, Timestamps, UTIME_OMIT};
-    let disk = rustix::fs::fstatfs(file).map_err(std::io::Error::from).doing(|| "looking at the disk of a local file")?;
-    if !KNOWN.contains(&(disk.f_type as u64 & 0xFFFF_FFFF)) {
+    let disk = crate::sys::disk_kind(file).doing(|| "looking at the disk of a local file")?;
+    if !KNOWN.contains(&disk) {
         return Ok(false);
     }
     let times =

@@ -22,6 +22,7 @@ mod cut;
 mod fsync;
 mod heads;
 mod hydrate;
+mod leavings;
 mod lent;
 mod local_file;
 mod look;
@@ -33,6 +34,7 @@ mod peek;
 mod place;
 mod read;
 mod recover;
+mod regain;
 mod remove;
 mod rename;
 mod resolve;
@@ -147,6 +149,8 @@ pub struct Vfs {
     cache: Mutex<cache::Lru>,
     /// The cache is being brought under its cap.
     evicting: AtomicBool,
+    /// Removed directories that are kept by what is in them, to be looked at.
+    kept: Mutex<HashSet<u64>>,
     /// Names of siblings that are no longer listed but still resolve for a minute.
     aliases: Mutex<Vec<names::Alias>>,
     show_siblings: AtomicBool,
@@ -160,7 +164,7 @@ pub struct Vfs {
 /// machine, `TCFS_TEST_BOOT_ID` in the environment stands for the kernel's.
 pub fn boot_id() -> u64 {
     let given = std::env::var("TCFS_TEST_BOOT_ID").ok();
-    let text = given.unwrap_or_else(|| std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default());
+    let text = given.unwrap_or_else(crate::sys::boot_text);
     let mut b = [0u8; 8];
     b.copy_from_slice(&blake3::hash(text.as_bytes()).as_bytes()[..8]);
     u64::from_le_bytes(b) | 1
@@ -197,6 +201,7 @@ impl Vfs {
             cache: Mutex::new(cache::Lru::new(options.cache_max)),
             evicting: AtomicBool::new(false),
             aliases: Mutex::new(Vec::new()),
+            kept: Mutex::default(),
             show_siblings: AtomicBool::new(false),
             applied: AtomicU64::new(0),
             brake: brake::Brake::new(options.brake),
@@ -305,12 +310,20 @@ impl Vfs {
     pub(crate) fn tell(&self, changes: &[Change], own: &[(u64, &str)]) {
         for c in changes {
             if let Change::Orphan(ino) = c {
-                let others = |c: &Change| matches!(c, Change::Name { dir, name, was } if was == ino && !own.contains(&(*dir, name)));
-                if let Some(n) = self.loaded(*ino).filter(|_| changes.iter().any(others)) {
-                    n.replaced.store(true, std::sync::atomic::Ordering::Release);
+                let others = |c: &Change| match c {
+                    Change::Name { dir, name, was } if was == ino && !own.contains(&(*dir, name)) => Some((*dir, name.clone())),
+                    _ => None,
+                };
+                if let (Some(n), Some(lost)) = (self.loaded(*ino), changes.iter().find_map(others)) {
+                    n.replaced.store(true, Ordering::Release);
+                    *n.lost.lock() = Some(lost);
                 }
                 self.orphaned(*ino);
             }
+        }
+        let kept = |c: &Change| if let Change::Kept(dir) = c { Some(*dir) } else { None };
+        if changes.iter().any(|c| kept(c).is_some()) {
+            self.kept.lock().extend(changes.iter().filter_map(kept));
         }
         let watchers = self.watchers.read().clone();
         let mut listed = HashSet::new();
@@ -323,6 +336,7 @@ impl Vfs {
                     // The directories of the caller's own names: its kernel knows that they changed.
                     Change::Attr(ino) | Change::Listing(ino) if own.iter().any(|(d, _)| d == ino) => {}
                     Change::Attr(ino) | Change::Orphan(ino) => w.attr(*ino),
+                    Change::Kept(_) => {}
                     Change::Listing(ino) => {
                         if listed.insert(*ino) {
                             w.data(*ino);
@@ -330,6 +344,28 @@ impl Vfs {
                     }
                 }
             }
+        }
+    }
+
+    /// Tells the caches above that a front end which has none did something with a name (`was`: the inode that it led to,
+    /// 0 for none): what another one's kernel has cached it would show on.
+    pub fn announce_name(&self, dir: u64, name: &[u8], was: u64) {
+        for w in self.watchers.read().iter() {
+            // As it was spelled, and as it is listed.
+            let given = names::spelled(name);
+            w.name(dir, given, was);
+            if let Some(listed) = names::parse_name(name).ok().filter(|n| n != given) {
+                w.name(dir, &listed, was);
+            }
+            w.attr(dir);
+        }
+    }
+
+    /// The same for bytes and attributes of a file.
+    pub fn announce_inode(&self, ino: u64) {
+        for w in self.watchers.read().iter() {
+            w.data(ino);
+            w.attr(ino);
         }
     }
 

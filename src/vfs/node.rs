@@ -37,6 +37,8 @@ pub struct Node {
     pub(crate) gone: AtomicBool,
     /// A version that arrived took its last name: it may still be read, and not be opened for writing.
     pub(crate) replaced: AtomicBool,
+    /// Which name that was.
+    pub(crate) lost: Mutex<Option<(u64, String)>>,
 }
 
 pub(crate) struct St {
@@ -295,6 +297,7 @@ impl Vfs {
             gone: AtomicBool::new(inode.links.is_empty()),
             // Nobody has it open, so it is not one that a program here removed and goes on using.
             replaced: AtomicBool::new(inode.links.is_empty()),
+            lost: Mutex::default(),
             opens: AtomicU32::new(0),
             writers: AtomicU32::new(0),
             unsealed: AtomicBool::new(false),

@@ -83,20 +83,36 @@ impl Handle {
 }
 
 impl Vfs {
-    /// Opens a regular file. `truncate` empties it. Not for the network to answer: a stub opens at once.
+    /// Opens a regular file. `truncate` empties it. Not for the network to answer: a stub opens at once; if it is not large
+    /// it is fetched in the background.
     pub fn open_file(self: &Arc<Self>, ino: u64, write: bool, truncate: bool) -> Result<Opened> {
+        let opened = self.open_sparing(ino, write, truncate)?;
+        if !opened.whole {
+            self.hydrate_opened(opened.fh)?;
+        }
+        Ok(opened)
+    }
+
+    /// The same, and nothing is fetched but what is read.
+    pub fn open_sparing(&self, ino: u64, write: bool, truncate: bool) -> Result<Opened> {
         let node = self.hold(ino)?;
         let opened = self.open_node(&node, write, truncate);
         if opened.is_err() {
             self.unhold(&node);
         }
         let (whole, size) = opened?;
-        if !whole && size <= self.options.hydrate_whole_below {
-            self.hydrate_in_background(&node);
-        }
         let fh = self.next_handle.fetch_add(1, Ordering::Relaxed);
         self.handles.insert(fh, Arc::new(Handle::new(node, write, false, false)));
         Ok(Opened { fh, whole, size })
+    }
+
+    /// Fetches the rest of an open file in the background, unless it is large. Nobody waits.
+    pub fn hydrate_opened(self: &Arc<Self>, fh: u64) -> Result<()> {
+        let h = self.handle(fh)?;
+        if h.node.st.lock().size <= self.options.hydrate_whole_below {
+            self.hydrate_in_background(&h.node);
+        }
+        Ok(())
     }
 
     fn open_node(&self, node: &Arc<Node>, write: bool, truncate: bool) -> Result<(bool, u64)> {

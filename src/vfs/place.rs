@@ -87,7 +87,7 @@ impl Vfs {
         let bytes = Bytes { vfs: self.clone(), ino, size: before.len(), placed: false };
         let path = self.local_path(ino, true);
         let file = File::options().write(true).create_new(true).open(&path).doing(|| format!("making {}", path.display()))?;
-        if rustix::fs::ioctl_ficlone(&file, source).is_err() {
+        if crate::sys::clone_file(source, &file).is_err() {
             copy_data(source, &file, before.len()).doing(|| format!("copying into {}", path.display()))?;
         }
         let after = source.metadata().doing(|| "looking at the file")?;
@@ -331,9 +331,8 @@ pub(super) fn copy_data(from: &File, to: &File, size: u64) -> std::io::Result<()
         let end = rustix::fs::seek(from, rustix::fs::SeekFrom::Hole(data)).unwrap_or(size).min(size);
         at = data;
         while at < end {
-            let (mut a, mut b) = (at, at);
             let want = (end - at).min(1 << 30) as usize;
-            match rustix::fs::copy_file_range(from, Some(&mut a), to, Some(&mut b), want) {
+            match crate::sys::copy_range(from, at, to, at, want) {
                 Ok(0) => return to.set_len(size),
                 Ok(n) => at += n as u64,
                 Err(_) => {

@@ -430,11 +430,15 @@ impl Vfs {
             let mut st = node.st.lock();
             self.persist(&node, &mut st)?;
         }
+        let mut synced = true;
         for dir in [&self.options.state_dir, &self.options.cache_dir] {
             let d = std::fs::File::open(dir).doing(|| format!("opening {}", dir.display()))?;
-            rustix::fs::syncfs(&d).map_err(std::io::Error::from).doing(|| format!("syncing {}", dir.display()))?;
+            synced &= crate::sys::sync_disk(&d).doing(|| format!("syncing {}", dir.display()))?;
         }
-        self.replica.db().write(|t| t.put(Tree::Meta, CLEAN, &self.boot))?;
+        // Where the system cannot promise it, the next boot looks at what is here before it trusts it.
+        if synced {
+            self.replica.db().write(|t| t.put(Tree::Meta, CLEAN, &self.boot))?;
+        }
         self.replica.db().close()
     }
 }

@@ -7,12 +7,13 @@ use super::attr::encode_xattrs;
 use super::heads::At;
 use super::node::{Node, St};
 use super::{Touches, Vfs};
-use crate::error::Result;
+use crate::error::{IoContext, Result};
 use crate::model::entry::merged;
 use crate::model::ops::{self, Accepted, Attrs, Target};
 use crate::model::{FileContent, Hash, Kind, RelPath, Version};
 use crate::state::rows::*;
 use crate::state::{Ns, Tree, holds, uncut_token};
+use crate::sys::{KeptOpen, kept_open};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -188,16 +189,8 @@ impl Vfs {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
             Err(e) => return Err(crate::error::Error::io(format!("opening {}", path.display()), e)),
         };
-        use std::os::fd::AsRawFd;
-        // SAFETY: the descriptor is open for as long as `file` lives.
-        if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_RDLCK) } == 0 {
-            // SAFETY: as above.
-            unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_UNLCK) };
-            return Ok(false);
-        }
-        let e = std::io::Error::last_os_error();
         // On a disk without leases only the opens that we know of can be counted.
-        Ok(matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EBUSY)))
+        Ok(kept_open(&file).doing(|| format!("asking who has {} open", path.display()))? == KeptOpen::ByAWriter)
     }
 
     pub(crate) fn seal_locked(&self, node: &Arc<Node>, st: &mut St, recovered: bool) -> Result<()> {

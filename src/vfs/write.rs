@@ -11,6 +11,7 @@ use crate::content::Priority;
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::fleet::blocking;
 use crate::state::rows::Promise;
+use crate::sys;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -120,9 +121,9 @@ impl Vfs {
         h.goes_on();
         let end = off.checked_add(len).filter(|e| *e <= SIZE_MAX && len > 0);
         let end = end.ok_or_else(|| Error::new(Kind::TooBig, "allocating beyond the largest offset"))?;
-        let keep = mode & libc::FALLOC_FL_KEEP_SIZE != 0;
-        let zeroing = mode & (libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_ZERO_RANGE) != 0;
-        let known = libc::FALLOC_FL_KEEP_SIZE | libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_ZERO_RANGE;
+        let keep = mode & sys::KEEP_SIZE != 0;
+        let zeroing = mode & (sys::PUNCH_HOLE | sys::ZERO_RANGE) != 0;
+        let known = sys::KEEP_SIZE | sys::PUNCH_HOLE | sys::ZERO_RANGE;
         if mode & !known != 0 {
             return Err(Error::new(Kind::Unsupported, "this way of allocating is not supported"));
         }
@@ -135,8 +136,7 @@ impl Vfs {
         if zeroing {
             self.before_change(&h.node, &mut st, off.min(top)..top)?;
             let file = self.local_file(&h.node, &mut st)?;
-            rustix::fs::fallocate(&*file, rustix::fs::FallocateFlags::from_bits_retain(mode as u32), off, len)
-                .map_err(|e| Error::io("allocating local space", e.into()))?;
+            sys::fallocate(&file, mode, off, len).doing(|| "allocating local space")?;
             let from = if off > was { was } else { off };
             if from < top {
                 self.after_change(&h.node, &mut st, from..top)?;
@@ -146,8 +146,7 @@ impl Vfs {
             // read as zeros in the local file only.
             self.before_change(&h.node, &mut st, was.min(top)..top)?;
             let file = self.local_file(&h.node, &mut st)?;
-            rustix::fs::fallocate(&*file, rustix::fs::FallocateFlags::from_bits_retain(mode as u32), off, len)
-                .map_err(|e| Error::io("allocating local space", e.into()))?;
+            sys::fallocate(&file, mode, off, len).doing(|| "allocating local space")?;
             if top > was {
                 self.after_change(&h.node, &mut st, was..top)?;
             }
@@ -192,15 +191,14 @@ impl Vfs {
         self.before_change(&dst.node, &mut st, off_out..end)?;
         let file = self.local_file(&dst.node, &mut st)?;
         let was = st.size;
-        let (mut a, mut b) = (off_in, off_out);
+        let mut b = off_out;
         while b < end {
-            let want = (end - b) as usize;
-            match rustix::fs::copy_file_range(&*source, Some(&mut a), &*file, Some(&mut b), want) {
+            match sys::copy_range(&source, off_in + (b - off_out), &file, b, (end - b) as usize) {
                 Ok(0) => break,
-                Ok(_) => {}
+                Ok(n) => b += n as u64,
                 // What was copied counts; the next call meets the error.
                 Err(_) if b > off_out => break,
-                Err(e) => return Err(Error::io("copying local bytes", e.into())),
+                Err(e) => return Err(Error::io("copying local bytes", e)),
             }
         }
         if b > off_out {

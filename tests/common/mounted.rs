@@ -224,6 +224,11 @@ impl Mounted {
         self.mnt.join(rel)
     }
 
+    /// Further arguments of `tcfs mount`.
+    pub fn mount_args(&self) -> &[String] {
+        &self.mount_args
+    }
+
     /// The state directory.
     pub fn state(&self) -> &Path {
         &self.state

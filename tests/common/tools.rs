@@ -13,13 +13,18 @@ pub fn dir() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("tools")
 }
 
-/// The program `name`, from `target/tools/bin`, the tools' virtual environment, or the PATH.
-#[track_caller]
-pub fn find(name: &str) -> PathBuf {
+/// The program `name`, from `target/tools/bin`, the tools' virtual environment, or the PATH; none if it is nowhere.
+pub fn look(name: &str) -> Option<PathBuf> {
     let own = [dir().join("bin").join(name), dir().join("venv/bin").join(name)];
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let places = own.into_iter().chain(std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).map(|d| d.join(name)));
-    match places.into_iter().find(|p| p.is_file()) {
+    let mut places = own.into_iter().chain(std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).map(|d| d.join(name)));
+    places.find(|p| p.is_file())
+}
+
+/// The same, which has to be there.
+#[track_caller]
+pub fn find(name: &str) -> PathBuf {
+    match look(name) {
         Some(p) => p,
         None => panic!("{name} is missing; install it with: {}", install_command(name)),
     }

@@ -5,8 +5,14 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod crawl;
+mod fronts;
 mod kernel;
+mod load;
+mod mac;
 mod served;
+mod suites;
+mod users;
 mod wire;
 
 use common::{World, until};
@@ -72,10 +78,28 @@ fn a_save_arrives_elsewhere_and_what_others_do_is_seen() {
         let f = c.lookup(&dir, "plan.md").ok()?;
         (c.read(&f, 0, 100).ok()?.0 == b"changed by bob\n").then_some(())
     });
-    // Who has the old one open reads it to its end.
+    // Who has the old one open reads it to its end, and what is written there is found beside the new one.
     assert_eq!(c.read(&file, 0, 100).unwrap().0, b"from the client\n");
-    // And is told when it would write where nobody would find it.
-    assert_eq!(c.write(&file, 0, b"late", stable_how::UNSTABLE).unwrap_err(), nfsstat3::NFS3ERR_STALE);
+    c.write(&file, 0, b"late", stable_how::FILE_SYNC).unwrap();
+    let sibling = bob.path("notes/plan.conflict-ann.md");
+    until("the late write arrives as a sibling", SOON, || (fs::read(&sibling).ok()? == b"late the client\n").then_some(()));
+    assert_eq!(fs::read(&at).unwrap(), b"changed by bob\n");
+    let found = c.lookup(&dir, "plan.conflict-ann.md").unwrap();
+    assert_eq!((found.clone(), c.lookup(&dir, "plan.md").unwrap() == file), (file.clone(), false));
+    c.remove(&dir, "plan.conflict-ann.md").unwrap();
+    until("the conflict ends", SOON, || (!sibling.exists()).then_some(()));
+    assert_eq!(c.attr(&file).unwrap_err(), nfsstat3::NFS3ERR_STALE);
+    // The same beside a delete: the file stays.
+    let other = c.create(&dir, "gone.md", 0o644).unwrap();
+    c.write(&other, 0, b"mine", stable_how::FILE_SYNC).unwrap();
+    s.m.wait();
+    until("it arrives", SOON, || fs::read(bob.path("notes/gone.md")).ok());
+    std::thread::sleep(Duration::from_secs(3));
+    fs::remove_file(bob.path("notes/gone.md")).unwrap();
+    until("the delete arrives", SOON, || (c.lookup(&dir, "gone.md").err()? == nfsstat3::NFS3ERR_NOENT).then_some(()));
+    c.write(&other, 4, b" still", stable_how::FILE_SYNC).unwrap();
+    until("the edit beats the delete", SOON, || (fs::read(bob.path("notes/gone.md")).ok()? == b"mine still").then_some(()));
+    assert_eq!(c.lookup(&dir, "gone.md").unwrap(), other);
 }
 
 /// Who reaches the port and knows no secret gets nothing; nor does another user who knows it.
@@ -269,8 +293,22 @@ fn what_the_protocol_says_of_types_and_modes() {
     let root = c.root();
     let dir = c.mkdir(&root, "d", 0o700).unwrap();
     let file = c.create(&root, "f", 0o600).unwrap();
-    assert_eq!(c.link(&file, &root, "second").unwrap_err(), nfsstat3::NFS3ERR_NOTSUPP);
-    assert_eq!(c.mknod(&root, "pipe").unwrap_err(), nfsstat3::NFS3ERR_NOTSUPP);
+    c.link(&file, &dir, "second").unwrap();
+    assert_eq!((c.lookup(&dir, "second").unwrap(), c.attr(&file).unwrap().nlink), (file.clone(), 2));
+    assert_eq!(c.link(&dir, &root, "third").unwrap_err(), nfsstat3::NFS3ERR_PERM, "of a directory");
+    c.remove(&dir, "second").unwrap();
+    assert_eq!(c.attr(&file).unwrap().nlink, 1);
+    c.mknod(&dir, "pipe", mknoddata3::NF3FIFO(sattr3::default())).unwrap();
+    let pipe = c.lookup(&dir, "pipe").unwrap();
+    assert_eq!(c.attr(&pipe).unwrap().type_, ftype3::NF3FIFO);
+    assert_eq!(c.read(&pipe, 0, 1).unwrap_err(), nfsstat3::NFS3ERR_INVAL);
+    c.remove(&dir, "pipe").unwrap();
+    let spec = specdata3 { specdata1: 259, specdata2: 70_000 };
+    c.mknod(&dir, "disk", mknoddata3::NF3BLK(devicedata3 { dev_attributes: sattr3::default(), spec })).unwrap();
+    let disk = c.lookup(&dir, "disk").unwrap();
+    let a = c.attr(&disk).unwrap();
+    assert_eq!((a.type_, a.rdev.specdata1, a.rdev.specdata2), (ftype3::NF3BLK, 259, 70_000));
+    c.remove(&dir, "disk").unwrap();
     assert_eq!(c.rmdir(&root, "f").unwrap_err(), nfsstat3::NFS3ERR_NOTDIR);
     assert_eq!(c.remove(&root, "d").unwrap_err(), nfsstat3::NFS3ERR_ISDIR);
     c.create(&dir, "in", 0o600).unwrap();
@@ -317,6 +355,35 @@ fn what_the_protocol_says_of_types_and_modes() {
 fn rustix_statvfs(at: &std::path::Path) -> u64 {
     let s = rustix::fs::statvfs(at).unwrap();
     s.f_blocks * s.f_frsize
+}
+
+/// A client takes "no bytes, and not the end" for an error: what is appended while it reads the end must not make one.
+#[test]
+fn a_read_at_the_end_of_a_growing_file_says_that_it_is_the_end() {
+    let w = World::new();
+    let s = Served::new(&w, "ann");
+    let (mut c, mut other) = (s.client(), s.client());
+    let file = c.create(&s.client().root(), "log", 0o644).unwrap();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let (file, stop) = (&file, &stop);
+        scope.spawn(move || {
+            let mut at = 0;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                at += u64::from(other.write(file, at, &[7; 4096], stable_how::UNSTABLE).unwrap().0);
+            }
+        });
+        let (mut reads, began) = (0, Instant::now());
+        while reads < 2000 && began.elapsed() < SOON {
+            let end = c.attr(file).unwrap().size;
+            for at in [end, end + 4096] {
+                let (bytes, eof) = c.read(file, at, 100_000).unwrap();
+                assert!(eof || bytes.len() == 100_000, "{} bytes at {at}, and not the end", bytes.len());
+                reads += 1;
+            }
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
 }
 
 /// A save through a temporary name, as editors do it, is a version of the file.

@@ -42,7 +42,9 @@ impl Served {
     /// Begins to serve, or goes on after a kill.
     #[track_caller]
     pub fn serve(&mut self) {
-        let done = self.m.cli(&["--json", "mount", "--backend", "nfs", "--no-mount", AT]).ok();
+        let mut args = vec!["--json", "mount", "--backend", "nfs", "--no-mount", AT];
+        args.extend(self.m.mount_args().iter().map(String::as_str));
+        let done = self.m.cli(&args).ok();
         let answer = &done.json()[0];
         self.command = answer["command"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned();
         let word = |s: &str| {
@@ -60,21 +62,8 @@ impl Served {
         super::until("the killed daemon is gone", super::SOON, || (!super::common::sys::alive(pid)).then_some(()));
     }
 
-    fn connection(
-        &self,
-        uid: u32,
-        path: &str,
-    ) -> (Runtime, std::result::Result<Nfs3Connection<TokioIo<tokio::net::TcpStream>>, nfs3_client::ConnectError>) {
-        let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let credential = opaque_auth::auth_unix(&auth_unix { uid, gid: uid, ..auth_unix::default() });
-        let mount = Nfs3ConnectionBuilder::new(TokioConnector, "127.0.0.1", path)
-            .connect_from_privileged_port(false)
-            .mount_port(self.port)
-            .nfs3_port(self.port)
-            .credential(credential)
-            .mount();
-        let c = rt.block_on(async { tokio::time::timeout(Duration::from_secs(60), mount).await.expect("the server answers") });
-        (rt, c)
+    fn connection(&self, uid: u32, path: &str) -> (Runtime, std::result::Result<Connection, nfs3_client::ConnectError>) {
+        connection(self.port, uid, path)
     }
 
     /// Tries to mount.
@@ -85,12 +74,7 @@ impl Served {
     /// A client of the owner.
     #[track_caller]
     pub fn client(&self) -> Client {
-        // SAFETY: no arguments, cannot fail.
-        let uid = unsafe { libc::geteuid() };
-        let (rt, c) = self.connection(uid, &self.export);
-        let c = c.unwrap_or_else(|e| panic!("{e:?}\n{}", self.m.log()));
-        let root = c.root_nfs_fh3();
-        Client { rt, root, c: c.into_nfs3_client() }
+        Client::of(self.port, &self.export)
     }
 
     /// A client that says it is `uid` and has a handle.
@@ -128,6 +112,22 @@ impl Served {
     }
 }
 
+type Connection = Nfs3Connection<TokioIo<tokio::net::TcpStream>>;
+
+/// Connects to a server on one port, and mounts.
+fn connection(port: u16, uid: u32, path: &str) -> (Runtime, std::result::Result<Connection, nfs3_client::ConnectError>) {
+    let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let credential = opaque_auth::auth_unix(&auth_unix { uid, gid: uid, ..auth_unix::default() });
+    let mount = Nfs3ConnectionBuilder::new(TokioConnector, "127.0.0.1", path)
+        .connect_from_privileged_port(false)
+        .mount_port(port)
+        .nfs3_port(port)
+        .credential(credential)
+        .mount();
+    let c = rt.block_on(async { tokio::time::timeout(Duration::from_secs(60), mount).await.expect("the server answers") });
+    (rt, c)
+}
+
 /// A client, one call at a time.
 pub struct Client {
     rt: Runtime,
@@ -158,6 +158,17 @@ fn made(fh: post_op_fh3) -> nfs_fh3 {
 }
 
 impl Client {
+    /// One of this user, of any server.
+    #[track_caller]
+    pub fn of(port: u16, export: &str) -> Client {
+        // SAFETY: no arguments, cannot fail.
+        let uid = unsafe { libc::geteuid() };
+        let (rt, c) = connection(port, uid, export);
+        let c = c.unwrap_or_else(|e| panic!("mounting {export} on port {port}: {e:?}"));
+        let root = c.root_nfs_fh3();
+        Client { rt, root, c: c.into_nfs3_client() }
+    }
+
     pub fn root(&self) -> nfs_fh3 {
         self.root.clone()
     }
@@ -227,8 +238,8 @@ impl Client {
         call!(self, link, LINK3args { file: file.clone(), link: at(dir, name) }).map(drop)
     }
 
-    pub fn mknod(&mut self, dir: &nfs_fh3, name: &str) -> Result<()> {
-        call!(self, mknod, MKNOD3args { where_: at(dir, name), what: mknoddata3::NF3FIFO(sattr3::default()) }).map(drop)
+    pub fn mknod(&mut self, dir: &nfs_fh3, name: &str, what: mknoddata3) -> Result<()> {
+        call!(self, mknod, MKNOD3args { where_: at(dir, name), what }).map(drop)
     }
 
     fn set(&mut self, object: &nfs_fh3, new_attributes: sattr3, guard: Option<nfstime3>) -> Result<()> {

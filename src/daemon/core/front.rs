@@ -4,30 +4,52 @@
 
 use super::blocking;
 use crate::daemon::mounts;
-use crate::error::{Error, Kind, Result};
-#[cfg(target_os = "linux")]
+use crate::error::Result;
+#[cfg(not(target_os = "macos"))]
 use crate::mount::fuse::FuseMount;
 use crate::mount::nfs::NfsServer;
+use parking_lot::Mutex;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// What serves a mount.
 pub(super) enum Front {
     /// The kernel's own file system in user space.
-    #[cfg(target_os = "linux")]
+    #[cfg(not(target_os = "macos"))]
     Fuse(FuseMount),
-    /// A server, and whether this process had the system mount it.
-    Nfs(NfsServer, bool),
+    /// A server.
+    Nfs {
+        server: NfsServer,
+        /// This process had the system mount it.
+        mounted: bool,
+        /// When the system's table was last looked at, and whether it had gone from there.
+        looked: Mutex<(Instant, bool)>,
+    },
 }
+
+/// How long what the system's table said of a mount by NFS is good for: on macOS it takes a program to read it.
+const LOOKED: Duration = Duration::from_secs(5);
 
 impl Front {
     /// Whether somebody else unmounted it.
     pub(super) fn is_over(&self, at: &Path) -> bool {
         match self {
-            #[cfg(target_os = "linux")]
+            #[cfg(not(target_os = "macos"))]
             Front::Fuse(f) => f.is_over(),
-            Front::Nfs(_, false) => false,
-            Front::Nfs(s, true) => cfg!(target_os = "linux") && !mounts::nfs_at(at, &s.export()),
+            Front::Nfs { mounted: false, .. } => false,
+            Front::Nfs { server, looked, .. } => {
+                let mut looked = looked.lock();
+                if looked.0.elapsed() > LOOKED {
+                    *looked = (Instant::now(), mounts::nfs_at(at, &server.export()) == Some(false));
+                }
+                looked.1
+            }
         }
+    }
+
+    /// A server that just began.
+    pub(super) fn nfs(server: NfsServer, mounted: bool) -> Front {
+        Front::Nfs { server, mounted, looked: Mutex::new((Instant::now(), false)) }
     }
 
     /// Asks the system to unmount; `Busy` while programs use it, unless `force`.
@@ -37,20 +59,20 @@ impl Front {
         }
         let at = at.to_owned();
         match self {
-            #[cfg(target_os = "linux")]
+            #[cfg(not(target_os = "macos"))]
             Front::Fuse(_) => blocking(move || ask_fuse(&at, force)).await,
-            Front::Nfs(_, false) => Ok(()),
-            Front::Nfs(_, true) => blocking(move || mounts::unmount_nfs(&at, force)).await,
+            Front::Nfs { mounted: false, .. } => Ok(()),
+            Front::Nfs { .. } => blocking(move || mounts::unmount_nfs(&at, force)).await,
         }
     }
 
     /// Lets go of what was unmounted, when the kernel has; what clients had written is sealed.
     pub(super) async fn end(self) -> Result<()> {
         match self {
-            #[cfg(target_os = "linux")]
+            #[cfg(not(target_os = "macos"))]
             Front::Fuse(f) => blocking(move || f.unmount()).await,
-            Front::Nfs(s, _) => {
-                s.stop().await;
+            Front::Nfs { server, .. } => {
+                server.stop().await;
                 Ok(())
             }
         }
@@ -58,8 +80,9 @@ impl Front {
 }
 
 /// Asks the kernel (or, for a user, the helper) to unmount; `Busy` while programs use it, unless `lazy`.
-#[cfg(target_os = "linux")]
+#[cfg(not(target_os = "macos"))]
 fn ask_fuse(at: &Path, lazy: bool) -> Result<()> {
+    use crate::error::{Error, Kind};
     use rustix::mount::{UnmountFlags, unmount};
     let doing = || format!("unmounting {}", at.display());
     if rustix::process::geteuid().is_root() {

@@ -240,6 +240,7 @@ impl Core {
                     let done = blocking(move || {
                         // One file that cannot be sealed must not keep the rest from being done.
                         let sealed = v.seal_quiet().and(v.brake_earlier());
+                        v.clear_leavings()?;
                         v.free_orphans()?;
                         v.sync_waiting()?;
                         v.evict_if_disk_full();

@@ -3,11 +3,12 @@
 use super::front::Front;
 use super::{Core, blocking};
 use crate::daemon::mounts;
+use crate::daemon::paths::Platform;
 use crate::daemon::protocol::{DeviceRef, Mount, MountInfo, Mounted as Answer, Response, Unmount, Unmounted};
 use crate::error::{Error, Kind, Result};
-#[cfg(target_os = "linux")]
+#[cfg(not(target_os = "macos"))]
 use crate::mount::fuse::{MountOptions, mount};
-use crate::mount::nfs::{NfsOptions, NfsServer, mount_command};
+use crate::mount::nfs::{NfsOptions, NfsServer};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -51,7 +52,7 @@ impl Core {
         }))
     }
 
-    #[cfg(target_os = "linux")]
+    #[cfg(not(target_os = "macos"))]
     async fn mount_fuse(&self, request: &Mount) -> Result<(Front, MountInfo)> {
         let options =
             MountOptions { allow_other: request.allow_other, read_only: request.read_only, no_passthrough: request.no_passthrough };
@@ -61,13 +62,13 @@ impl Core {
         Ok((Front::Fuse(fuse), info))
     }
 
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(target_os = "macos")]
     async fn mount_fuse(&self, _: &Mount) -> Result<(Front, MountInfo)> {
         Err(Error::new(Kind::Unsupported, "FUSE is served on Linux only").hint("leave --backend out: the drive is served by NFS"))
     }
 
     async fn serve_nfs(&self, request: &Mount) -> Result<(Front, MountInfo)> {
-        if self.mounts.lock().iter().any(|m| matches!(m.front, Front::Nfs(..))) {
+        if self.mounts.lock().iter().any(|m| matches!(m.front, Front::Nfs { .. })) {
             return Err(Error::new(Kind::Exists, "the drive is served by NFS already, and by one server only")
                 .hint("`tcfs status` says where; `tcfs unmount` ends it"));
         }
@@ -75,18 +76,30 @@ impl Core {
             port: self.config.nfs.port.unwrap_or(0),
             allow_other: request.allow_other,
             read_only: request.read_only,
+            keep_spotlight_out: Platform::here() == Platform::MacOs,
             state_dir: self.config.dirs.state.clone(),
         };
         let server = NfsServer::start(self.vfs.clone(), &*self.clock, &options).await?;
-        let command = mount_command(server.port(), &server.export(), &request.mountpoint);
+        let (export, at) = (server.export(), request.mountpoint.clone());
+        let command = mounts::mount_command(Platform::here(), server.port(), &export, &at);
         let mut info = MountInfo { backend: "nfs".to_owned(), ..self.info(request) };
         if request.no_mount {
             info.command = Some(command.join(" "));
-            return Ok((Front::Nfs(server, false), info));
+            server.admit(true);
+            return Ok((Front::nfs(server, false), info));
         }
-        let at = request.mountpoint.clone();
-        match blocking(move || mounts::mount_nfs(&command, &at)).await {
-            Ok(()) => Ok((Front::Nfs(server, true), info)),
+        let (there, with) = (at.clone(), export.clone());
+        // Left by a daemon that died: its client waits, and has found this one by now.
+        let done = if blocking(move || Ok(mounts::nfs_at(&there, &with) == Some(true))).await? {
+            Ok(())
+        } else {
+            server.admit(true);
+            let done = blocking(move || mounts::mount_nfs(&command, &at)).await;
+            server.admit(false);
+            done
+        };
+        match done {
+            Ok(()) => Ok((Front::nfs(server, true), info)),
             Err(e) => {
                 server.stop().await;
                 Err(e)

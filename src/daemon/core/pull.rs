@@ -112,7 +112,7 @@ impl Core {
         }
         for (f, dir) in finish.iter().rev().filter(|_| !request.dry_run) {
             // Best effort: a foreign directory may belong to somebody else.
-            let _ = rustix::fs::fchmod(&dir.fd, Mode::from_raw_mode(f.attr.mode & 0o777));
+            let _ = rustix::fs::fchmod(&dir.fd, permissions(f.attr.mode));
             let _ = rustix::fs::futimens(&dir.fd, &stamps(f.attr.mtime));
         }
         if sum.files + sum.same == 0 && sum.skipped.len() == 1 && sum.skipped[0].path == sum.path && offline {
@@ -174,8 +174,7 @@ impl Work {
             match rustix::fs::openat(&dir.fd, name, flags, Mode::empty()) {
                 Ok(fd) => return Ok(Some(Arc::new(Dir { fd, path }))),
                 Err(rustix::io::Errno::NOENT) if self.dry => return Ok(None),
-                Err(rustix::io::Errno::NOENT) => match rustix::fs::mkdirat(&dir.fd, name, Mode::from_raw_mode(0o700 | f.attr.mode & 0o777))
-                {
+                Err(rustix::io::Errno::NOENT) => match rustix::fs::mkdirat(&dir.fd, name, permissions(f.attr.mode | 0o700)) {
                     Ok(()) | Err(rustix::io::Errno::EXIST) => {}
                     Err(e) => return Err(doing("making", e)),
                 },
@@ -271,7 +270,7 @@ impl Work {
         let removed = RemoveOnDrop { dir, name: &temp, armed: true };
         let file = Arc::new(File::from(fd));
         let size = self.copy(f, &file, &whole).await?;
-        rustix::fs::fchmod(&*file, Mode::from_raw_mode(f.attr.mode & 0o777)).map_err(doing)?;
+        rustix::fs::fchmod(&*file, permissions(f.attr.mode)).map_err(doing)?;
         rustix::fs::futimens(&*file, &stamps(f.attr.mtime)).map_err(doing)?;
         rustix::fs::renameat(&dir.fd, &temp, &dir.fd, name).map_err(doing)?;
         removed.keep();
@@ -340,12 +339,18 @@ impl Drop for RemoveOnDrop<'_> {
     }
 }
 
+/// The permission bits of a mode.
+#[allow(clippy::unnecessary_cast)] // its type has another width on macOS
+fn permissions(mode: u32) -> Mode {
+    Mode::from_raw_mode((mode & 0o777) as rustix::fs::RawMode)
+}
+
 fn copy_range(from: &File, to: &File, off: u64, len: usize) -> std::io::Result<u64> {
     use std::os::unix::fs::FileExt;
     let mut done = 0;
     while done < len {
-        let (mut a, mut b) = (off + done as u64, off + done as u64);
-        match rustix::fs::copy_file_range(from, Some(&mut a), to, Some(&mut b), len - done) {
+        let at = off + done as u64;
+        match crate::sys::copy_range(from, at, to, at, len - done) {
             Ok(0) => break,
             Ok(n) => done += n,
             // Not between these two disks.

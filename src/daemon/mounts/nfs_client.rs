@@ -3,6 +3,8 @@
 //! On macOS a user may mount what is his; on Linux only root. Must: nothing here waits longer than its deadline: a client
 //! whose server is gone answers nothing.
 
+use super::super::paths::Platform;
+use super::table::MountEntry;
 use super::{HELPER, mounted, run};
 use crate::error::{Error, Kind, Result};
 use std::path::Path;
@@ -13,6 +15,7 @@ pub fn mount_nfs(command: &[String], at: &Path) -> Result<()> {
     let doing = || format!("mounting on {} with the system's NFS client", at.display());
     let (program, args) = command.split_first().ok_or_else(|| Error::new(Kind::Internal, doing()))?;
     let by_hand = "--no-mount serves it and prints the command, for whoever may mount";
+    let explain = |text: &str| if Platform::here() == Platform::Linux { explain(text) } else { None };
     match run(Command::new(program).args(args), HELPER) {
         Ok((true, _)) => Ok(()),
         Ok((false, text)) => Err(Error::new(Kind::Io, format!("{}: {text}", doing())).hint(explain(&text).unwrap_or(by_hand))),
@@ -20,7 +23,7 @@ pub fn mount_nfs(command: &[String], at: &Path) -> Result<()> {
     }
 }
 
-/// A hint for what is common.
+/// A hint for what is common on Linux.
 fn explain(text: &str) -> Option<&'static str> {
     if text.contains("bad option") || text.contains("helper program") {
         return Some("the client's helper is missing: apt install nfs-common (Debian, Ubuntu), dnf install nfs-utils (Fedora)");
@@ -34,19 +37,41 @@ fn explain(text: &str) -> Option<&'static str> {
     None
 }
 
-/// Whether the export is mounted at `at`, as the kernel tells it.
-pub fn nfs_at(at: &Path, export: &str) -> bool {
-    mounted().iter().any(|m| m.mountpoint == at && m.source.strip_suffix(export).is_some_and(|host| host == "127.0.0.1:"))
+/// Whether the export is mounted at `at`; none where the system does not tell.
+pub fn nfs_at(at: &Path, export: &str) -> Option<bool> {
+    let is = |m: &MountEntry| m.mountpoint == at && m.source.strip_suffix(export).is_some_and(|host| host == "127.0.0.1:");
+    Some(mounted()?.iter().any(is))
+}
+
+/// The command that mounts an export, word by word: with the system's own client, for its user on macOS, for root on Linux.
+///
+/// `hard`: a client waits for a daemon that starts again, it does not give programs errors. `locallocks`, `local_lock=all`:
+/// locks count among the programs of this machine. `actimeo=1`: what others change is seen after a second.
+pub fn mount_command(platform: Platform, port: u16, export: &str, at: &Path) -> Vec<String> {
+    let (start, options): (&[&str], String) = match platform {
+        Platform::MacOs => (
+            &["mount_nfs", "-o"],
+            format!("vers=3,tcp,port={port},mountport={port},locallocks,noresvport,rsize=1048576,wsize=1048576,actimeo=1,hard,intr"),
+        ),
+        Platform::Linux => (
+            &["mount", "-t", "nfs", "-o"],
+            format!(
+                "vers=3,proto=tcp,mountproto=tcp,port={port},mountport={port},local_lock=all,nolock,noacl,noresvport,\
+                 rsize=1048576,wsize=1048576,actimeo=1,hard"
+            ),
+        ),
+    };
+    let rest = [options, format!("127.0.0.1:{export}"), at.display().to_string()];
+    start.iter().map(|w| (*w).to_owned()).chain(rest).collect()
 }
 
 /// Unmounts; `Busy` while programs use it, unless `force`.
 pub fn unmount_nfs(at: &Path, force: bool) -> Result<()> {
     let doing = || format!("unmounting {}", at.display());
-    let words: &[&str] = match (cfg!(target_os = "macos"), force) {
-        (true, true) => &["/usr/sbin/diskutil", "unmount", "force"],
-        (true, false) => &["/sbin/umount"],
-        (false, true) => &["umount", "-f", "-l"],
-        (false, false) => &["umount"],
+    let words: &[&str] = match (Platform::here(), force) {
+        (Platform::MacOs, true) => &["diskutil", "unmount", "force"],
+        (Platform::Linux, true) => &["umount", "-f", "-l"],
+        (_, false) => &["umount"],
     };
     match run(Command::new(words[0]).args(&words[1..]).arg(at), HELPER).map_err(|e| Error::io(doing(), e))? {
         (true, _) => Ok(()),

@@ -1,7 +1,8 @@
 //! Mountpoints of this machine, also such as nobody serves.
 
 use super::fuse_needs::allows_other;
-use super::table::unescape;
+use super::table::{parse_mount_list, unescape};
+use super::users::{parse_lsof, users_in};
 use super::*;
 use crate::daemon::pathargs::real_parent;
 use std::fs;
@@ -19,6 +20,27 @@ fn mountinfo_is_read_with_its_escapes() {
     let root = parse_mountinfo(b"47 27 0:44 / /m rw,nosuid - fuse tcfs rw,user_id=0\n48 27 0:45 / /m rw - fuse other rw\n");
     assert!(root[0].is_ours() && !root[1].is_ours());
     assert_eq!(unescape(br"/a\134040\"), PathBuf::from(r"/a\040\"));
+}
+
+#[test]
+fn the_list_of_a_mac_is_read() {
+    let text = "/dev/disk3s1s1 on / (apfs, sealed, local, read-only, journaled)\n\
+        map auto_home on /System/Volumes/Data/home (autofs, automounted, nobrowse)\n\
+        127.0.0.1:/tcfs-0a1b on /Users/u/my drive (old) on (nfs, nodev, nosuid, mounted by u)\nnonsense\n";
+    let got = parse_mount_list(text);
+    assert_eq!(got.len(), 3);
+    assert_eq!(got[2].mountpoint, Path::new("/Users/u/my drive (old) on"));
+    assert!(got[2].is_ours() && got[2].is_nfs() && !got[0].is_ours() && !got[1].is_ours());
+}
+
+#[test]
+fn what_lsof_tells_is_read() {
+    let text = "p812\nczsh\nfcwd\nn/Users/u/tcfs/notes\np9000\ncvim\nf12\nn/Users/u/tcfs/plan.md\nf13\nn/Users/u/tcfs/b\n\
+        p77\nctool\nftxt\nn/Users/u/tcfs/bin/tool\np5\ncother\nf3\nn/tmp/x\np6\nclister\nf3\nn/Users/u/tcfs\n";
+    let got: Vec<String> =
+        parse_lsof(text, Path::new("/Users/u/tcfs")).into_iter().map(|u| format!("{} {} {}", u.pid, u.name, u.how)).collect();
+    assert_eq!(got, ["6 lister has it open", "77 tool runs bin/tool", "812 zsh works in it", "9000 vim has plan.md open"]);
+    assert_eq!(parse_lsof("\np\nn/x\n\u{e9}x\n", Path::new("/x")), []);
 }
 
 #[test]
@@ -76,7 +98,7 @@ fn processes_that_use_a_mount_are_found_by_every_trace() {
     process("14", &[("cwd", "/m nt2"), ("fd/1", "/dev/null")], "00-01 r--p 0 00:39 7 /lib.so\n");
     process("15", &[("root", "/m nt")], "");
     process("notapid", &[("cwd", "/m nt")], "");
-    let got: Vec<(u32, String)> = users(m, proc).into_iter().map(|u| (u.pid, format!("{} {}", u.name, u.how))).collect();
+    let got: Vec<(u32, String)> = users_in(m, proc).into_iter().map(|u| (u.pid, format!("{} {}", u.name, u.how))).collect();
     assert_eq!(
         got,
         [
@@ -87,7 +109,7 @@ fn processes_that_use_a_mount_are_found_by_every_trace() {
             (15, "prog15 has its root in it".to_owned()),
         ]
     );
-    let e = busy(m, &users(m, proc));
+    let e = busy(m, &users_in(m, proc));
     assert!(e.to_string().contains("prog12 (process 12) has notes/plan.md open") && e.kind() == Kind::Busy, "{e}");
 }
 
@@ -96,14 +118,14 @@ fn a_real_process_in_a_directory_is_found() {
     let tmp = tempfile::tempdir().unwrap();
     let dir = tmp.path().canonicalize().unwrap();
     let mut child = Command::new("sleep").arg("60").current_dir(&dir).spawn().unwrap();
-    let found = users(&dir, Path::new("/proc"));
+    let found = users_in(&dir, Path::new("/proc"));
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(found.iter().any(|u| u.pid == child.id() && u.how == "works in it"), "{found:?}");
 }
 
 /// A FUSE mount that nobody serves: while the descriptor is open it hangs, then it is dead. None for users.
-#[cfg(target_os = "linux")]
+#[cfg(not(target_os = "macos"))]
 pub(in crate::daemon) fn unserved(at: &Path) -> Option<fs::File> {
     use std::os::fd::AsRawFd;
     if !rustix::process::getuid().is_root() {
@@ -120,7 +142,7 @@ pub(in crate::daemon) fn unserved(at: &Path) -> Option<fs::File> {
 }
 
 #[test]
-#[cfg(target_os = "linux")]
+#[cfg(not(target_os = "macos"))]
 fn what_dead_daemons_left_is_cleaned_up_even_twice() {
     let tmp = tempfile::tempdir().unwrap();
     let at = tmp.path().canonicalize().unwrap().join("m nt");
@@ -134,7 +156,7 @@ fn what_dead_daemons_left_is_cleaned_up_even_twice() {
 }
 
 #[test]
-#[cfg(target_os = "linux")]
+#[cfg(not(target_os = "macos"))]
 fn a_mount_that_hangs_is_told_and_taken_away_within_the_deadline() {
     let tmp = tempfile::tempdir().unwrap();
     let at = tmp.path().canonicalize().unwrap().join("m");

@@ -1,11 +1,14 @@
 //! Who uses a mount.
 //!
-//! Must: looks at `/proc` only, never at the mount, which may hang.
+//! Must: looks at `/proc` only, or asks a program with a deadline, never at the mount, which may hang.
 
+use super::super::paths::Platform;
+use super::{HELPER, output};
 use crate::error::{Error, Kind};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// A process that uses a mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,9 +21,48 @@ pub struct User {
     pub how: String,
 }
 
-/// Processes that use files below `mountpoint`, as far as this user may see; this process is left out. Looks only at
-/// `/proc`, never at the mount itself.
-pub fn users(mountpoint: &Path, proc: &Path) -> Vec<User> {
+/// Processes that use files below `mountpoint`, as far as this user may see; this process is left out.
+pub fn users(mountpoint: &Path) -> Vec<User> {
+    match Platform::here() {
+        Platform::Linux => users_in(mountpoint, Path::new("/proc")),
+        Platform::MacOs => {
+            let mut lsof = Command::new("lsof");
+            lsof.args(["-w", "-F", "pcfn", "--"]).arg(mountpoint);
+            output(&mut lsof, HELPER).map(|t| parse_lsof(&t, mountpoint)).unwrap_or_default()
+        }
+    }
+}
+
+/// Reads what `lsof -F pcfn` prints: a line for each field, its letter first.
+pub(super) fn parse_lsof(text: &str, mountpoint: &Path) -> Vec<User> {
+    let (mut out, mut pid, mut name, mut fd): (Vec<User>, u32, &str, &str) = (Vec::new(), 0, "", "");
+    for line in text.lines().filter(|l| l.is_char_boundary(1) && !l.is_empty()) {
+        let (letter, value) = line.split_at(1);
+        match letter {
+            "p" => (pid, name) = (value.parse().unwrap_or(0), ""),
+            "c" => name = value,
+            "f" => fd = value,
+            "n" if pid != 0 && pid != std::process::id() && out.last().is_none_or(|u| u.pid != pid) => {
+                let Ok(below) = Path::new(value).strip_prefix(mountpoint) else { continue };
+                let rel = below.display();
+                let how = match fd {
+                    "cwd" => "works in it".to_owned(),
+                    "rtd" => "has its root in it".to_owned(),
+                    "txt" => format!("runs {rel}"),
+                    _ if below.as_os_str().is_empty() => "has it open".to_owned(),
+                    _ => format!("has {rel} open"),
+                };
+                out.push(User { pid, name: name.to_owned(), how });
+            }
+            _ => {}
+        }
+    }
+    out.sort_by_key(|u| u.pid);
+    out
+}
+
+/// The same by what lies in `proc`; never looks at the mount itself.
+pub(super) fn users_in(mountpoint: &Path, proc: &Path) -> Vec<User> {
     let me = std::process::id();
     let mut out: Vec<User> = std::fs::read_dir(proc)
         .into_iter()

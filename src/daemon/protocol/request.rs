@@ -6,6 +6,7 @@
 //! The empty path and `/` are the root. A trailing `/` matters only where a field says so.
 
 use super::{Adopt, ConflictDiff};
+use crate::daemon::paths::Platform;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -125,7 +126,7 @@ pub enum Backend {
 impl Backend {
     /// Whether it is NFS on this system.
     pub fn is_nfs(self) -> bool {
-        self == Backend::Nfs || self == Backend::Auto && cfg!(target_os = "macos")
+        self == Backend::Nfs || self == Backend::Auto && Platform::here() == Platform::MacOs
     }
 }
 

@@ -80,7 +80,6 @@ pub(super) fn attributes(a: &Attr, fsid: u64) -> fattr3 {
         gid: a.gid,
         size: if a.kind == FileType::Dir { a.size.max(512) } else { a.size },
         used: a.blocks.saturating_mul(512),
-        // As Linux packs them: twelve bits of major, twenty of minor.
         rdev: specdata3 { specdata1: a.rdev >> 8 & 0xfff, specdata2: a.rdev & 0xff | a.rdev >> 12 & 0xfff00 },
         fsid,
         fileid: a.ino,
@@ -88,6 +87,11 @@ pub(super) fn attributes(a: &Attr, fsid: u64) -> fattr3 {
         mtime: time(a.mtime),
         ctime: time(a.ctime),
     }
+}
+
+/// The number of a device as Linux packs it, and as rows have it: twelve bits of major, twenty of minor.
+pub(super) fn device_number(major: u32, minor: u32) -> u32 {
+    minor & 0xff | (major & 0xfff) << 8 | (minor & 0xfff00) << 12
 }
 
 /// What a client compares its cache with.

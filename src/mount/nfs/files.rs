@@ -9,6 +9,7 @@
 //! Memory: answers that nobody has fetched yet, at most [`WAITING`] of them.
 
 use super::convert::status;
+use super::sweeps::{self, Sweeps};
 use super::wire::DATA_MAX;
 use crate::error::{Kind, Result};
 use crate::vfs::{OpenFile, ReadNow, Vfs};
@@ -72,16 +73,43 @@ pub(super) struct Files {
     table: Mutex<Table>,
     pending: Mutex<HashMap<Key, Pending>>,
     waiting: Arc<Semaphore>,
+    sweeps: Mutex<Sweeps>,
 }
 
 impl Files {
     pub(super) fn new(vfs: Arc<Vfs>) -> Files {
-        Files { vfs, table: Mutex::default(), pending: Mutex::default(), waiting: Arc::new(Semaphore::new(WAITING)) }
+        Files {
+            vfs,
+            table: Mutex::default(),
+            pending: Mutex::default(),
+            waiting: Arc::new(Semaphore::new(WAITING)),
+            sweeps: Mutex::default(),
+        }
     }
 
     fn open(&self, ino: u64, write: bool) -> Result<Arc<OpenFile>> {
-        let fh = self.vfs.open_file(ino, write, false)?.fh;
-        Ok(Arc::new(OpenFile::of(&self.vfs, fh)))
+        let opened = match self.vfs.open_sparing(ino, write, false) {
+            // Another machine's version took its name since it was written last: for the client it is open all the same.
+            Err(e) if write && e.kind() == Kind::Stale => self.vfs.open_lost(ino)?,
+            opened => opened?,
+        };
+        let open = Arc::new(OpenFile::of(&self.vfs, opened.fh));
+        if !opened.whole && (write || !self.in_sweep(ino)) {
+            self.vfs.hydrate_opened(opened.fh)?;
+        }
+        Ok(open)
+    }
+
+    /// Counts an open of a file that is not here; whether it is one of many of its directory.
+    fn in_sweep(&self, ino: u64) -> bool {
+        let Some((dir, ..)) = self.vfs.place_of(ino) else { return false };
+        let now = Instant::now();
+        let (sweep, begins) = self.sweeps.lock().opened(dir, now);
+        if begins {
+            let at = self.vfs.path_of(dir).map_or_else(|_| format!("directory {dir}"), |p| format!("{:?}", p.as_str()));
+            tracing::info!("{at}: {}", sweeps::SAYS);
+        }
+        sweep
     }
 
     /// A file to be read.

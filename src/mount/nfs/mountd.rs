@@ -1,6 +1,7 @@
 //! The MOUNT protocol, version 3 (RFC 1813, appendix I): a client names the export and gets the handle of its root.
 //!
-//! Must: a path that is not the export's is refused, and the export's own is told to nobody.
+//! Must: a path that is not the export's is refused, and the export's own is told to nobody. Must: the right path is not
+//! enough once the system has mounted it, for then its table shows the path to every user.
 
 use super::handle::handle;
 use super::procedures::Nfs;
@@ -8,6 +9,7 @@ use super::wire::{Args, Garbage, Reply};
 use nfs3_types::mount::{MOUNT_PROGRAM, fhandle3, mountres3, mountres3_ok, mountstat3};
 use nfs3_types::rpc::{accept_stat, auth_flavor};
 use nfs3_types::xdr_codec::Void;
+use std::sync::atomic::Ordering;
 
 impl Nfs {
     /// Answers a call of the MOUNT program. Blocking on the local state only.
@@ -30,6 +32,10 @@ impl Nfs {
         let named = path.strip_prefix(b"/").unwrap_or(path);
         if named.strip_suffix(b"/").unwrap_or(named) != self.secret.export.as_bytes() {
             tracing::warn!("a mount of a path that is not the export's was refused");
+            return Ok(mountres3::Err(mountstat3::MNT3ERR_ACCES));
+        }
+        if !self.admits.load(Ordering::Acquire) {
+            tracing::warn!("a mount was refused: the drive is mounted already, and nobody here is mounting it now");
             return Ok(mountres3::Err(mountstat3::MNT3ERR_ACCES));
         }
         Ok(match self.vfs.getattr(crate::vfs::ROOT) {

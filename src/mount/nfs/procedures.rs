@@ -8,7 +8,7 @@
 //! file system is like (`info`).
 
 use super::access::{self, May};
-use super::convert::{after, attributes, before, set_attr, status, time};
+use super::convert::{after, attributes, before, device_number, set_attr, status, time};
 use super::files::Files;
 use super::handle::{handle, named};
 use super::secret::Secret;
@@ -19,6 +19,7 @@ use nfs3_types::nfs3::*;
 use nfs3_types::rpc::accept_stat;
 use nfs3_types::xdr_codec::{Opaque, Void};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// The file system as one caller after the other sees it.
 pub(super) struct Nfs {
@@ -29,6 +30,8 @@ pub(super) struct Nfs {
     pub(super) read_only: bool,
     /// Of this start of the server.
     pub(super) verifier: writeverf3,
+    /// It can be mounted now.
+    pub(super) admits: AtomicBool,
 }
 
 impl Nfs {
@@ -64,11 +67,11 @@ impl Nfs {
             NFSPROC3_CREATE => Reply::of(xid, &self.create(caller, a)?),
             NFSPROC3_MKDIR => Reply::of(xid, &self.mkdir(caller, a)?),
             NFSPROC3_SYMLINK => Reply::of(xid, &self.symlink(caller, a)?),
-            NFSPROC3_MKNOD => Reply::of(xid, &self.mknod(a)?),
+            NFSPROC3_MKNOD => Reply::of(xid, &self.mknod(caller, a)?),
             NFSPROC3_REMOVE => Reply::of(xid, &self.remove(caller, a, false)?),
             NFSPROC3_RMDIR => Reply::of(xid, &self.remove(caller, a, true)?),
             NFSPROC3_RENAME => Reply::of(xid, &self.rename(caller, a)?),
-            NFSPROC3_LINK => Reply::of(xid, &self.link(a)?),
+            NFSPROC3_LINK => Reply::of(xid, &self.link(caller, a)?),
             NFSPROC3_READDIR => Reply::of(xid, &self.readdir(caller, a)?),
             NFSPROC3_READDIRPLUS => Reply::of(xid, &self.readdirplus(caller, a)?),
             NFSPROC3_FSSTAT => Reply::of(xid, &self.fsstat(a)?),
@@ -156,6 +159,7 @@ impl Nfs {
         }
         self.vfs.setattr(was.ino, &set).map_err(|e| status(&e))?;
         self.files.outdate(was.ino);
+        self.vfs.announce_inode(was.ino);
         Ok(())
     }
 
@@ -225,7 +229,9 @@ impl Nfs {
         Ok(match bytes {
             Ok(bytes) => {
                 let end = offset.saturating_add(bytes.len() as u64);
-                let eof = now.is_none_or(|a| end >= a.size);
+                // Fewer than asked for are the last ones, whatever was written behind them since: no bytes without the end
+                // are an error to a client.
+                let eof = bytes.len() < count.min(DATA_MAX) as usize || now.is_none_or(|a| end >= a.size);
                 Nfs3Result::Ok(READ3resok { file_attributes, count: bytes.len() as u32, eof, data: Opaque::owned(bytes) })
             }
             Err(e) => Nfs3Result::Err((e, READ3resfail { file_attributes })),
@@ -253,6 +259,7 @@ impl Nfs {
             if caller.uid != 0 && was.mode & 0o6000 != 0 {
                 let _ = self.vfs.setattr(was.ino, &SetAttr { kill_suid: true, ..SetAttr::default() });
             }
+            self.vfs.announce_inode(was.ino);
             Ok((was, n))
         })();
         let of = self.wcc_of(&fh);
@@ -312,7 +319,7 @@ impl Nfs {
                     createhow3::EXCLUSIVE(v) => SetAttr { atime: Some(mark(v)), ..SetAttr::default() },
                     _ => SetAttr { mode: None, uid: None, gid: None, ..set_attr(&attrs, true) },
                 };
-                self.vfs.setattr(made.ino, &rest).map_err(|e| status(&e))
+                self.announced(dir, name, self.vfs.setattr(made.ino, &rest))
             }
             Err(e) if e.kind() == Kind::Exists => {
                 let found = self.vfs.lookup(dir, name).map_err(|e| status(&e))?;
@@ -354,7 +361,7 @@ impl Nfs {
         };
         let made = self
             .directory(caller, &dir, May::Write)
-            .and_then(|d| self.vfs.mkdir(d.ino, name, mode, caller.uid, caller.gid).map_err(|e| status(&e)));
+            .and_then(|d| self.announced(d.ino, name, self.vfs.mkdir(d.ino, name, mode, caller.uid, caller.gid)));
         // The two procedures answer alike.
         Ok(self.made(&dir, made))
     }
@@ -364,24 +371,60 @@ impl Nfs {
         a.end()?;
         let made = self
             .directory(caller, &dir, May::Write)
-            .and_then(|d| self.vfs.symlink(d.ino, name, target, caller.uid, caller.gid).map_err(|e| status(&e)));
+            .and_then(|d| self.announced(d.ino, name, self.vfs.symlink(d.ino, name, target, caller.uid, caller.gid)));
         Ok(self.made(&dir, made))
     }
 
-    /// Nodes other than files, links and directories belong to one machine's kernel, which is on the other side.
-    fn mknod(&self, mut a: Args<'_>) -> std::result::Result<MKNOD3res, Garbage> {
-        let dir = a.handle()?;
-        a.name()?;
-        Ok(Nfs3Result::Err((nfsstat3::NFS3ERR_NOTSUPP, MKNOD3resfail { dir_wcc: self.wcc_of(&dir) })))
+    /// Fifos, sockets and device nodes: they stay on this machine, and it is the client that makes something of them.
+    fn mknod(&self, caller: &Caller, mut a: Args<'_>) -> std::result::Result<CREATE3res, Garbage> {
+        let (dir, name) = (a.handle()?, a.name()?);
+        let kind = a.u32()?;
+        let device = kind == ftype3::NF3CHR as u32 || kind == ftype3::NF3BLK as u32;
+        let mut done = Err(nfsstat3::NFS3ERR_BADTYPE);
+        if let Some(bits) = node_bits(kind) {
+            let attrs = a.attributes()?;
+            let number = if device { device_number(a.u32()?, a.u32()?) } else { 0 };
+            a.end()?;
+            let mode = match attrs.mode {
+                set_mode3::Some(m) => m & 0o7777,
+                set_mode3::None => 0o600,
+            };
+            done = self.directory(caller, &dir, May::Write).and_then(|d| {
+                if device && caller.uid != 0 {
+                    return Err(nfsstat3::NFS3ERR_PERM);
+                }
+                let made = self.vfs.mknod(d.ino, name, bits | mode, number, caller.uid, caller.gid);
+                self.announced(d.ino, name, made)
+            });
+        }
+        // The two procedures answer alike.
+        Ok(self.made(&dir, done))
     }
 
-    /// A second name of a file would be another file on every other machine.
-    fn link(&self, mut a: Args<'_>) -> std::result::Result<LINK3res, Garbage> {
-        let (file, dir) = (a.handle()?, a.handle()?);
-        a.name()?;
+    /// A second name: one file here, files of equal content elsewhere.
+    fn link(&self, caller: &Caller, mut a: Args<'_>) -> std::result::Result<LINK3res, Garbage> {
+        let (file, dir, name) = (a.handle()?, a.handle()?, a.name()?);
         a.end()?;
-        let fail = LINK3resfail { file_attributes: self.post_of(&file), linkdir_wcc: self.wcc_of(&dir) };
-        Ok(Nfs3Result::Err((nfsstat3::NFS3ERR_NOTSUPP, fail)))
+        let done = self.directory(caller, &dir, May::Write).and_then(|d| {
+            let of = self.object(&file)?;
+            let made = self.vfs.link(of.ino, d.ino, name);
+            self.announced(d.ino, name, made)
+        });
+        let (file_attributes, linkdir_wcc) = (self.post_of(&file), self.wcc_of(&dir));
+        Ok(match done {
+            Ok(_) => Nfs3Result::Ok(LINK3resok { file_attributes, linkdir_wcc }),
+            Err(e) => Nfs3Result::Err((e, LINK3resfail { file_attributes, linkdir_wcc })),
+        })
+    }
+
+    /// A name that was made: other front ends hear of it.
+    fn announced(&self, dir: u64, name: &[u8], made: Result<Attr>) -> Result<Attr, nfsstat3> {
+        let a = made.map_err(|e| status(&e))?;
+        self.vfs.announce_name(dir, name, 0);
+        if a.nlink > 1 {
+            self.vfs.announce_inode(a.ino);
+        }
+        Ok(a)
     }
 
     fn remove(&self, caller: &Caller, mut a: Args<'_>, directory: bool) -> std::result::Result<REMOVE3res, Garbage> {
@@ -389,11 +432,10 @@ impl Nfs {
         a.end()?;
         let done = self.directory(caller, &dir, May::Write).and_then(|d| {
             self.sticky(caller, &d, name)?;
-            if directory {
-                return self.vfs.rmdir(d.ino, name).map_err(|e| status(&e));
-            }
             let was = self.vfs.lookup(d.ino, name).ok();
-            self.vfs.unlink(d.ino, name).map_err(|e| status(&e))?;
+            let done = if directory { self.vfs.rmdir(d.ino, name) } else { self.vfs.unlink(d.ino, name) };
+            done.map_err(|e| status(&e))?;
+            self.vfs.announce_name(d.ino, name, was.as_ref().map_or(0, |a| a.ino));
             self.let_go(was);
             Ok(())
         });
@@ -409,8 +451,11 @@ impl Nfs {
     fn let_go(&self, was: Option<Attr>) {
         if let Some(a) = was
             && a.kind == FileType::File
-            && self.vfs.getattr(a.ino).is_ok_and(|a| a.nlink == 0)
         {
+            if self.vfs.getattr(a.ino).is_ok_and(|a| a.nlink > 0) {
+                self.vfs.announce_inode(a.ino);
+                return;
+            }
             self.files.forget(a.ino);
         }
     }
@@ -430,10 +475,12 @@ impl Nfs {
         let done = self.directory(caller, &from, May::Write).and_then(|f| {
             let t = self.directory(caller, &to, May::Write)?;
             self.sticky(caller, &f, name)?;
-            let over = self.vfs.lookup(t.ino, new).ok();
+            let (moved, over) = (self.vfs.lookup(f.ino, name).ok(), self.vfs.lookup(t.ino, new).ok());
             let aside = f.ino == t.ino && Vfs::is_aside(new) && !Vfs::is_aside(name);
             let done = if aside { self.vfs.set_aside(f.ino, name, new) } else { self.vfs.rename(f.ino, name, t.ino, new, false) };
             done.map_err(|e| status(&e))?;
+            self.vfs.announce_name(f.ino, name, moved.map_or(0, |a| a.ino));
+            self.vfs.announce_name(t.ino, new, over.as_ref().map_or(0, |a| a.ino));
             self.let_go(over);
             Ok(())
         });
@@ -456,4 +503,10 @@ fn regular(a: &Attr) -> Result<(), nfsstat3> {
 /// The mark of an exclusive create, until the client sets the times.
 fn mark(v: &createverf3) -> Time {
     Time { sec: i64::from_be_bytes(v.0), nsec: 1 }
+}
+
+/// The type of a node as `mknod` wants it; none for what other procedures make.
+fn node_bits(kind: u32) -> Option<u32> {
+    let all = [(ftype3::NF3FIFO, 0o010_000), (ftype3::NF3SOCK, 0o140_000), (ftype3::NF3CHR, 0o020_000), (ftype3::NF3BLK, 0o060_000)];
+    all.iter().find(|(k, _)| *k as u32 == kind).map(|(_, bits)| *bits)
 }

@@ -27,6 +27,16 @@ pub(super) struct Secret {
 }
 
 impl Secret {
+    /// The path that a client has to name.
+    pub(super) fn path(&self) -> String {
+        format!("/{}", self.export)
+    }
+
+    /// The one in `state_dir`, if there is one that can be read.
+    pub(super) fn last(state_dir: &Path) -> Option<Secret> {
+        serde_json::from_slice(&std::fs::read(state_dir.join(FILE)).ok()?).ok()
+    }
+
     /// The one in `state_dir`, or a new one that is not written yet.
     ///
     /// Errors: `Corrupt` with what to do for a damaged file; of the disk.

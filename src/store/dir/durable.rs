@@ -12,6 +12,7 @@
 use super::fail;
 use crate::error::{Error, Kind, Result};
 use crate::store::{PutMode, PutOutcome};
+use crate::sys::{give_name, unnamed_file};
 use parking_lot::{Condvar, Mutex};
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
@@ -86,8 +87,7 @@ impl Durable {
             next: AtomicU64::new(0),
             known: Mutex::default(),
             gates: Mutex::default(),
-            // A file gets its name through its entry there.
-            unnamed: AtomicBool::new(cfg!(target_os = "linux") && Path::new("/proc/self/fd").exists()),
+            unnamed: AtomicBool::new(true),
         }
     }
 
@@ -106,7 +106,6 @@ impl Durable {
             return Ok(PutOutcome::Existed);
         }
         self.make_dir(parent)?;
-        #[cfg(target_os = "linux")]
         if self.unnamed.load(Ordering::Relaxed)
             && let Some(outcome) = self.put_unnamed(parent, dst, bytes, mode)?
         {
@@ -131,35 +130,29 @@ impl Durable {
     }
 
     /// A file without a name, linked into place. None: this file system cannot do that, now or ever.
-    #[cfg(target_os = "linux")]
     fn put_unnamed(&self, parent: &Path, dst: &Path, bytes: &[u8], mode: PutMode) -> Result<Option<PutOutcome>> {
-        use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, open};
-        use rustix::io::Errno;
-        use std::os::fd::AsRawFd;
-        let fd = match open(parent, OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC, Mode::from_raw_mode(0o666)) {
-            Ok(fd) => fd,
-            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
-                self.unnamed.store(false, Ordering::Relaxed);
-                return Ok(None);
-            }
-            Err(e) => return Err(fail("creating a file in", parent, e.into())),
+        let Some(mut file) = unnamed_file(parent).map_err(|e| fail("creating a file in", parent, e))? else {
+            self.unnamed.store(false, Ordering::Relaxed);
+            return Ok(None);
         };
-        let mut file = File::from(fd);
         write_synced(&mut file, bytes, dst)?;
-        let name = format!("/proc/self/fd/{}", file.as_raw_fd());
-        match linkat(CWD, name.as_str(), CWD, dst, AtFlags::SYMLINK_FOLLOW) {
+        match give_name(&file, dst) {
             Ok(()) => return Ok(Some(PutOutcome::Written)),
-            Err(Errno::EXIST) if mode == PutMode::IfAbsent => return Ok(Some(PutOutcome::Existed)),
-            Err(Errno::EXIST) => {}
-            Err(e @ (Errno::NOENT | Errno::NOSPC | Errno::DQUOT | Errno::NOTDIR)) => return Err(fail("linking into", dst, e.into())),
-            Err(_) => {
-                self.unnamed.store(false, Ordering::Relaxed); // no hard links here
-                return Ok(None);
-            }
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && mode == PutMode::IfAbsent => return Ok(Some(PutOutcome::Existed)),
+            Err(e) => match e.kind() {
+                io::ErrorKind::AlreadyExists => {}
+                io::ErrorKind::NotFound | io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::NotADirectory => {
+                    return Err(fail("linking into", dst, e));
+                }
+                _ => {
+                    self.unnamed.store(false, Ordering::Relaxed); // no hard links here
+                    return Ok(None);
+                }
+            },
         }
         // Only a rename replaces, and it needs a name.
         let mut temp = self.temp_name();
-        linkat(CWD, name.as_str(), CWD, &temp.path, AtFlags::SYMLINK_FOLLOW).map_err(|e| fail("linking into", &temp.path, e.into()))?;
+        give_name(&file, &temp.path).map_err(|e| fail("linking into", &temp.path, e))?;
         temp.rename(dst).map(Some)
     }
 
