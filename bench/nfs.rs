@@ -84,7 +84,8 @@ pub fn run(plan: &Plan) {
     let mut peers = vec![Peer { name: "tcfs", client: served.client(), child: None }];
     copy(&w.dir().join("demo"));
     copy(&w.dir().join("rclone"));
-    let demo = |d: &Path, p: u16| words(&["--path", d.to_str().unwrap(), "--bind-ip", "127.0.0.1", "--bind-port", &p.to_string(), "--quiet"]);
+    let demo =
+        |d: &Path, p: u16| words(&["--path", d.to_str().unwrap(), "--bind-ip", "127.0.0.1", "--bind-port", &p.to_string(), "--quiet"]);
     peers.extend(other("nfs3_server", "cargo-nfs3-server", &demo, &w.dir().join("demo")));
     let rclone = |d: &Path, p: u16| {
         let addr = format!("127.0.0.1:{p}");

@@ -18,7 +18,8 @@
 //!
 //! The way of a save, file by file, below `src/`:
 //! - `mount/fuse/filesystem.rs` takes the kernel's request; `vfs/open.rs`, `create.rs`, `write.rs`, `rename.rs`, `remove.rs` do it;
-//!   by NFS it is `mount/nfs/server.rs` and `procedures.rs`, and `files.rs` says when a file counts as closed;
+//!   by NFS it is `mount/nfs/server.rs` and `procedures.rs`, `files.rs` says when a file counts as closed, and `vfs/aside.rs`
+//!   and `regain.rs` what becomes of one that is removed or replaced while a client has it open;
 //! - `vfs/seal.rs` makes a version of what was written (`model/ops.rs`), `vfs/heads.rs` says what it replaces;
 //! - `vfs/brake.rs` counts deletes: of many at once the others see nothing before somebody approves (`model/brake.rs`);
 //! - `state/namespace.rs` merges it into its register, `state/reconcile.rs` brings the names to what that shows

@@ -109,7 +109,7 @@ mod tests {
             assert_eq!(std::fs::read(t.path().join("c")).unwrap(), b"0123456789");
         }
         if fallocate(&a, PUNCH_HOLE | KEEP_SIZE, 0, 4).is_ok() {
-            assert_eq!(std::fs::read(t.path().join("a")).unwrap(), b"\0\0\0\0456789");
+            assert_eq!(std::fs::read(t.path().join("a")).unwrap(), b"\x00\x00\x00\x00456789");
         }
         let s = scratch_file().unwrap();
         s.write_all_at(b"x", 7).unwrap();

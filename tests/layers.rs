@@ -463,7 +463,6 @@ const LINUX_ONLY: &[&str] = &[
     "UnmountFlags",
     "MountFlags",
     "sendfile",
-    "splice",
     "gettid",
     "SYS_gettid",
     "io_uring",
@@ -477,7 +476,7 @@ const IN_PART: &[(&str, &[&str])] = &[
     ("daemon/mounts.rs", &["UnmountFlags"]),
     ("daemon/core/front.rs", &["UnmountFlags"]),
     // Our own functions of these names.
-    ("sys.rs", &["fallocate", "linux"]),
+    ("sys.rs", &["fallocate"]),
     ("sys/macos.rs", &["fallocate"]),
     ("state/reserve.rs", &["fallocate"]),
     ("vfs/write.rs", &["fallocate"]),

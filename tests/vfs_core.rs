@@ -87,12 +87,15 @@ drive_tests! {
         // What arrives meanwhile leaves it alone.
         rig.remote("bob", "f.md", b"theirs again").await;
         rig.release(fh).unwrap();
-        assert_eq!(rig.ls(""), ["f.conflict-ann.md", "f.md"]);
-        assert_eq!((rig.ino("f.conflict-ann.md"), rig.cat("f.conflict-ann.md").await), (ino, b"Old".to_vec()));
-        assert_eq!(rig.cat("f.md").await, b"theirs again");
-        // It is an ordinary sibling from here on.
-        rig.rm("f.conflict-ann.md").unwrap();
+        // Of two that changed it the first by name has the path.
+        assert_eq!(rig.ls(""), ["f.conflict-bob.md", "f.md"]);
+        assert_eq!((rig.ino("f.md"), rig.cat("f.md").await), (ino, b"Old".to_vec()));
+        assert_eq!(rig.cat("f.conflict-bob.md").await, b"theirs again");
+        // A conflict like any other from here on.
+        rig.rm("f.conflict-bob.md").unwrap();
         assert_eq!(rig.ls(""), ["f.md"]);
+        rig.rm("f.md").unwrap();
+        rig.put("f.md", b"another");
         rig.release(reader).unwrap();
         assert_eq!(kind(rig.open_lost(ino).map(|o| o.fh)), ErrorKind::Stale, "removed here");
 
@@ -672,6 +675,7 @@ drive_tests! {
     /// A directory that another machine removed goes here too if only what Finder leaves everywhere keeps it; other local-only files keep it.
     a_removed_directory_is_not_kept_by_what_finder_leaves(rig) {
         for d in ["app", "work"] {
+            rig.mkdirp(d);
             rig.mkdirp(&format!("{d}/in"));
             rig.put(&format!("{d}/in/f"), b"x");
             rig.put(&format!("{d}/in/._f"), b"fork");
