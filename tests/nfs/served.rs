@@ -59,7 +59,7 @@ impl Served {
         let pid = self.m.status()["pid"].as_i64().unwrap() as i32;
         // SAFETY: the id came from this machine's own daemon.
         unsafe { libc::kill(pid, libc::SIGKILL) };
-        super::common::until("the killed daemon is gone", super::SOON, || (!super::common::sys::alive(pid)).then_some(()));
+        super::common::until("the killed daemon is gone", Duration::from_secs(30), || (!super::common::sys::alive(pid)).then_some(()));
     }
 
     fn connection(&self, uid: u32, path: &str) -> (Runtime, std::result::Result<Connection, nfs3_client::ConnectError>) {
