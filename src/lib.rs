@@ -30,6 +30,10 @@
 //! What nothing needs any more leaves the store by `fleet/gc/`: condemned in a list that every device reads
 //! (`content/condemned.rs`), then removed.
 //!
+//! What stays on its machine is decided when a name is made: `vfs/rules.rs` and `vfs/ignores.rs` (`.tcfsignore`). A git
+//! repository travels as one version: `fleet/git/` makes and joins bundles, `vfs/bundles.rs` has them among the versions,
+//! `daemon/core/git.rs` says when.
+//!
 //! The way of a version from elsewhere: `fleet/follow.rs` reads the logs, `fleet/apply.rs` merges what is in them,
 //! `fleet/healing.rs` lets own work follow moves, `mount/fuse/invalidate.rs` tells the kernel and `retell.rs` the programs
 //! that watch; its bytes come when they are read (`vfs/read.rs`, `vfs/hydrate.rs`, `content/fetch.rs`).

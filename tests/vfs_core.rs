@@ -672,6 +672,97 @@ drive_tests! {
         assert_eq!(paths.into_iter().collect::<Vec<_>>(), ["f", "g"]);
     }
 
+    /// A `.tcfsignore` counts for what is made below it from then on: anchored lines, directories, deeper files first, lines that take back.
+    ignore_files_keep_what_is_made_below_them(rig) {
+        rig.mkdirp("src");
+        rig.mkdirp("src/deep");
+        let local = |rig: &Rig, p: &str| {
+            let f = rig.find(&common::path(p)).unwrap();
+            rig.look(&f).unwrap().held == tcfs::vfs::Held::LocalOnly
+        };
+        rig.put("before.log", b"x");
+        rig.put(".tcfsignore", b"# a comment\ntarget/\n*.log\n!keep.log\n/top\n\\#odd\n");
+        for p in ["a.log", "src/deep/b.log", "top", "#odd"] {
+            rig.put(p, b"x");
+            assert!(local(&rig, p), "{p}");
+        }
+        for p in ["keep.log", "src/keep.log", "src/top", "target", "a.logs"] {
+            rig.put(p, b"x");
+            assert!(!local(&rig, p), "{p}");
+        }
+        // A directory by its line, with everything in it, also what another line takes back.
+        rig.mkdirp("src/target");
+        rig.put("src/target/keep.log", b"x");
+        assert!(local(&rig, "src/target") && local(&rig, "src/target/keep.log"));
+        assert!(!local(&rig, "before.log"));
+        // A deeper file goes before one above it, for what is below it.
+        rig.put("src/deep/.tcfsignore", b"!*.log\nnotes*\n");
+        rig.put("src/deep/c.log", b"x");
+        rig.put("src/deep/notes.md", b"x");
+        rig.put("src/notes.md", b"x");
+        assert!(!local(&rig, "src/deep/c.log") && local(&rig, "src/deep/notes.md") && !local(&rig, "src/notes.md"));
+        // The directory moves, and its rules with it.
+        rig.mv("src/deep", "elsewhere").unwrap();
+        rig.put("elsewhere/d.log", b"x");
+        rig.put("elsewhere/notes2", b"x");
+        assert!(!local(&rig, "elsewhere/d.log") && local(&rig, "elsewhere/notes2"));
+        // A file crosses the line by a rename: it is saved, or it is copied.
+        rig.mv("a.log", "a.txt").unwrap();
+        assert!(!local(&rig, "a.txt") && rig.cat("a.txt").await == b"x");
+        assert_eq!(kind(rig.mv("a.txt", "a.log")), ErrorKind::CrossDevice);
+        // Rules that go count no more.
+        rig.rm(".tcfsignore").unwrap();
+        rig.put("e.log", b"x");
+        assert!(!local(&rig, "e.log"));
+        let why = |p: &str| rig.why_local(&common::path(p), false).unwrap();
+        assert_eq!(why("e.log"), None);
+        let rule = tcfs::vfs::Rule::Ignored { file: common::path("elsewhere/.tcfsignore"), line: 2, pattern: "notes*".into() };
+        assert_eq!(why("elsewhere/notes7"), Some(rule));
+        assert!(matches!(why("x/._y"), Some(tcfs::vfs::Rule::BuiltIn { .. })) && matches!(why("x.swp"), Some(tcfs::vfs::Rule::Configured { .. })));
+        // None of what stayed here is on its way.
+        let sent = rig.outbox().iter().flat_map(|s| s.versions.iter().map(|v| v.path.to_string()).collect::<Vec<_>>()).collect::<Vec<_>>();
+        assert!(!sent.iter().any(|p| p.contains("target/") || p == "top" || p.ends_with("b.log")), "{sent:?}");
+    }
+
+    /// What the fleet had before a rule stays in it, also when it is saved over by a rename.
+    what_the_fleet_has_stays_in_it_when_a_rule_comes(rig) {
+        rig.mkdirp("logs");
+        rig.put("logs/a.log", b"one");
+        rig.put(".tcfsignore", b"*.log\n");
+        rig.put("logs/a.log", b"two");
+        rig.put("logs/a.tmp", b"three");
+        let before = rig.outbox().len();
+        rig.mv("logs/a.tmp", "logs/a.log").unwrap();
+        assert_eq!(rig.cat("logs/a.log").await, b"three");
+        let f = rig.find(&common::path("logs/a.log")).unwrap();
+        assert!(rig.look(&f).unwrap().held != tcfs::vfs::Held::LocalOnly);
+        assert!(rig.outbox().len() > before, "the save is on its way");
+        assert!(rig.why_local(&common::path("logs/a.log"), false).unwrap().is_some(), "and what is asked says that a rule came later");
+    }
+
+    /// A `.tcfsignore` of another machine counts once its bytes are here, and nothing waits for them.
+    ignore_files_of_others_count_when_they_are_here(rig) {
+        rig.remote("bob", ".tcfsignore", b"*.log\n").await;
+        rig.put("a.log", b"x");
+        let local = |rig: &Rig, p: &str| rig.look(&rig.find(&common::path(p)).unwrap()).unwrap().held == tcfs::vfs::Held::LocalOnly;
+        assert!(!local(&rig, "a.log"));
+        let wanted = rig.wanted_rules();
+        assert_eq!(wanted, [rig.ino(".tcfsignore")]);
+        rig.hydrate(wanted[0], &|_, _| {}).await.unwrap();
+        rig.rules_changed();
+        rig.put("b.log", b"x");
+        assert!(local(&rig, "b.log"));
+        // A new version of it is another file.
+        rig.remote("bob", ".tcfsignore", b"*.txt\n").await;
+        for ino in [rig.ino(".tcfsignore")] {
+            rig.hydrate(ino, &|_, _| {}).await.unwrap();
+            rig.rules_changed();
+        }
+        rig.put("c.log", b"x");
+        rig.put("c.txt", b"x");
+        assert!(!local(&rig, "c.log") && local(&rig, "c.txt"));
+    }
+
     /// A directory that another machine removed goes here too if only what Finder leaves everywhere keeps it; other local-only files keep it.
     a_removed_directory_is_not_kept_by_what_finder_leaves(rig) {
         for d in ["app", "work"] {

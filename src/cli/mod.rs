@@ -17,8 +17,10 @@ mod daemon;
 mod device;
 mod doctor;
 mod gc;
+mod git;
 mod history;
 mod hydrate;
+mod ignore;
 mod ls;
 mod mount;
 mod pin;
@@ -97,6 +99,8 @@ enum Cmd {
     Unsync(unsync::Unsync),
     Pin(pin::Pin),
     Unpin(pin::Unpin),
+    Ignore(ignore::Ignore),
+    Git(git::Git),
     Wait(wait::Wait),
     History(history::History),
     Restore(restore::Restore),
@@ -167,6 +171,8 @@ async fn dispatch(command: Cmd, ctx: &Ctx) -> Result<u8> {
         Cmd::Pull(c) => c.run(ctx).await,
         Cmd::Hydrate(c) => c.run(ctx).await,
         Cmd::Unsync(c) => c.run(ctx).await,
+        Cmd::Ignore(c) => c.run(ctx).await,
+        Cmd::Git(c) => c.run(ctx).await,
         Cmd::Pin(c) => c.run(ctx).await,
         Cmd::Unpin(c) => c.run(ctx).await,
         Cmd::Wait(c) => c.run(ctx).await,

@@ -18,6 +18,7 @@ pub mod facts;
 pub mod files;
 mod follow;
 pub mod gc;
+pub mod git;
 pub mod healing;
 mod hear;
 pub mod identity;

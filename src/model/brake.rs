@@ -18,11 +18,15 @@ use super::view::View;
 use crate::error::Result;
 use std::borrow::Cow;
 
-/// The entry as device `me` sees it: each version under the brake stands as what it is there. The clocks, and so what
-/// an operation accepts, are the same.
+/// The entry as device `me` sees it: each version under the brake stands as what it is there, and a repository's bundle is
+/// nothing to see. The clocks, and so what an operation accepts, are the same.
 ///
 /// A delete under the brake counts everywhere once somebody else's delete, or move, has taken the same bytes away.
 pub fn in_effect<'a>(entry: &'a Entry, me: &str) -> Cow<'a, Entry> {
+    if entry.heads.iter().any(Version::is_bundle) {
+        let rest = Entry { heads: entry.heads.iter().filter(|v| !v.is_bundle()).cloned().collect() };
+        return Cow::Owned(in_effect(&rest, me).into_owned());
+    }
     if !entry.heads.iter().any(Version::is_held_back) {
         return Cow::Borrowed(entry);
     }

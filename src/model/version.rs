@@ -126,6 +126,11 @@ pub struct Version {
 }
 
 impl Version {
+    /// Whether it carries a repository.
+    pub fn is_bundle(&self) -> bool {
+        matches!(self.kind, Kind::Bundle { .. })
+    }
+
     /// Whether it is a delete.
     pub fn is_tombstone(&self) -> bool {
         matches!(self.kind, Kind::Tombstone)

@@ -8,7 +8,7 @@
 //! Not here: the names of siblings (`sibling`), what operations write (`ops`).
 
 use super::entry::Entry;
-use super::version::{Kind, Version};
+use super::version::Version;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -134,7 +134,7 @@ pub fn view<'a>(entry: &'a Entry, implied_dir: bool, mode: ConflictMode, my_devi
         siblings.push(SiblingView { head: groups[g][0], equals });
     }
     let in_sibling = |v: &Version| visible.iter().any(|g| Some(*g) != shown_group && groups[*g].iter().any(|s| std::ptr::eq(*s, v)));
-    let foreign_bundle = |v: &Version| bundle.is_none() && is_bundle(v);
+    let foreign_bundle = |v: &Version| bundle.is_none() && v.is_bundle();
     let accepted: Vec<&Version> = entry.heads.iter().filter(|v| !in_sibling(v) && !foreign_bundle(v)).collect();
     let (mode, mtime) = attributes(shown, is_dir, &accepted);
     Some(View { is_dir, shown, accepted, siblings, mode, mtime })
@@ -151,10 +151,6 @@ fn attributes(shown: Option<&Version>, is_dir: bool, accepted: &[&Version]) -> (
     (shown.kind.type_bits() | perms | exec, mtime)
 }
 
-fn is_bundle(v: &Version) -> bool {
-    matches!(v.kind, Kind::Bundle { .. })
-}
-
 fn is_nonempty_file(v: &Version) -> bool {
     v.file().is_some_and(|c| c.size > 0)
 }
@@ -167,7 +163,7 @@ fn is_empty_create(group: &[&Version]) -> bool {
 /// Live heads other than bundles, equal contents together; groups and their members in order of precedence.
 fn groups(entry: &Entry) -> Vec<Vec<&Version>> {
     let mut groups: Vec<Vec<&Version>> = Vec::new();
-    for v in entry.live().filter(|v| !is_bundle(v)) {
+    for v in entry.live().filter(|v| !v.is_bundle()) {
         // A head may tie groups together that had no hash in common before (root here, whole-file hash there).
         let mut same = (0..groups.len()).filter(|g| groups[*g].iter().any(|h| h.same_content(v))).collect::<Vec<_>>().into_iter();
         match same.next() {

@@ -55,6 +55,10 @@ impl Ns<'_, '_> {
             self.t.del(Tree::Meta, waits_key(dir, name))?;
         }
         let implied = r.dir != 0 && has_children(self.t, r.dir)?;
+        if r.entry.live().any(Version::is_bundle) {
+            // Nothing of it is to be seen; whoever takes bundles in hears of it.
+            self.changes.push(Change::Name { dir, name: name.to_owned(), was: r.ino });
+        }
         let entry = in_effect(&r.entry, self.ctx.me).into_owned();
         let seen = view(&entry, implied, self.ctx.mode, self.ctx.me);
         if was != 0 && !was_dir && self.inode(was)?.local_only {

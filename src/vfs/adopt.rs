@@ -4,7 +4,7 @@
 //! would accept is never queued. Must: nothing of it leaves this machine that would not if a program here wrote it.
 //! Not here: which version becomes what (`model::adopt`), where its bytes come from (`fleet::older`).
 
-use super::{Touches, Vfs};
+use super::{Rule, Touches, Vfs};
 use crate::error::{Error, Kind, Result};
 use crate::model::adopt::{self, Old, OldPlace, Step};
 use crate::model::ops::{At, Attrs};
@@ -73,6 +73,9 @@ impl Vfs {
             if self.rules.is_local_path(&p, true)? {
                 return Ok(Some(format!("local-only here, as {p}")));
             }
+        }
+        if let Some(Rule::Ignored { file, .. }) = self.ignored_path(path, is_dir)? {
+            return Ok(Some(format!("local-only here, by {file}")));
         }
         let local = inside || self.rules.is_local_path(path, is_dir)?;
         Ok(local.then(|| "local-only here".to_owned()))

@@ -16,8 +16,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Instant;
 
 impl Vfs {
-    fn is_local_name(&self, r: &Read<'_>, dir: u64, parent: &Inode, name: &str, is_dir: bool) -> Result<bool> {
-        Ok(parent.local_only || self.rules.is_local(|| path_of_dir(r, dir), name, is_dir)?)
+    /// `ignored`: what [`Vfs::ignored`] said before the transaction.
+    fn is_local_name(&self, r: &Read<'_>, dir: u64, parent: &Inode, name: &str, is_dir: bool, ignored: bool) -> Result<bool> {
+        Ok(ignored || parent.local_only || self.rules.is_local(|| path_of_dir(r, dir), name, is_dir)?)
     }
 
     /// Makes and opens a regular file. `Exists` if the name is taken.
@@ -36,11 +37,12 @@ impl Vfs {
     pub(crate) fn make_file(&self, dir: u64, name: &[u8], mode: u32, uid: u32, gid: u32, open: bool) -> Result<Attr> {
         self.room()?;
         let (given, name) = (spelled(name), parse_name(name)?);
+        let ignored = self.ignored(dir, &name, false)?.is_some();
         let since = self.moment();
         let mut made = None;
         let done = self.change_settled(&[(dir, given)], Touches::Only(&[dir]), |ns| {
             let parent = self.dir_inode(ns.t, dir)?;
-            let local = self.is_local_name(ns.t, dir, &parent, &name, false)?;
+            let local = self.is_local_name(ns.t, dir, &parent, &name, false, ignored)?;
             let gid = parent.group_for(gid);
             let (ino, mut inode) = (ns.next_id(), Inode::new(FileType::File, mode & 0o7777, uid, gid, ns.ctx.now));
             inode.links.push((dir, name.clone()));
@@ -106,6 +108,7 @@ impl Vfs {
     pub fn mkdir(&self, dir: u64, name: &[u8], mode: u32, uid: u32, gid: u32) -> Result<Attr> {
         self.room()?;
         let (given, name) = (spelled(name), parse_name(name)?);
+        let ignored = self.ignored(dir, &name, true)?.is_some();
         let (ino, inode) = self.change_settled(&[(dir, given)], Touches::Only(&[dir]), |ns| {
             let parent = self.dir_inode(ns.t, dir)?;
             if ns.slot(dir, &name)?.is_some_and(|s| s.ino() != 0) {
@@ -113,7 +116,7 @@ impl Vfs {
             }
             let gid = parent.group_for(gid);
             let mode = mode | parent.mode & 0o2000;
-            if self.is_local_name(ns.t, dir, &parent, &name, true)? {
+            if self.is_local_name(ns.t, dir, &parent, &name, true, ignored)? {
                 let ino = ns.next_id();
                 let mut i = Inode::new(FileType::Dir, mode & 0o7777, uid, gid, ns.ctx.now);
                 i.links.push((dir, name.clone()));
@@ -149,9 +152,10 @@ impl Vfs {
             let kind = if target.is_empty() { Kind::NotFound } else { Kind::NameTooLong };
             return Err(Error::new(kind, format!("the target of {name:?} is empty or longer than 4095 bytes")));
         }
+        let ignored = self.ignored(dir, &name, false)?.is_some();
         let (ino, inode) = self.change_settled(&[(dir, given)], Touches::Only(&[dir]), |ns| {
             let parent = self.dir_inode(ns.t, dir)?;
-            let local = self.is_local_name(ns.t, dir, &parent, &name, false)?;
+            let local = self.is_local_name(ns.t, dir, &parent, &name, false, ignored)?;
             let ino = ns.next_id();
             let mut i = Inode::new(FileType::Symlink, 0o777, uid, parent.group_for(gid), ns.ctx.now);
             i.links.push((dir, name.clone()));

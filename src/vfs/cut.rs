@@ -230,6 +230,7 @@ impl Vfs {
         };
         let done = self.published_node(&node, r, content, chunks);
         self.unhold(&node);
+        self.let_bundle_go(r.ino)?;
         if node.gone.load(Ordering::Acquire) {
             self.orphaned(node.ino);
         }

@@ -15,6 +15,7 @@ mod adopt;
 mod aside;
 mod attr;
 mod brake;
+mod bundles;
 mod cache;
 mod copies;
 mod create;
@@ -22,6 +23,7 @@ mod cut;
 mod fsync;
 mod heads;
 mod hydrate;
+mod ignores;
 mod leavings;
 mod lent;
 mod local_file;
@@ -46,8 +48,10 @@ pub use crate::state::rows::{FileType, ROOT, Time};
 pub use adopt::{Adopt, Adopted};
 pub use attr::{Attr, SetAttr, StatFs};
 pub use brake::BrakeOptions;
+pub use bundles::{GIT_DIR, RepoAt};
 pub use cache::{CacheUse, Dropped};
 pub use cut::VfsFiles;
+pub use ignores::IGNORE_FILE;
 pub use look::{Found, Held, Look};
 pub use names::DirEntry;
 pub use node::Node;
@@ -56,7 +60,7 @@ pub use peek::Peek;
 pub use place::{Bytes, Compared, New, Placed};
 pub use read::ReadNow;
 pub use resolve::InConflict;
-pub use rules::Rules;
+pub use rules::{Rule, Rules};
 pub use seal::Unsealed;
 
 use crate::clock::Clock;
@@ -128,6 +132,7 @@ pub struct Vfs {
     clock: Arc<dyn Clock>,
     options: Options,
     rules: Rules,
+    ignores: ignores::Ignores,
     me: Arc<Me>,
     nodes: DashMap<u64, Arc<Node>>,
     /// Counts the nodes taken out of `nodes`.
@@ -149,6 +154,8 @@ pub struct Vfs {
     cache: Mutex<cache::Lru>,
     /// The cache is being brought under its cap.
     evicting: AtomicBool,
+    /// Directories whose `.git` changed, to be looked at.
+    git_dirs: Mutex<HashSet<u64>>,
     /// Removed directories that are kept by what is in them, to be looked at.
     kept: Mutex<HashSet<u64>>,
     /// Names of siblings that are no longer listed but still resolve for a minute.
@@ -186,6 +193,7 @@ impl Vfs {
             fetcher,
             clock,
             rules,
+            ignores: Default::default(),
             me,
             nodes: DashMap::new(),
             forgotten: AtomicU64::new(0),
@@ -202,6 +210,7 @@ impl Vfs {
             evicting: AtomicBool::new(false),
             aliases: Mutex::new(Vec::new()),
             kept: Mutex::default(),
+            git_dirs: Mutex::default(),
             show_siblings: AtomicBool::new(false),
             applied: AtomicU64::new(0),
             brake: brake::Brake::new(options.brake),
@@ -319,6 +328,13 @@ impl Vfs {
                     *n.lost.lock() = Some(lost);
                 }
                 self.orphaned(*ino);
+            }
+        }
+        for c in changes {
+            match c {
+                Change::Name { name, .. } if name == IGNORE_FILE => self.ignores.forget(),
+                Change::Name { dir, name, .. } if name == GIT_DIR => drop(self.git_dirs.lock().insert(*dir)),
+                _ => {}
             }
         }
         let kept = |c: &Change| if let Change::Kept(dir) = c { Some(*dir) } else { None };

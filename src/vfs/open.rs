@@ -172,6 +172,7 @@ impl Vfs {
         if !h.write {
             return Ok(());
         }
+        self.ignores.written(h.node.ino);
         let mut st = h.node.st.lock();
         self.absorb(&mut st)?;
         if !h.closing.swap(true, Ordering::AcqRel) {

@@ -28,9 +28,9 @@ const BLOCK: usize = 1 << 20;
 /// Bytes copied into this machine's unpublished files, not yet part of the drive. Gone again if it is dropped.
 pub struct Bytes {
     vfs: Arc<Vfs>,
-    ino: u64,
-    size: u64,
-    placed: bool,
+    pub(super) ino: u64,
+    pub(super) size: u64,
+    pub(super) placed: bool,
 }
 
 impl Drop for Bytes {
@@ -75,7 +75,9 @@ impl Vfs {
     /// Whether something at `path` would never leave this machine. `dir`: its directory, if that is there.
     pub fn stays_here(&self, dir: Option<u64>, path: &RelPath, is_dir: bool) -> Result<bool> {
         let inside = |dir| self.replica.read(|r| Ok(self.dir_inode(r, dir)?.local_only));
-        Ok(dir.map(inside).transpose()?.unwrap_or(false) || self.rules.is_local_path(path, is_dir)?)
+        Ok(dir.map(inside).transpose()?.unwrap_or(false)
+            || self.rules.is_local_path(path, is_dir)?
+            || self.ignored_path(path, is_dir)?.is_some())
     }
 
     /// Copies the bytes of an open local file in, by reflink where the disk can. Blocking. None if the file changed

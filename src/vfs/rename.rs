@@ -46,6 +46,8 @@ impl Vfs {
     /// False if a version from elsewhere took the old name in between: then another file is to be moved.
     fn rename_once(&self, own: &[(u64, &str); 2], (dir, name): (u64, &str), (to, to_name): (u64, &str), no_replace: bool) -> Result<bool> {
         let ino = self.ino_at(dir, name)?;
+        let is_dir = self.replica.read(|r| Ok(r.get::<Inode>(Tree::Inode, ino)?.is_some_and(|i| i.kind == FileType::Dir)))?;
+        let ignored = self.ignored(to, to_name, is_dir)?.is_some();
         self.pass_promise_on(ino, self.ino_at(to, to_name)?)?;
         // The file that moves is locked, so that it is not sealed under its old name in between.
         let held = self.hold_local_only(ino)?;
@@ -60,7 +62,7 @@ impl Vfs {
             if ns.slot(dir, name)?.map_or(0, |s| s.ino()) != ino {
                 return Ok(false);
             }
-            let moved = self.rename_in(ns, dir, name, to, to_name, no_replace, self.options.move_at_once)?;
+            let moved = self.rename_in(ns, (dir, name), (to, to_name), no_replace, ignored, self.options.move_at_once)?;
             self.note_move(ns, node.as_ref(), st.as_deref_mut(), moved.as_ref())?;
             Ok(true)
         });
@@ -68,6 +70,10 @@ impl Vfs {
             st.name_as(before);
         }
         drop(st);
+        if is_dir {
+            // What is below it lies below others now.
+            self.ignores.forget();
+        }
         let done = match &moved {
             Ok(true) => self.after_move(node),
             _ => Ok(()),
@@ -148,16 +154,15 @@ impl Vfs {
         }
     }
 
-    /// `small`: directories with at most so many slots below them are written out at once.
-    #[allow(clippy::too_many_arguments)]
+    /// `ignored`: what [`Vfs::ignored`] said of the new name. `small`: directories with at most so many slots below them are
+    /// written out at once.
     fn rename_in(
         &self,
         ns: &mut Ns<'_, '_>,
-        dir: u64,
-        name: &str,
-        to: u64,
-        to_name: &str,
+        (dir, name): (u64, &str),
+        (to, to_name): (u64, &str),
         no_replace: bool,
+        ignored: bool,
         small: usize,
     ) -> Result<Option<Moved>> {
         self.dir_inode(ns.t, dir)?;
@@ -194,10 +199,13 @@ impl Vfs {
                 up = ns.inode(up)?.links.first().map_or(ROOT, |l| l.0);
             }
         }
+        // What the fleet has stays in it: a save by rename is a save.
+        let carried = there.as_ref().map(|t| ns.inode(t.ino())).transpose()?.is_some_and(|i| !i.local_only);
+        let ignored = ignored && !carried;
         let local_there = {
             let t = &*ns.t;
             let rule = || crate::state::tree::path_of_dir(t, to);
-            parent.local_only || inode.kind.is_special() || self.rules.is_local(rule, to_name, is_dir)?
+            ignored || parent.local_only || inode.kind.is_special() || self.rules.is_local(rule, to_name, is_dir)?
         };
         if is_dir {
             if local_there != inode.local_only {
@@ -234,6 +242,7 @@ impl Vfs {
         let own = [(a, spelled(a_name)), (b, spelled(b_name))];
         let (an, bn) = (parse_name(a_name)?, parse_name(b_name)?);
         while !self.exchange_once(&own, (a, &an), (b, &bn))? {}
+        self.ignores.forget();
         self.tell_spelling(own[0], &an);
         self.tell_spelling(own[1], &bn);
         self.sealed.notify_one();
@@ -251,6 +260,8 @@ impl Vfs {
         if ia == ib {
             return Ok(true);
         }
+        let is_dir = |ino| self.replica.read(|r| Ok(r.get::<Inode>(Tree::Inode, ino)?.is_some_and(|i| i.kind == FileType::Dir)));
+        let ignored = (self.ignored(a, an, is_dir(ib)?)?.is_some(), self.ignored(b, bn, is_dir(ia)?)?.is_some());
         let (na, nb) = (self.loaded(ia), self.loaded(ib));
         let (mut sa, mut sb) = (None, None);
         for first in [ia < ib, ia > ib] {
@@ -271,9 +282,9 @@ impl Vfs {
                     return Ok(false);
                 }
             }
-            self.rename_in(ns, a, an, a, &third, true, usize::MAX)?;
-            let mb = self.rename_in(ns, b, bn, a, an, true, usize::MAX)?;
-            let ma = self.rename_in(ns, a, &third, b, bn, true, usize::MAX)?;
+            self.rename_in(ns, (a, an), (a, &third), true, false, usize::MAX)?;
+            let mb = self.rename_in(ns, (b, bn), (a, an), true, ignored.0, usize::MAX)?;
+            let ma = self.rename_in(ns, (a, &third), (b, bn), true, ignored.1, usize::MAX)?;
             self.note_move(ns, na.as_ref(), sa.as_deref_mut(), ma.as_ref())?;
             self.note_move(ns, nb.as_ref(), sb.as_deref_mut(), mb.as_ref())?;
             Ok(true)

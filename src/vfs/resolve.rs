@@ -243,9 +243,10 @@ impl Vfs {
                 .hint("try again when they are: `tcfs wait`"));
         }
         let name = path.file_name();
+        let ignored = self.ignored_path(path, from.is_dir())?.is_some();
         let done = self.change_settled(&[], Touches::Anything, |ns| {
             let dir = ns.ensure_dir(&parent)?;
-            if ns.inode(dir)?.local_only || self.rules.is_local(|| Ok(parent.clone()), name, from.is_dir())? {
+            if ignored || ns.inode(dir)?.local_only || self.rules.is_local(|| Ok(parent.clone()), name, from.is_dir())? {
                 return Err(Error::new(Kind::NotPermitted, format!("{path} never leaves this machine and has no history")));
             }
             if let Some(Slot::Sibling { of, .. }) = ns.slot(dir, name)? {

@@ -4,6 +4,7 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::model::RelPath;
+use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 /// Names that are local whatever the configuration says, each with who makes it.
@@ -24,6 +25,37 @@ const JUNK: &[&str] = &[
     ".*.sw?",                // vim
     ".tcfs-canary-*",        // doctor
 ];
+
+/// Why a path never leaves this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// Systems and editors make it.
+    BuiltIn {
+        /// Pattern.
+        pattern: String,
+    },
+    /// `.git`, while repositories are not carried.
+    Git,
+    /// `exclude_patterns` of the configuration.
+    Configured {
+        /// Pattern.
+        pattern: String,
+    },
+    /// A line of a `.tcfsignore`.
+    Ignored {
+        /// Which.
+        file: RelPath,
+        /// Its number, from 1; 0 if it was not found again.
+        line: usize,
+        /// The line.
+        pattern: String,
+    },
+    /// The directory that it is in never leaves this machine.
+    Inside {
+        /// Which.
+        dir: RelPath,
+    },
+}
 
 /// The compiled rules.
 pub struct Rules {
@@ -53,14 +85,25 @@ impl Rules {
 
     /// Whether the new entry `name` in `dir` is local. `dir` is asked only when a pattern needs it.
     pub fn is_local(&self, dir: impl FnOnce() -> Result<RelPath>, name: &str, is_dir: bool) -> Result<bool> {
-        if self.git && name == ".git" || self.junk.matched(name, is_dir).is_ignore() {
-            return Ok(true);
+        Ok(self.why(dir, name, is_dir)?.is_some())
+    }
+
+    /// The same with the reason.
+    pub fn why(&self, dir: impl FnOnce() -> Result<RelPath>, name: &str, is_dir: bool) -> Result<Option<Rule>> {
+        if self.git && name == ".git" {
+            return Ok(Some(Rule::Git));
+        }
+        if let Match::Ignore(g) = self.junk.matched(name, is_dir) {
+            return Ok(Some(Rule::BuiltIn { pattern: g.original().to_owned() }));
         }
         if !self.any_user {
-            return Ok(false);
+            return Ok(None);
         }
         let path = dir()?.join(name);
-        Ok(self.user.matched(path.as_str(), is_dir).is_ignore())
+        Ok(match self.user.matched(path.as_str(), is_dir) {
+            Match::Ignore(g) => Some(Rule::Configured { pattern: g.original().to_owned() }),
+            _ => None,
+        })
     }
 
     /// The same for a whole path, which is not the root.

@@ -6,7 +6,7 @@
 use super::attr::encode_xattrs;
 use super::heads::At;
 use super::node::{Node, St};
-use super::{Touches, Vfs};
+use super::{IGNORE_FILE, Touches, Vfs};
 use crate::error::{IoContext, Result};
 use crate::model::entry::merged;
 use crate::model::ops::{self, Accepted, Attrs, Target};
@@ -211,6 +211,7 @@ impl Vfs {
             st.unsynced_boot = self.boot;
         }
         let was_token = st.token;
+        let mut rules = false;
         st.token = Some((token, what.wgen));
         // What the next seal replaces is another thing.
         st.accept = None;
@@ -224,6 +225,7 @@ impl Vfs {
             let mut row = Sealed { files: vec![(token, node.ino, what.wgen)], recovered, ..self.sealed_row() };
             let attrs = Attrs { mode: i.mode, mtime: st.mtime.pair(), xattrs: encode_xattrs(&i.xattrs) };
             let mut busy_elsewhere = Vec::new();
+            rules = i.links.iter().any(|(_, name)| name == IGNORE_FILE);
             for (n, (dir, name)) in i.links.clone().iter().enumerate() {
                 let Some(mut at) = self.at_for_seal(ns, *dir, name)? else { continue };
                 let accepted = self.accepted_at(ns, &at, node.ino, &i, accept.as_ref())?;
@@ -283,6 +285,9 @@ impl Vfs {
         st.dirty_since = None;
         if !what.goes_on {
             st.sealed_wgen = None;
+        }
+        if rules {
+            self.ignores.forget();
         }
         self.sealed.notify_one();
         Ok(())

@@ -95,10 +95,6 @@ pub static KEYS: &[Key] = &[
     key!("log.keep", log.keep, "Rotated log files kept"),
 ];
 
-/// Keys that are read, checked and shown, and that this version does not act on: it has no bundles yet.
-/// Whoever sets one is told.
-pub static LATER: &[&str] = &["git_sync_mode"];
-
 /// A URL, or several with commas between them, without the user and password in it.
 pub fn redact(urls: &str) -> String {
     let one = |url: &str| match url.split_once("://").and_then(|(s, rest)| Some((s, rest.split('/').next()?.rsplit_once('@')?.0, rest))) {
@@ -155,11 +151,6 @@ mod tests {
         assert_eq!(nearest("endpoint"), Some("s3.endpoint"));
         assert_eq!(nearest("max_bytes"), Some("cache.max_bytes"));
         assert_eq!(nearest("colour"), None);
-    }
-
-    #[test]
-    fn what_comes_later_is_a_key() {
-        assert!(LATER.iter().all(|n| find(n).is_some()));
     }
 
     #[test]

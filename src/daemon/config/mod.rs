@@ -372,11 +372,9 @@ impl Config {
     /// What is odd but no error; for `config check`, `doctor`, `mount` and the log.
     pub fn warnings(&self) -> Vec<String> {
         let mut out = self.warnings.clone();
-        for name in keys::LATER.iter().filter(|n| self.origins.contains_key(**n)) {
-            out.push(format!("{name} is set, but this version of tcfs does not act on it yet"));
-        }
-        if self.sync_git_dirs {
-            out.push("sync_git_dirs is true: this version carries what is in .git as plain files, not as one unit".to_owned());
+        if self.sync_git_dirs && self.git_sync_mode == GitSyncMode::Raw {
+            let why = "git_sync_mode is raw: .git is carried file by file, and what two machines do to a repository at once can break it";
+            out.push(format!("{why}; bundle carries it as one unit"));
         }
         if self.nats_url.is_none() && KEYS.iter().any(|k| k.name.starts_with("nats.") && self.origins.contains_key(k.name)) {
             out.push("[nats] is set but nats_url is not, so there is no bus".to_owned());

@@ -11,7 +11,7 @@ use crate::daemon::service::Progress;
 use crate::error::{Error, Kind, Result};
 use crate::model::RelPath;
 use crate::state::rows::FileType;
-use crate::vfs::{Dropped, Found, Held, Invalidate, Vfs};
+use crate::vfs::{Dropped, Found, Held, IGNORE_FILE, Invalidate, Vfs};
 use futures_util::FutureExt;
 use futures_util::stream::{self, StreamExt};
 use parking_lot::Mutex;
@@ -288,9 +288,10 @@ impl Pinner {
             let pins = super::paths::pins(&vfs)?;
             let mut wanted = Vec::new();
             let mut here = 0u64;
-            if pins.0.is_empty() {
-                return Ok((wanted, here));
-            }
+            // Rules are always wanted: until they are here they do not count.
+            let rules: Vec<u64> = vfs.wanted_rules();
+            wanted.extend(rules.into_iter().map(|ino| (ino, 0)));
+            let is_rules = |p: &RelPath| !p.is_root() && p.file_name() == IGNORE_FILE;
             let tops: Vec<Found> = if queue.all {
                 let paths = pins.0.iter().filter_map(|p| RelPath::parse(p).ok());
                 // What lies below another pin is walked with that one.
@@ -300,7 +301,7 @@ impl Pinner {
                 let names = queue.names.into_iter().filter_map(|(dir, name)| Some(vfs.path_of(dir).ok()?.join(&name)));
                 let inos = queue.inos.into_iter().filter(|i| vfs.getattr(*i).is_ok_and(|a| a.kind == FileType::File));
                 let paths: Vec<RelPath> = names.chain(inos.filter_map(|i| vfs.path_of(i).ok())).collect();
-                paths.into_iter().filter(|p| pins.cover(p)).filter_map(|p| vfs.find(&p).ok()).collect()
+                paths.into_iter().filter(|p| pins.cover(p) || is_rules(p)).filter_map(|p| vfs.find(&p).ok()).collect()
             };
             for top in tops {
                 for f in files(&vfs, top)? {
@@ -317,6 +318,7 @@ impl Pinner {
         if whole {
             self.bytes.store(here, Ordering::Relaxed);
         }
+        let rules = !wanted.is_empty();
         let mut fetching = stream::iter(wanted)
             .map(|(ino, missing)| {
                 let vfs = self.vfs.clone();
@@ -329,6 +331,9 @@ impl Pinner {
                 Err(e) if matches!(e.kind(), Kind::Unavailable | Kind::Timeout | Kind::Unauthorized) => return Err(e),
                 Err(e) => tracing::debug!(error = %e, "fetching a pinned file"),
             }
+        }
+        if rules {
+            self.vfs.rules_changed();
         }
         Ok(())
     }

@@ -13,8 +13,10 @@ mod diff;
 mod doctor;
 mod front;
 mod gc;
+mod git;
 mod history;
 mod hydrate;
+mod ignore;
 mod ls;
 mod mount;
 mod paths;
@@ -80,6 +82,8 @@ pub struct Core {
     pub(super) switch: Arc<SwitchStore>,
     pub(super) keys: Keys,
     pinner: Arc<hydrate::Pinner>,
+    repos: git::Repos,
+    this: std::sync::Weak<Core>,
     pub(super) replica: Arc<Replica>,
     pub(super) enrolled_now: AtomicBool,
     mounts: Mutex<Vec<mount::Mounted>>,
@@ -150,7 +154,8 @@ impl Core {
             uid: rustix::process::getuid().as_raw(),
             gid: rustix::process::getgid().as_raw(),
             exclude_patterns: config.exclude_patterns.clone(),
-            sync_git_dirs: config.sync_git_dirs,
+            // As bundles they stay where they are.
+            sync_git_dirs: config.sync_git_dirs && config.git_sync_mode.as_str() != "bundle",
             move_at_once: crate::vfs::MOVE_AT_ONCE,
             brake: config.brake,
             boot: crate::vfs::boot_id(),
@@ -179,7 +184,10 @@ impl Core {
             },
         })?;
         let (stop, stopped) = watch::channel(false);
-        let core = Arc::new(Core {
+        git::clear_rooms(&vfs);
+        let core = Arc::new_cyclic(|this| Core {
+            this: this.clone(),
+            repos: git::Repos::default(),
             config,
             clock,
             pinner: hydrate::Pinner::new(vfs.clone()),
@@ -198,6 +206,11 @@ impl Core {
         });
         core.start(&stopped);
         Ok(core)
+    }
+
+    /// This, to be shared: whoever calls it holds one.
+    fn arc(&self) -> Arc<Core> {
+        self.this.upgrade().unwrap_or_else(|| unreachable!("it is being used"))
     }
 
     fn start(self: &Arc<Self>, stopped: &watch::Receiver<bool>) {
@@ -260,6 +273,10 @@ impl Core {
         };
         let devices = tokio::spawn(device::keep_fresh(self.fleet.clone(), self.replica.clone(), stopped.clone()));
         self.tasks.lock().extend([fleet, commits, house, pins, devices]);
+        if self.carries_bundles() {
+            let repositories = tokio::spawn(self.clone().keep_repositories(stopped.clone()));
+            self.tasks.lock().push(repositories);
+        }
         // Rings for as long as the process lives; ended with it.
         self.tasks.lock().push(bell);
     }
@@ -302,7 +319,7 @@ impl Service for Core {
             Request::Status => self.status().await,
             Request::Mount(m) => self.mount(m).await,
             Request::Unmount(u) => self.unmount(u).await,
-            Request::Wait(w) => self.wait(w).await,
+            Request::Wait(w) => self.arc().wait(w).await,
             Request::Push(p) => self.push(p, progress).await,
             Request::Pull(p) => self.pull(p, progress).await,
             Request::Ls(l) => self.ls(l, progress).await,
@@ -310,6 +327,8 @@ impl Service for Core {
             Request::Unsync(p) => self.unsync(p, progress).await,
             Request::Pin(p) => self.pin(p).await,
             Request::Unpin(p) => self.unpin(p).await,
+            Request::GitStatus(g) => self.arc().git_status(g, progress).await,
+            Request::Ignore(i) => self.ignore(i, progress).await,
             Request::History(p) => self.history(p, progress).await,
             Request::Restore(r) => self.restore(r, progress).await,
             Request::Conflicts(c) => self.conflicts(c, progress).await,
@@ -335,6 +354,7 @@ impl Service for Core {
     }
 
     async fn shutdown(&self) {
+        let _git = self.repos.working.lock().await;
         let mounts = std::mem::take(&mut *self.mounts.lock());
         for m in mounts {
             let at = m.info.mountpoint.clone();

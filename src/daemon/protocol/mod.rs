@@ -12,12 +12,16 @@
 
 pub mod adopt;
 pub mod diff;
+pub mod git;
+pub mod ignore;
 pub mod request;
 pub mod response;
 pub mod wire;
 
 pub use adopt::*;
 pub use diff::*;
+pub use git::*;
+pub use ignore::*;
 pub use request::*;
 pub use response::*;
 pub use wire::{FromClient, FromDaemon, Hello, WireError};

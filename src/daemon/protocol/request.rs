@@ -5,7 +5,7 @@
 //! stripped by the service unless an entry of that name exists ([`crate::daemon::pathargs::strip_store_words`]).
 //! The empty path and `/` are the root. A trailing `/` matters only where a field says so.
 
-use super::{Adopt, ConflictDiff};
+use super::{Adopt, ConflictDiff, GitStatus, Ignore};
 use crate::daemon::paths::Platform;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -34,6 +34,10 @@ pub enum Request {
     Pin(OnPath),
     /// Undo a pin. Answer: [`super::Unpinned`].
     Unpin(OnPath),
+    /// Repositories. Items: [`super::GitRepo`]; answer: [`super::GitSum`].
+    GitStatus(GitStatus),
+    /// Which paths stay on their machine. Items when asked about paths: [`super::IgnoredPath`]; answer: [`super::Ignoring`].
+    Ignore(Ignore),
     /// Wait until all that was closed before is in the store's log. Answer: [`super::Waited`].
     Wait(Wait),
     /// Versions of a path. Items: [`super::HistoryVersion`], newest first; answer: [`super::History`].
@@ -88,6 +92,8 @@ impl Request {
             Request::Unsync(_) => "unsync",
             Request::Pin(_) => "pin",
             Request::Unpin(_) => "unpin",
+            Request::GitStatus(_) => "git_status",
+            Request::Ignore(_) => "ignore",
             Request::Wait(_) => "wait",
             Request::History(_) => "history",
             Request::Restore(_) => "restore",

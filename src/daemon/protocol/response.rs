@@ -15,7 +15,7 @@ pub use fleet::*;
 pub use status::*;
 pub use versions::*;
 
-use super::{AdoptSum, AdoptedPath, Diff};
+use super::{AdoptSum, AdoptedPath, Diff, GitRepo, GitSum, IgnoredPath, Ignoring};
 use serde::{Deserialize, Serialize};
 
 /// The end of a request that was done; `type` names it.
@@ -43,6 +43,10 @@ pub enum Response {
     Pinned(Pinned),
     /// To `unpin`.
     Unpinned(Unpinned),
+    /// To `git_status`.
+    Git(GitSum),
+    /// To `ignore`.
+    Ignoring(Ignoring),
     /// To `wait`.
     Waited(Waited),
     /// To `history`.
@@ -86,13 +90,14 @@ impl Response {
             Response::Pulled(r) => part(!r.skipped.is_empty()),
             Response::Hydrated(r) => part(!r.skipped.is_empty()),
             Response::Unsynced(r) => part(!r.kept.is_empty()),
+            Response::Ignoring(r) => part(r.not_ignored > 0),
             Response::Waited(r) => part(r.pending > 0),
             Response::Checked(r) => u8::from(r.failed > 0),
             Response::Adopted(r) => part(r.is_part()),
             Response::Collected(r) => part(r.held.objects > 0),
             Response::Resolved(r) => part(r.conflicts_left > 0),
             Response::Status(_) | Response::Mounted(_) | Response::Unmounted(_) | Response::Listed(_) => 0,
-            Response::Pinned(_) | Response::Unpinned(_) | Response::History(_) | Response::Restored(_) => 0,
+            Response::Git(_) | Response::Pinned(_) | Response::Unpinned(_) | Response::History(_) | Response::Restored(_) => 0,
             Response::Conflicts(_) | Response::Devices(_) | Response::Enrolled(_) | Response::Revoked(_) => 0,
             Response::Approved(_) | Response::Diff(_) | Response::Store(_) | Response::StoreMoved(_) | Response::Stopped(_) => 0,
         }
@@ -119,6 +124,10 @@ pub enum Item {
     Check(Check),
     /// Of `adopt`.
     Adopted(AdoptedPath),
+    /// Of `ignore`.
+    Ignored(IgnoredPath),
+    /// Of `git_status`.
+    Repository(GitRepo),
 }
 
 /// How far a long request is.

@@ -1,0 +1,342 @@
+//! Repositories in the drive: found, watched, packed when they are at rest, and what others packed taken in.
+//!
+//! git works on a directory, so all of it happens on a mount of this process; without one repositories wait.
+//!
+//! Must: nothing of it while a mount is being taken away. Must: one repository at a time, and each as it lies: one that is
+//! in use is looked at again.
+//! Not here: what is in a bundle and how it is joined (`fleet::git`), where bundles are among versions (`vfs`).
+
+use super::{Core, blocking};
+use crate::daemon::protocol::{GitRepo, GitStatus, GitSum, Item, RepoState, Response};
+use crate::daemon::service::Progress;
+use crate::error::{Error, IoContext, Kind, Result};
+use crate::fleet::git::{From, Looked, Packing, Told, has_taken, look, pack, published, take};
+use crate::model::{Kind as What, Version};
+use crate::vfs::{GIT_DIR, RepoAt, Vfs};
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// How often repositories are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+/// One that did not change for so long is at rest.
+const QUIET: Duration = Duration::from_secs(2);
+/// Key of what is told with a bundle.
+const TOLD: &str = "told";
+
+/// What is known of the repositories of this machine.
+#[derive(Default)]
+pub(super) struct Repos {
+    seen: Mutex<HashMap<u64, Seen>>,
+    /// Held while git works on a mount; a mount is taken away with it.
+    pub(super) working: tokio::sync::Mutex<()>,
+}
+
+/// A repository as it was last looked at.
+#[derive(Clone)]
+struct Seen {
+    look: u64,
+    since: Instant,
+    /// What it looked like when it was last packed, or had nothing new.
+    done: Option<u64>,
+    state: RepoState,
+    why: String,
+    notes: Vec<String>,
+    /// Bundles that were taken in, by device and version.
+    taken: HashSet<String>,
+}
+
+impl Core {
+    /// Looks after repositories until `stop` says true.
+    pub(super) async fn keep_repositories(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+        let vfs = self.vfs.clone();
+        match blocking(move || vfs.find_repositories()).await {
+            Ok(all) => all.into_iter().for_each(|dir| self.repos.note(dir)),
+            Err(e) => tracing::error!(error = %e, "looking for repositories"),
+        }
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                _ = stop.wait_for(|s| *s) => return,
+            }
+            self.look_at_repositories(false).await;
+        }
+    }
+
+    /// Looks at each once. `now`: those that have something new need not have been at rest for a while. Whether a bundle is on
+    /// its way.
+    pub(super) async fn look_at_repositories(self: &Arc<Self>, now: bool) -> bool {
+        let mut sent = false;
+        if !self.carries_bundles() {
+            return sent;
+        }
+        self.vfs.repositories_told().into_iter().for_each(|dir| self.repos.note(dir));
+        let all: Vec<u64> = self.repos.seen.lock().keys().copied().collect();
+        for dir in all {
+            let _working = self.repos.working.lock().await;
+            let Some(mount) = self.mount_for_git() else { return sent };
+            let this = self.clone();
+            let done = match self.vfs.repository(dir) {
+                Ok(None) => {
+                    self.repos.seen.lock().remove(&dir);
+                    continue;
+                }
+                Ok(Some(at)) => this.one(&at, &mount, now).await,
+                Err(e) => Err(e),
+            };
+            sent |= *done.as_ref().unwrap_or(&false);
+            if let Err(e) = done {
+                let busy = e.kind() == Kind::Busy;
+                if !busy && !e.kind().is_transient() {
+                    tracing::warn!(dir, error = %e, "a repository could not be carried; it is tried again");
+                }
+                let state = if e.kind() == Kind::Unsupported { RepoState::Refused } else { RepoState::Waiting };
+                self.repos.change(dir, |s| (s.state, s.why) = (state, e.to_string()));
+            }
+        }
+        sent
+    }
+
+    pub(super) fn carries_bundles(&self) -> bool {
+        self.config.sync_git_dirs && self.config.git_sync_mode.as_str() == "bundle"
+    }
+
+    /// A mount of this process in which git can work.
+    fn mount_for_git(&self) -> Option<PathBuf> {
+        let mounts = self.mounts.lock();
+        mounts.iter().find(|m| !m.info.read_only && m.info.command.is_none()).map(|m| m.info.mountpoint.clone())
+    }
+
+    /// Takes in what others have of a repository, and sends what is new in it. Whether a bundle is on its way.
+    async fn one(self: Arc<Self>, at: &RepoAt, mount: &Path, now: bool) -> Result<bool> {
+        let work = mount.join(at.path.as_str());
+        let me = self.fleet.me();
+        if !at.shown {
+            // Removed, with all that was in it; a bundle of it alone does not bring it back.
+            return Ok(false);
+        }
+        // What others did first, so that what goes out has it.
+        for v in at.heads.iter().filter(|v| v.device_id != me.id && !v.is_uncut()) {
+            let key = format!("{} {:?}", v.device_id, v.vclock);
+            if self.repos.seen.lock().get(&at.dir).is_some_and(|s| s.taken.contains(&key)) {
+                continue;
+            }
+            let notes = self.take_in(v, &work).await?;
+            for n in &notes {
+                tracing::warn!("{}: {n}", at.path);
+            }
+            self.repos.change(at.dir, |s| {
+                s.taken.insert(key);
+                s.notes.extend(notes);
+                s.done = None;
+            });
+        }
+        if !self.vfs.repository(at.dir)?.is_some_and(|r| r.here) {
+            return Ok(false);
+        }
+        let pending = at.heads.iter().any(|v| v.device_id == me.id && v.is_uncut());
+        let w = work.clone();
+        let look = blocking(move || fingerprint(&w)).await?;
+        let seen = self.repos.looked(at.dir, look);
+        if seen.done == Some(look) || !now && seen.since.elapsed() < QUIET {
+            return Ok(pending);
+        }
+        // One on its way at a time: the next has what comes meanwhile.
+        if pending {
+            return Ok(true);
+        }
+        let this = self.clone();
+        let path = at.path.clone();
+        let (state, why) = blocking(move || this.send(&path, &work)).await?;
+        let done = (state != RepoState::Waiting).then_some(look);
+        let sent = state == RepoState::Pending;
+        let state = if sent { RepoState::Carried } else { state };
+        self.repos.change(at.dir, |s| (s.done, s.state, s.why) = (done, state, why));
+        Ok(sent)
+    }
+
+    /// Packs a repository and puts the bundle on its way, if anything is new. Blocking.
+    fn send(&self, path: &crate::model::RelPath, work: &Path) -> Result<(RepoState, String)> {
+        let repo = match look(work)? {
+            Looked::Ready(r) => *r,
+            Looked::Refused(r) => return Ok((RepoState::Refused, r.0)),
+            Looked::Busy(b) => return Ok((RepoState::Waiting, b.0)),
+        };
+        let room = self.room_for_git()?;
+        match pack(&repo, room.path())? {
+            Packing::Known => Ok((RepoState::Carried, String::new())),
+            Packing::Empty => Ok((RepoState::Carried, "there is nothing in it yet".to_owned())),
+            Packing::Busy(b) => Ok((RepoState::Waiting, b.0)),
+            Packing::Done(p) => {
+                let file = File::open(&p.bundle).doing(|| "opening a bundle")?;
+                let bytes = self.vfs.copy_in(&file)?.ok_or_else(|| Error::new(Kind::Busy, "a bundle changed while it was read"))?;
+                let text =
+                    serde_json::to_string(&p.told).map_err(|e| Error::new(Kind::Internal, "telling a repository's state").source(e))?;
+                self.vfs.put_bundle(path, bytes, BTreeMap::from([(TOLD.to_owned(), text)]))?;
+                // After it is on its way: if this fails it is packed once more, which is all.
+                published(&repo, &p)?;
+                Ok((RepoState::Pending, String::new()))
+            }
+        }
+    }
+
+    /// Takes another machine's bundle in; what could not be joined.
+    async fn take_in(&self, v: &Version, work: &Path) -> Result<Vec<String>> {
+        let What::Bundle { meta, .. } = &v.kind else { return Ok(Vec::new()) };
+        let text = meta.get(TOLD).ok_or_else(|| Error::new(Kind::Corrupt, format!("{}: its bundle does not tell its state", v.path)))?;
+        let told: Told = serde_json::from_str(text)
+            .map_err(|e| Error::new(Kind::Corrupt, format!("{}: what its bundle tells makes no sense", v.path)).source(e))?;
+        let (w, id, known) = (work.to_owned(), v.device_id.clone(), told.clone());
+        if blocking(move || has_taken(&w, &id, &known)).await? {
+            return Ok(Vec::new());
+        }
+        let room = self.room_for_git()?;
+        let bundle = room.path().join("bundle");
+        let file = File::create(&bundle).doing(|| "making a file for a bundle")?;
+        self.vfs.fetch_bundle(v, &file).await?;
+        let (work, from) = (work.to_owned(), (v.device_id.clone(), v.device_name.clone()));
+        blocking(move || {
+            let name: String = from.1.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect();
+            let taken = take(&work, &bundle, &told, From { id: &from.0, name: &name }, room.path())?;
+            if taken.made {
+                tracing::info!("{}: its repository was made here", work.display());
+            }
+            Ok(taken.notes)
+        })
+        .await
+    }
+
+    /// A directory of this process for what git makes on the way; removed when dropped.
+    fn room_for_git(&self) -> Result<Room> {
+        Room::new(&self.config.dirs.state.join("git"), self.clock.random())
+    }
+
+    pub(super) async fn git_status(self: &Arc<Self>, request: GitStatus, progress: &Progress) -> Result<Response> {
+        let mut sum = GitSum { carried: self.carries_bundles(), ..GitSum::default() };
+        let top = self.path(&request.path)?;
+        let dirs = if sum.carried {
+            self.vfs.repositories_told().into_iter().for_each(|dir| self.repos.note(dir));
+            self.repos.seen.lock().keys().copied().collect()
+        } else {
+            let vfs = self.vfs.clone();
+            blocking(move || vfs.find_repositories()).await?
+        };
+        let mut all = Vec::new();
+        for dir in dirs {
+            let Some(at) = self.vfs.repository(dir)? else { continue };
+            if !top.is_root() && at.path != top && !at.path.as_str().starts_with(&format!("{top}/")) {
+                continue;
+            }
+            let seen = self.repos.seen.lock().get(&dir).cloned();
+            let me = self.fleet.me();
+            let pending = at.heads.iter().any(|v| v.device_id == me.id && v.is_uncut());
+            let (mut state, why, notes) = seen.map_or((RepoState::Local, String::new(), Vec::new()), |s| (s.state, s.why, s.notes));
+            if state == RepoState::Carried && pending {
+                state = RepoState::Pending;
+            }
+            let devices = at.heads.iter().map(|v| v.device_name.clone()).collect();
+            all.push(GitRepo { path: at.path.as_str().to_owned(), state, why, here: at.here, devices, notes });
+        }
+        all.sort_by(|a, b| a.path.cmp(&b.path));
+        sum.repositories = all.len() as u64;
+        sum.refused = all.iter().filter(|r| r.state == RepoState::Refused).count() as u64;
+        for r in all {
+            progress.item(Item::Repository(r)).await?;
+        }
+        Ok(Response::Git(sum))
+    }
+}
+
+impl Repos {
+    fn note(&self, dir: u64) {
+        self.seen.lock().entry(dir).or_insert_with(|| Seen {
+            look: 0,
+            since: Instant::now(),
+            done: None,
+            state: RepoState::Waiting,
+            why: String::new(),
+            notes: Vec::new(),
+            taken: HashSet::new(),
+        });
+    }
+
+    fn change(&self, dir: u64, change: impl FnOnce(&mut Seen)) {
+        if let Some(s) = self.seen.lock().get_mut(&dir) {
+            change(s);
+        }
+    }
+
+    /// Notes what one looks like now.
+    fn looked(&self, dir: u64, look: u64) -> Seen {
+        self.note(dir);
+        let mut all = self.seen.lock();
+        let s = all.entry(dir).and_modify(|s| {
+            if s.look != look {
+                (s.look, s.since) = (look, Instant::now());
+            }
+        });
+        s.or_insert_with(|| unreachable!("it was noted just now")).clone()
+    }
+}
+
+/// What changes when git does anything in a repository: a number over names, sizes and times of what it writes last.
+fn fingerprint(work: &Path) -> Result<u64> {
+    let dir = work.join(GIT_DIR);
+    let mut h = blake3::Hasher::new();
+    let mut todo = vec![dir.clone()];
+    while let Some(at) = todo.pop() {
+        let entries = match std::fs::read_dir(&at) {
+            Ok(e) => e,
+            Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => continue,
+            Err(e) => return Err(Error::io(format!("listing {}", at.display()), e)),
+        };
+        let mut names: Vec<PathBuf> = entries.flatten().map(|e| e.path()).collect();
+        names.sort();
+        for p in names {
+            let Ok(m) = p.symlink_metadata() else { continue };
+            let name = p.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if name.starts_with("tcfs.json") || name.starts_with(".tcfs.json") || name == "objects" {
+                continue;
+            }
+            h.update(format!("{} {} {} {}\n", p.display(), m.len(), m.mtime(), m.mtime_nsec()).as_bytes());
+            let top = at == dir;
+            if m.is_dir() && (!top || name == "refs" || name == "logs") && !p.ends_with("refs/tcfs") {
+                todo.push(p);
+            }
+        }
+    }
+    let mut n = [0; 8];
+    n.copy_from_slice(&h.finalize().as_bytes()[..8]);
+    Ok(u64::from_le_bytes(n))
+}
+
+/// A directory that goes with what it was made for.
+struct Room(PathBuf);
+
+impl Room {
+    fn new(parent: &Path, random: u64) -> Result<Room> {
+        let dir = parent.join(format!("{random:016x}"));
+        std::fs::create_dir_all(&dir).doing(|| format!("making {}", dir.display()))?;
+        Ok(Room(dir))
+    }
+
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// What an earlier process left of such directories.
+pub(super) fn clear_rooms(vfs: &Vfs) {
+    let _ = std::fs::remove_dir_all(vfs.options().state_dir.join("git"));
+}

@@ -1,0 +1,183 @@
+//! Repositories on mounts: they roam with their worktrees.
+//!
+//! Not here: how repositories are joined (`git`).
+#![allow(clippy::unwrap_used)] // a failed call is a failed test
+
+mod common;
+
+use common::{Mounted, World, cli, count, until};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(60);
+
+fn machine(w: &Arc<World>, name: &str) -> Mounted {
+    w.device(name).env("TCFS_SYNC_GIT_DIRS", "true").mount()
+}
+
+fn git_may(at: &Path, args: &[&str]) -> (bool, String) {
+    let mut c = Command::new("git");
+    c.current_dir(at).args(["-c", "user.name=n", "-c", "user.email=a@b", "-c", "gc.auto=0"]).args(args);
+    c.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_SYSTEM", "/dev/null").env("GIT_EDITOR", "true");
+    let out = c.output().unwrap();
+    (out.status.success(), format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr)))
+}
+
+#[track_caller]
+fn git(at: &Path, args: &[&str]) -> String {
+    let (ok, text) = git_may(at, args);
+    assert!(ok, "git {args:?}\n{text}");
+    text
+}
+
+/// What a person sees of a repository; none while it is not one.
+fn seen(at: &Path) -> Option<Vec<String>> {
+    let ask = |args: &[&str]| Some(git_may(at, args)).filter(|r| r.0).map(|r| r.1);
+    Some(vec![
+        ask(&["log", "--all", "--format=%H %s"])?,
+        ask(&["stash", "list"])?,
+        ask(&["status", "--porcelain", "--branch"])?,
+        ask(&["for-each-ref", "--format=%(refname) %(objectname)"])?.lines().filter(|l| !l.contains("refs/tcfs/")).collect(),
+    ])
+}
+
+#[track_caller]
+fn same(a: &Mounted, b: &Mounted, repo: &str) {
+    let mut last = None;
+    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        until("the repository is the same there", SOON, || {
+            let both = (seen(&a.path(repo)), seen(&b.path(repo)));
+            let equal = both.0.is_some() && both.0 == both.1;
+            last = Some(both);
+            equal.then_some(())
+        });
+    }));
+    assert!(done.is_ok(), "{last:#?}\n{}\n{}", a.cli(&["git", "status"]).text(), b.cli(&["git", "status"]).text());
+    for m in [a, b] {
+        let (ok, text) = git_may(&m.path(repo), &["fsck", "--full"]);
+        assert!(ok && !text.contains("error"), "{text}");
+    }
+}
+
+#[test]
+fn a_repository_roams_with_its_files() {
+    let w = World::new();
+    let (a, b) = (machine(&w, "ann"), machine(&w, "bob"));
+    let at = a.path("work/repo");
+    fs::create_dir_all(&at).unwrap();
+    git(&at, &["init", "-q", "-b", "main"]);
+    for i in 0..count(20, 300) {
+        fs::write(at.join(format!("f{}", i % 7)), format!("text {i}\n")).unwrap();
+        git(&at, &["add", "-A"]);
+        git(&at, &["commit", "-q", "-m", &format!("commit {i}")]);
+    }
+    git(&at, &["branch", "side", "HEAD~3"]);
+    git(&at, &["tag", "-a", "-m", "t", "v1"]);
+    fs::write(at.join("f0"), "stashed").unwrap();
+    git(&at, &["stash", "push", "-q"]);
+    fs::write(at.join("f1"), "staged").unwrap();
+    git(&at, &["add", "f1"]);
+    fs::write(at.join("f2"), "unstaged").unwrap();
+    fs::write(at.join("new"), "untracked").unwrap();
+    a.wait();
+    same(&a, &b, "work/repo");
+    let status = a.cli(&["git", "status"]).ok();
+    assert_eq!(status.stdout.trim_end(), "work/repo  carried");
+
+    // On from there on the other machine, and back.
+    let there = b.path("work/repo");
+    git(&there, &["commit", "-q", "-a", "-m", "on bob"]);
+    git(&there, &["switch", "-q", "-c", "next"]);
+    fs::write(there.join("f3"), "next").unwrap();
+    git(&there, &["commit", "-q", "-a", "-m", "next"]);
+    b.wait();
+    same(&b, &a, "work/repo");
+    assert_eq!(git(&at, &["branch", "--show-current"]).trim(), "next");
+
+    // A commit on both while apart: both are on both.
+    b.fault(Some(serde_json::json!({ "mode": "down" })));
+    fs::write(at.join("f4"), "ann's").unwrap();
+    git(&at, &["commit", "-q", "-a", "-m", "apart, ann"]);
+    fs::write(there.join("f5"), "bob's").unwrap();
+    git(&there, &["commit", "-q", "-a", "-m", "apart, bob"]);
+    let (on_a, on_b) = (git(&at, &["rev-parse", "HEAD"]), git(&there, &["rev-parse", "HEAD"]));
+    a.wait();
+    b.fault(None);
+    b.wait();
+    let has = |at: &Path, id: &str| git_may(at, &["log", "--all", "--format=%H"]).1.contains(id.trim());
+    until("both have both", SOON, || [&at, &there].iter().all(|r| has(r, &on_a) && has(r, &on_b)).then_some(()));
+    assert_eq!((git(&at, &["rev-parse", "HEAD"]), git(&there, &["rev-parse", "HEAD"])), (on_a.clone(), on_b));
+    let told = b.cli(&["git", "status"]).ok();
+    assert!(told.stdout.contains("refs/tcfs/ann/heads/next"), "{}", told.text());
+    // The drive has brought ann's file under bob's HEAD; git wants to bring it itself.
+    git(&there, &["checkout", "-q", "--", "f4"]);
+    git(&there, &["merge", "-q", "--no-edit", "refs/tcfs/ann/heads/next"]);
+    b.wait();
+    until("ann goes forward", SOON, || (git(&at, &["rev-parse", "HEAD"]) == git(&there, &["rev-parse", "HEAD"])).then_some(()));
+    same(&a, &b, "work/repo");
+
+    // A third machine, and one that was restarted.
+    let c = machine(&w, "cid");
+    same(&a, &c, "work/repo");
+    b.remount();
+    fs::write(there.join("f6"), "again").unwrap();
+    git(&there, &["commit", "-q", "-a", "-m", "after a restart"]);
+    b.wait();
+    same(&b, &a, "work/repo");
+    same(&b, &c, "work/repo");
+    // None of it is a conflict, or shows in the tree of others.
+    for m in [&a, &b, &c] {
+        assert_eq!(m.cli(&["--json", "conflicts"]).ok().json().len(), 1);
+    }
+}
+
+#[test]
+fn without_it_repositories_stay_and_what_cannot_be_carried_is_told() {
+    let w = World::new();
+    let (a, b) = (machine(&w, "ann"), w.mount("bob"));
+    let at = a.path("repo");
+    fs::create_dir(&at).unwrap();
+    git(&at, &["init", "-q", "-b", "main"]);
+    fs::write(at.join("f"), "x").unwrap();
+    git(&at, &["add", "-A"]);
+    git(&at, &["commit", "-q", "-m", "one"]);
+    a.wait();
+    until("the file arrives", SOON, || fs::metadata(b.path("repo/f")).ok());
+    // Bob does not carry repositories: he keeps the entry, and shows nothing of it.
+    assert!(!b.path("repo/.git").exists());
+    git(&b.path("repo"), &["init", "-q", "-b", "own"]);
+    git(&b.path("repo"), &["add", "-A"]);
+    git(&b.path("repo"), &["commit", "-q", "-m", "bob's own"]);
+    let told = b.cli(&["git", "status"]).ok();
+    assert!(told.stdout.contains("repo  stays here") && told.text().contains("sync_git_dirs = true"), "{}", told.text());
+    fs::remove_dir_all(b.path("repo/.git")).unwrap();
+    b.wait();
+    fs::write(b.path("repo/f"), "y").unwrap();
+    b.wait();
+    until("bob's edit arrives", SOON, || (fs::read(at.join("f")).ok()? == b"y").then_some(()));
+    assert!(a.cli(&["git", "status"]).ok().stdout.contains("repo  carried"), "what bob removed is his own");
+
+    // Refused ones are named, and left as they are.
+    fs::create_dir(at.join(".git/lfs")).unwrap();
+    until("it is refused", SOON, || a.cli(&["git", "status"]).ok().stdout.contains("not carried: it uses LFS").then_some(()));
+    fs::remove_dir(at.join(".git/lfs")).unwrap();
+    // One in which something is under way waits, and goes when that is over.
+    fs::write(at.join(".git/index.lock"), "").unwrap();
+    until("it waits", SOON, || a.cli(&["git", "status"]).ok().stdout.contains("waiting: index.lock").then_some(()));
+    fs::remove_file(at.join(".git/index.lock")).unwrap();
+    git(&at, &["commit", "-q", "-a", "-m", "two"]);
+    a.wait();
+    assert!(a.cli(&["git", "status"]).ok().stdout.contains("repo  carried"));
+    // A machine that begins to carry them has it then.
+    let c = machine(&w, "cid");
+    same(&a, &c, "repo");
+    // A repository that is removed with its files does not come back by its bundle.
+    fs::remove_dir_all(&at).unwrap();
+    a.wait();
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(!at.exists());
+    let _ = cli::run(&mut a.tcfs(&["git", "status", "none"]), SOON);
+}
