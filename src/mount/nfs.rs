@@ -11,6 +11,7 @@
 //! Not here: what each operation does (`vfs`), the system's own client (`daemon`).
 
 mod access;
+mod buffers;
 mod convert;
 mod files;
 mod handle;
@@ -27,6 +28,7 @@ mod wire;
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::vfs::{ROOT, Vfs};
+use buffers::Buffers;
 use files::Files;
 use nfs3_types::nfs3::writeverf3;
 use procedures::Nfs;
@@ -89,7 +91,8 @@ impl NfsServer {
         }
         let export = secret.path();
         let owner = rustix::process::geteuid().as_raw();
-        let files = Arc::new(Files::new(vfs.clone()));
+        let buffers = Arc::new(Buffers::default());
+        let files = Arc::new(Files::new(vfs.clone(), buffers.clone()));
         if options.keep_spotlight_out {
             let vfs = vfs.clone();
             let made = tokio::task::spawn_blocking(move || keep_spotlight_out(&vfs, owner)).await;
@@ -105,7 +108,7 @@ impl NfsServer {
             verifier: writeverf3(clock.random().to_be_bytes()),
             admits: AtomicBool::new(false),
         });
-        let server = Arc::new(Server { nfs: nfs.clone(), replies: Default::default(), owner, others: options.allow_other });
+        let server = Arc::new(Server { nfs: nfs.clone(), buffers, replies: Default::default(), owner, others: options.allow_other });
         let (stop, stopped) = watch::channel(false);
         let serving = tokio::spawn(server::serve(server, listener, stopped.clone()));
         let closing = tokio::spawn(close_quiet(files.clone(), stopped));

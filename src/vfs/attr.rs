@@ -46,7 +46,7 @@ pub struct Attr {
 }
 
 /// Changes of attributes; none keeps.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SetAttr {
     /// Permission bits.
     pub mode: Option<u32>,

@@ -8,9 +8,10 @@
 //! store longer than a moment: it is answered "later", and what it waits for goes on.
 //! Memory: answers that nobody has fetched yet, at most [`WAITING`] of them.
 
+use super::buffers::Buffers;
 use super::convert::status;
 use super::sweeps::{self, Sweeps};
-use super::wire::DATA_MAX;
+use super::wire::{DATA_MAX, READ_HEAD};
 use crate::error::{Kind, Result};
 use crate::vfs::{OpenFile, ReadNow, Vfs};
 use nfs3_types::nfs3::nfsstat3;
@@ -55,7 +56,7 @@ struct Table {
     readers: HashMap<u64, Reader>,
 }
 
-/// What a read gave: bytes, or why there are none.
+/// What a read gave: bytes, behind as much room as its reply needs before them, or why there are none.
 pub(super) type Bytes = std::result::Result<Vec<u8>, nfsstat3>;
 
 /// A read that is on its way, or was answered while nobody listened.
@@ -74,12 +75,14 @@ pub(super) struct Files {
     pending: Mutex<HashMap<Key, Pending>>,
     waiting: Arc<Semaphore>,
     sweeps: Mutex<Sweeps>,
+    buffers: Arc<Buffers>,
 }
 
 impl Files {
-    pub(super) fn new(vfs: Arc<Vfs>) -> Files {
+    pub(super) fn new(vfs: Arc<Vfs>, buffers: Arc<Buffers>) -> Files {
         Files {
             vfs,
+            buffers,
             table: Mutex::default(),
             pending: Mutex::default(),
             waiting: Arc::new(Semaphore::new(WAITING)),
@@ -226,7 +229,7 @@ impl Files {
     fn read_now(&self, ino: u64, offset: u64, len: u32) -> Result<(Arc<OpenFile>, Option<Vec<u8>>)> {
         let open = self.reader(ino)?;
         let now = self.vfs.read_now(open.fh, offset, len as usize)?;
-        let bytes = now.map(|n| bytes_of(&n, offset)).transpose()?;
+        let bytes = now.map(|n| self.bytes_of(&n, offset)).transpose()?;
         Ok((open, bytes))
     }
 
@@ -240,11 +243,11 @@ impl Files {
         let (tell, answer) = watch::channel(None);
         pending.insert(key, Pending { answer: answer.clone(), since: Instant::now() });
         drop(pending);
-        let vfs = self.vfs.clone();
+        let this = self.clone();
         tokio::spawn(async move {
-            let read = vfs.hydrate_read(open.fh, key.1, key.2 as usize).await;
+            let read = this.vfs.hydrate_read(open.fh, key.1, key.2 as usize).await;
             let bytes = tokio::task::spawn_blocking(move || {
-                let bytes = read.and_then(|n| bytes_of(&n, key.1)).map_err(|e| status(&e));
+                let bytes = read.and_then(|n| this.bytes_of(&n, key.1)).map_err(|e| status(&e));
                 drop(open);
                 bytes
             });
@@ -263,6 +266,13 @@ impl Files {
         };
         self.pending.lock().remove(&key);
         bytes
+    }
+
+    /// The bytes of a read that are in the local file. Blocking.
+    fn bytes_of(&self, now: &ReadNow, offset: u64) -> Result<Vec<u8>> {
+        let mut room = self.buffers.take(READ_HEAD + now.len);
+        now.read_into(&mut room[READ_HEAD..], offset)?;
+        Ok(room)
     }
 
     /// Closes what was quiet for long enough; everything, `at_end`. Blocking.
@@ -309,11 +319,4 @@ impl Files {
             Err(e) => tracing::debug!(ino, error = %e, "a file that was written is not kept open"),
         }
     }
-}
-
-/// The bytes of a read that are in the local file. Blocking.
-fn bytes_of(now: &ReadNow, offset: u64) -> Result<Vec<u8>> {
-    let mut buf = vec![0; now.len];
-    now.read_into(&mut buf, offset)?;
-    Ok(buf)
 }

@@ -12,12 +12,12 @@ use super::convert::{after, attributes, before, device_number, set_attr, status,
 use super::files::Files;
 use super::handle::{handle, named};
 use super::secret::Secret;
-use super::wire::{Args, Call, Caller, DATA_MAX, Garbage, Reply};
+use super::wire::{Args, Call, Caller, DATA_MAX, Garbage, READ_HEAD, Reply};
 use crate::error::{Kind, Result};
 use crate::vfs::{Attr, FileType, SetAttr, Time, Vfs};
 use nfs3_types::nfs3::*;
 use nfs3_types::rpc::accept_stat;
-use nfs3_types::xdr_codec::{Opaque, Void};
+use nfs3_types::xdr_codec::Void;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -40,10 +40,8 @@ impl Nfs {
         let xid = call.xid;
         let Ok(procedure) = NFS_PROGRAM::try_from(call.procedure) else { return Reply::failed(xid, accept_stat::PROC_UNAVAIL) };
         if procedure == NFS_PROGRAM::NFSPROC3_READ {
-            return match self.read(&caller, Args(&record[at..])).await {
-                Ok(read) => Reply::of(xid, &read),
-                Err(Garbage) => Reply::failed(xid, accept_stat::GARBAGE_ARGS),
-            };
+            let reply = self.read(xid, &caller, Args(&record[at..])).await;
+            return reply.unwrap_or_else(|Garbage| Reply::failed(xid, accept_stat::GARBAGE_ARGS));
         }
         let (this, record) = (self.clone(), record.clone());
         let done = tokio::task::spawn_blocking(move || this.answer_blocking(xid, procedure, &caller, Args(&record[at..])));
@@ -211,30 +209,32 @@ impl Nfs {
         })
     }
 
-    async fn read(self: &Arc<Self>, caller: &Caller, mut a: Args<'_>) -> std::result::Result<READ3res<'static>, Garbage> {
+    async fn read(self: &Arc<Self>, xid: u32, caller: &Caller, mut a: Args<'_>) -> std::result::Result<Reply, Garbage> {
         let (fh, offset, count) = (a.handle()?, a.u64()?, a.u32()?);
         a.end()?;
+        let failed = |e, file_attributes| Reply::of(xid, &READ3res::Err((e, READ3resfail { file_attributes })));
         let file = self.object(&fh).and_then(|o| {
             regular(&o)?;
             // A file that may only be executed is read to be executed.
             self.allowed(caller, &o, May::Read).or_else(|e| self.allowed(caller, &o, May::Search).map_err(|_| e))?;
             Ok(o)
         });
-        let bytes = match &file {
-            Ok(o) => self.files.read(o.ino, offset, count).await,
-            Err(e) => Err(*e),
+        let file = match file {
+            Ok(f) => f,
+            Err(e) => return Ok(failed(e, post_op_attr::None)),
         };
-        let now = file.ok().and_then(|o| self.vfs.getattr(o.ino).ok());
-        let file_attributes = after(now.as_ref(), self.secret.fsid);
+        let bytes = self.files.read(file.ino, offset, count).await;
+        let now = self.vfs.getattr(file.ino).unwrap_or(file);
+        let of = attributes(&now, self.secret.fsid);
         Ok(match bytes {
             Ok(bytes) => {
-                let end = offset.saturating_add(bytes.len() as u64);
+                let len = bytes.len() - READ_HEAD;
                 // Fewer than asked for are the last ones, whatever was written behind them since: no bytes without the end
                 // are an error to a client.
-                let eof = bytes.len() < count.min(DATA_MAX) as usize || now.is_none_or(|a| end >= a.size);
-                Nfs3Result::Ok(READ3resok { file_attributes, count: bytes.len() as u32, eof, data: Opaque::owned(bytes) })
+                let eof = len < count.min(DATA_MAX) as usize || offset.saturating_add(len as u64) >= now.size;
+                Reply::read(xid, bytes, &of, eof)
             }
-            Err(e) => Nfs3Result::Err((e, READ3resfail { file_attributes })),
+            Err(e) => failed(e, post_op_attr::Some(of)),
         })
     }
 
@@ -317,9 +317,13 @@ impl Nfs {
                 let rest = match how {
                     // Told apart from another's by what no other has in its place, also after a restart.
                     createhow3::EXCLUSIVE(v) => SetAttr { atime: Some(mark(v)), ..SetAttr::default() },
-                    _ => SetAttr { mode: None, uid: None, gid: None, ..set_attr(&attrs, true) },
+                    _ => {
+                        let SetAttr { size, atime, mtime, .. } = set_attr(&attrs, true);
+                        SetAttr { size: size.filter(|s| *s > 0), atime, mtime, ..SetAttr::default() }
+                    }
                 };
-                self.announced(dir, name, self.vfs.setattr(made.ino, &rest))
+                let made = if rest == SetAttr::default() { Ok(made) } else { self.vfs.setattr(made.ino, &rest) };
+                self.announced(dir, name, made)
             }
             Err(e) if e.kind() == Kind::Exists => {
                 let found = self.vfs.lookup(dir, name).map_err(|e| status(&e))?;

@@ -3,6 +3,7 @@
 //! Must: only the loopback is listened on. Must: nobody but the owner of the drive (and root) is served, unless others were
 //! let in; an unknown caller learns nothing. Must: what was done is not done twice because an answer was lost.
 
+use super::buffers::Buffers;
 use super::procedures::Nfs;
 use super::replies::Replies;
 use super::wire::{Args, Call, Caller, Garbage, Reply, read_record};
@@ -22,6 +23,7 @@ const CONNECTIONS: usize = 64;
 /// What is served to whom.
 pub(super) struct Server {
     pub(super) nfs: Arc<Nfs>,
+    pub(super) buffers: Arc<Buffers>,
     pub(super) replies: Replies,
     /// The owner of the drive.
     pub(super) owner: u32,
@@ -69,7 +71,7 @@ async fn connection(server: Arc<Server>, stream: TcpStream) -> std::io::Result<(
     stream.set_nodelay(true)?;
     let (mut from, to) = stream.into_split();
     let (send, receive) = mpsc::unbounded_channel();
-    let writing = tokio::spawn(write_replies(to, receive));
+    let writing = tokio::spawn(write_replies(to, receive, server.buffers.clone()));
     let calls = Arc::new(Semaphore::new(CALLS));
     let done = loop {
         let record = match read_record(&mut from).await {
@@ -91,11 +93,12 @@ async fn connection(server: Arc<Server>, stream: TcpStream) -> std::io::Result<(
     done
 }
 
-async fn write_replies(mut to: OwnedWriteHalf, mut replies: mpsc::UnboundedReceiver<Reply>) {
+async fn write_replies(mut to: OwnedWriteHalf, mut replies: mpsc::UnboundedReceiver<Reply>, buffers: Arc<Buffers>) {
     while let Some(Reply(bytes)) = replies.recv().await {
         if to.write_all(&bytes).await.is_err() {
             return;
         }
+        buffers.give(bytes);
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Must: nothing is allocated because a client says that something is long: what a call holds is a slice of its record.
 
-use nfs3_types::nfs3::{nfs_fh3, nfstime3, sattr3, set_atime, set_gid3, set_mode3, set_mtime, set_size3, set_uid3};
+use nfs3_types::nfs3::{fattr3, nfs_fh3, nfsstat3, nfstime3, sattr3, set_atime, set_gid3, set_mode3, set_mtime, set_size3, set_uid3};
 use nfs3_types::rpc::{accept_stat, auth_flavor, auth_stat, msg_type, reject_stat, reply_stat};
 use nfs3_types::xdr_codec::{Opaque, Pack};
 use std::io;
@@ -10,6 +10,8 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// Bytes of data that one call or reply carries at most.
 pub(super) const DATA_MAX: u32 = 1 << 20;
+/// Bytes of the reply to a READ before the data: mark, head, status, attributes, count, end, length.
+pub(super) const READ_HEAD: usize = 4 + 24 + 4 + 4 + 84 + 4 + 4 + 4;
 /// Longest record: the data, and what stands around it.
 const RECORD_MAX: usize = DATA_MAX as usize + (64 << 10);
 /// Longest credential (RFC 5531).
@@ -225,6 +227,22 @@ impl Reply {
                 Reply::failed(xid, accept_stat::SYSTEM_ERR)
             }
         }
+    }
+
+    /// What a READ gave: `bytes` lie behind [`READ_HEAD`] bytes of room.
+    pub(super) fn read(xid: u32, mut bytes: Vec<u8>, attributes: &fattr3, eof: bool) -> Reply {
+        let len = bytes.len() - READ_HEAD;
+        let mut head = Reply::accepted(xid, accept_stat::SUCCESS);
+        head.u32(nfsstat3::NFS3_OK as u32);
+        head.u32(1);
+        // Numbers only, into memory.
+        let _ = attributes.pack(&mut head.0);
+        for n in [len as u32, u32::from(eof), len as u32] {
+            head.u32(n);
+        }
+        bytes[..READ_HEAD].copy_from_slice(&head.0);
+        bytes.resize(READ_HEAD + len.next_multiple_of(4), 0);
+        Reply(bytes).finish()
     }
 
     /// No result: there is no such procedure, or its arguments make no sense.
