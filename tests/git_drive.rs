@@ -33,11 +33,18 @@ fn git(at: &Path, args: &[&str]) -> String {
     text
 }
 
+/// Of commits of one second any may be the first.
+fn sorted(text: &str) -> String {
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_unstable();
+    lines.join("\n")
+}
+
 /// What a person sees of a repository; none while it is not one.
 fn seen(at: &Path) -> Option<Vec<String>> {
     let ask = |args: &[&str]| Some(git_may(at, args)).filter(|r| r.0).map(|r| r.1);
     Some(vec![
-        ask(&["log", "--all", "--format=%H %s"])?,
+        sorted(&ask(&["log", "--all", "--format=%H %s"])?),
         ask(&["stash", "list"])?,
         ask(&["status", "--porcelain", "--branch"])?,
         ask(&["for-each-ref", "--format=%(refname) %(objectname)"])?.lines().filter(|l| !l.contains("refs/tcfs/")).collect(),
@@ -108,10 +115,11 @@ fn a_repository_roams_with_its_files() {
     b.fault(None);
     b.wait();
     let has = |at: &Path, id: &str| git_may(at, &["log", "--all", "--format=%H"]).1.contains(id.trim());
-    until("both have both", SOON, || [&at, &there].iter().all(|r| has(r, &on_a) && has(r, &on_b)).then_some(()));
+    let both = || until("both have both", SOON, || [&at, &there].iter().all(|r| has(r, &on_a) && has(r, &on_b)).then_some(()));
+    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(both));
+    assert!(done.is_ok(), "{}\n{}", a.cli(&["git", "status"]).text(), b.cli(&["git", "status"]).text());
     assert_eq!((git(&at, &["rev-parse", "HEAD"]), git(&there, &["rev-parse", "HEAD"])), (on_a.clone(), on_b));
-    let told = b.cli(&["git", "status"]).ok();
-    assert!(told.stdout.contains("refs/tcfs/ann/heads/next"), "{}", told.text());
+    until("it is told", SOON, || b.cli(&["git", "status"]).ok().stdout.contains("refs/tcfs/ann/heads/next").then_some(()));
     // The drive has brought ann's file under bob's HEAD; git wants to bring it itself.
     git(&there, &["checkout", "-q", "--", "f4"]);
     git(&there, &["merge", "-q", "--no-edit", "refs/tcfs/ann/heads/next"]);

@@ -82,8 +82,10 @@ impl Vfs {
         })
     }
 
-    /// Makes a bundle the version of a repository, in the place of all that count there now. It goes out by itself.
-    pub fn put_bundle(&self, repo: &RelPath, mut bytes: Bytes, meta: BTreeMap<String, String>) -> Result<()> {
+    /// Makes a bundle the version of a repository, in the place of those that it has in it: what counted `at` the time when
+    /// it was looked at, and not what came since. It goes out by itself.
+    pub fn put_bundle(&self, at: &RepoAt, mut bytes: Bytes, meta: BTreeMap<String, String>) -> Result<()> {
+        let repo = &at.path;
         let random = [self.clock.random(), self.clock.random(), self.clock.random(), self.clock.random()];
         let token = uncut_token(random);
         let content = FileContent { manifest: Hash::ZERO, size: bytes.size, root: token, chunks: None, hash: None };
@@ -92,7 +94,8 @@ impl Vfs {
         self.change_settled(&[], super::Touches::Anything, |ns| {
             let dir = dir_of(ns.t, repo)?.ok_or_else(|| not_found(repo.as_str()))?;
             let mut reg = ns.register(dir, GIT_DIR)?;
-            let accepted = Accepted { clock: merged(reg.entry.heads.iter()), base: None, place: None };
+            let clock = merged(at.heads.iter().chain(reg.entry.tombstones()));
+            let accepted = Accepted { clock, base: None, place: None };
             let attrs = Attrs { mode: 0o644, mtime: ns.ctx.now.pair(), ..Attrs::default() };
             let kind = What::Bundle { content: content.clone(), meta: meta.clone() };
             let v = ops::write(&path, &reg.entry, &accepted, kind, attrs, &self.author())?;

@@ -114,9 +114,18 @@ fn the_log_has_the_level_the_size_and_the_number_of_files_that_were_set() {
 }
 
 #[test]
-fn settings_that_this_version_does_not_act_on_are_told() {
+fn settings_that_are_odd_are_told() {
     let w = World::new();
-    let m = with(&w, "ann", &[("TCFS_GIT_SYNC_MODE", "raw"), ("TCFS_NATS_URL", "nats://secret:hush77@127.0.0.1:1"), ("TCFS_STROE", "x")]);
+    let m = with(
+        &w,
+        "ann",
+        &[
+            ("TCFS_SYNC_GIT_DIRS", "true"),
+            ("TCFS_GIT_SYNC_MODE", "raw"),
+            ("TCFS_NATS_URL", "nats://secret:hush77@127.0.0.1:1"),
+            ("TCFS_STROE", "x"),
+        ],
+    );
     let d = m.cli(&["config", "check"]).ok();
     assert!(d.text().contains("git_sync_mode") && d.text().contains("TCFS_STROE") && d.text().contains("TCFS_STORE?"), "{}", d.text());
     assert!(!m.cli(&["config", "show"]).ok().text().contains("hush77"));

@@ -151,8 +151,8 @@ impl Core {
             return Ok(true);
         }
         let this = self.clone();
-        let path = at.path.clone();
-        let (state, why) = blocking(move || this.send(&path, &work)).await?;
+        let known = at.clone();
+        let (state, why) = blocking(move || this.send(&known, &work)).await?;
         let done = (state != RepoState::Waiting).then_some(look);
         let sent = state == RepoState::Pending;
         let state = if sent { RepoState::Carried } else { state };
@@ -161,7 +161,7 @@ impl Core {
     }
 
     /// Packs a repository and puts the bundle on its way, if anything is new. Blocking.
-    fn send(&self, path: &crate::model::RelPath, work: &Path) -> Result<(RepoState, String)> {
+    fn send(&self, at: &RepoAt, work: &Path) -> Result<(RepoState, String)> {
         let repo = match look(work)? {
             Looked::Ready(r) => *r,
             Looked::Refused(r) => return Ok((RepoState::Refused, r.0)),
@@ -177,7 +177,7 @@ impl Core {
                 let bytes = self.vfs.copy_in(&file)?.ok_or_else(|| Error::new(Kind::Busy, "a bundle changed while it was read"))?;
                 let text =
                     serde_json::to_string(&p.told).map_err(|e| Error::new(Kind::Internal, "telling a repository's state").source(e))?;
-                self.vfs.put_bundle(path, bytes, BTreeMap::from([(TOLD.to_owned(), text)]))?;
+                self.vfs.put_bundle(at, bytes, BTreeMap::from([(TOLD.to_owned(), text)]))?;
                 // After it is on its way: if this fails it is packed once more, which is all.
                 published(&repo, &p)?;
                 Ok((RepoState::Pending, String::new()))

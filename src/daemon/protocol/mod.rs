@@ -18,10 +18,10 @@ pub mod request;
 pub mod response;
 pub mod wire;
 
+pub use self::ignore::*;
 pub use adopt::*;
 pub use diff::*;
 pub use git::*;
-pub use ignore::*;
 pub use request::*;
 pub use response::*;
 pub use wire::{FromClient, FromDaemon, Hello, WireError};
