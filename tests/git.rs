@@ -110,14 +110,11 @@ impl Side {
         let refs = self.git(&["for-each-ref", "--format=%(refname) %(objectname)"]);
         let refs = refs.lines().filter(|l| !l.starts_with("refs/tcfs/")).collect::<Vec<_>>().join("\n");
         let head = self.git_may(&["symbolic-ref", "HEAD"]).1;
-        vec![
-            self.git(&["log", "--all", "--format=%H %an %s"]),
-            self.git(&["stash", "list"]),
-            self.git(&["status", "--porcelain"]),
-            index,
-            refs,
-            head,
-        ]
+        // Of commits of one second any may be the first.
+        let log = self.git(&["log", "--all", "--format=%H %an %s"]);
+        let mut log: Vec<&str> = log.lines().collect();
+        log.sort_unstable();
+        vec![log.join("\n"), self.git(&["stash", "list"]), self.git(&["status", "--porcelain"]), index, refs, head]
     }
 
     fn has(&self, commit: &str) -> bool {
