@@ -6,7 +6,9 @@
 //! in use is looked at again.
 //! Not here: what is in a bundle and how it is joined (`fleet::git`), where bundles are among versions (`vfs`).
 
-use super::{Core, blocking};
+use super::{Core, blocking, mount};
+use crate::clock::Clock;
+use crate::daemon::config::{Config, GitSyncMode};
 use crate::daemon::protocol::{GitRepo, GitStatus, GitSum, Item, RepoState, Response};
 use crate::daemon::service::Progress;
 use crate::error::{Error, IoContext, Kind, Result};
@@ -26,37 +28,53 @@ use tokio::sync::watch;
 const LOOK: Duration = Duration::from_secs(1);
 /// One that did not change for so long is at rest.
 const QUIET: Duration = Duration::from_secs(2);
+/// Directory of the state for what git makes on the way.
+const ROOMS: &str = "git";
 /// Key of what is told with a bundle.
 const TOLD: &str = "told";
 
-/// What is known of the repositories of this machine.
-#[derive(Default)]
-pub(super) struct Repos {
+/// Who looks after the repositories of this machine.
+pub(super) struct Keeper {
+    vfs: Arc<Vfs>,
+    clock: Arc<dyn Clock>,
+    /// Repositories are carried as bundles.
+    carries: bool,
+    mounts: Arc<Mutex<Vec<mount::Mounted>>>,
     seen: Mutex<HashMap<u64, Seen>>,
     /// Held while git works on a mount; a mount is taken away with it.
     pub(super) working: tokio::sync::Mutex<()>,
 }
 
 /// A repository as it was last looked at.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 struct Seen {
     look: u64,
-    since: Instant,
+    since: Option<Instant>,
     /// What it looked like when it was last packed, or had nothing new.
     done: Option<u64>,
-    state: RepoState,
+    /// None before it was looked at.
+    state: Option<RepoState>,
     why: String,
     notes: Vec<String>,
     /// Bundles that were taken in, by device and version.
     taken: HashSet<String>,
 }
 
-impl Core {
+impl Keeper {
+    pub(super) fn new(vfs: Arc<Vfs>, clock: Arc<dyn Clock>, config: &Config, mounts: Arc<Mutex<Vec<mount::Mounted>>>) -> Arc<Keeper> {
+        let carries = config.sync_git_dirs && config.git_sync_mode == GitSyncMode::Bundle;
+        clear_rooms(&vfs);
+        Arc::new(Keeper { vfs, clock, carries, mounts, seen: Mutex::default(), working: Default::default() })
+    }
+
     /// Looks after repositories until `stop` says true.
-    pub(super) async fn keep_repositories(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+    pub(super) async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+        if !self.carries {
+            return;
+        }
         let vfs = self.vfs.clone();
         match blocking(move || vfs.find_repositories()).await {
-            Ok(all) => all.into_iter().for_each(|dir| self.repos.note(dir)),
+            Ok(all) => all.into_iter().for_each(|dir| self.note(dir)),
             Err(e) => tracing::error!(error = %e, "looking for repositories"),
         }
         loop {
@@ -64,26 +82,26 @@ impl Core {
                 () = tokio::time::sleep(LOOK) => {}
                 _ = stop.wait_for(|s| *s) => return,
             }
-            self.look_at_repositories(false).await;
+            self.look(false).await;
         }
     }
 
     /// Looks at each once. `now`: those that have something new need not have been at rest for a while. Whether a bundle is on
     /// its way.
-    pub(super) async fn look_at_repositories(self: &Arc<Self>, now: bool) -> bool {
+    pub(super) async fn look(self: &Arc<Self>, now: bool) -> bool {
         let mut sent = false;
-        if !self.carries_bundles() {
+        if !self.carries {
             return sent;
         }
-        self.vfs.repositories_told().into_iter().for_each(|dir| self.repos.note(dir));
-        let all: Vec<u64> = self.repos.seen.lock().keys().copied().collect();
+        self.vfs.repositories_told().into_iter().for_each(|dir| self.note(dir));
+        let all: Vec<u64> = self.seen.lock().keys().copied().collect();
         for dir in all {
-            let _working = self.repos.working.lock().await;
+            let _working = self.working.lock().await;
             let Some(mount) = self.mount_for_git() else { return sent };
             let this = self.clone();
             let done = match self.vfs.repository(dir) {
                 Ok(None) => {
-                    self.repos.seen.lock().remove(&dir);
+                    self.seen.lock().remove(&dir);
                     continue;
                 }
                 Ok(Some(at)) => this.one(&at, &mount, now).await,
@@ -96,14 +114,10 @@ impl Core {
                     tracing::warn!(dir, error = %e, "a repository could not be carried; it is tried again");
                 }
                 let state = if e.kind() == Kind::Unsupported { RepoState::Refused } else { RepoState::Waiting };
-                self.repos.change(dir, |s| (s.state, s.why) = (state, e.to_string()));
+                self.change(dir, |s| (s.state, s.why) = (Some(state), e.to_string()));
             }
         }
         sent
-    }
-
-    pub(super) fn carries_bundles(&self) -> bool {
-        self.config.sync_git_dirs && self.config.git_sync_mode.as_str() == "bundle"
     }
 
     /// A mount of this process in which git can work.
@@ -115,22 +129,22 @@ impl Core {
     /// Takes in what others have of a repository, and sends what is new in it. Whether a bundle is on its way.
     async fn one(self: Arc<Self>, at: &RepoAt, mount: &Path, now: bool) -> Result<bool> {
         let work = mount.join(at.path.as_str());
-        let me = self.fleet.me();
+        let me = self.vfs.device().0;
         if !at.shown {
             // Removed, with all that was in it; a bundle of it alone does not bring it back.
             return Ok(false);
         }
         // What others did first, so that what goes out has it.
-        for v in at.heads.iter().filter(|v| v.device_id != me.id && !v.is_uncut()) {
+        for v in at.heads.iter().filter(|v| v.device_id != me && !v.is_uncut()) {
             let key = format!("{} {:?}", v.device_id, v.vclock);
-            if self.repos.seen.lock().get(&at.dir).is_some_and(|s| s.taken.contains(&key)) {
+            if self.seen.lock().get(&at.dir).is_some_and(|s| s.taken.contains(&key)) {
                 continue;
             }
             let notes = self.take_in(v, &work).await?;
             for n in &notes {
                 tracing::warn!("{}: {n}", at.path);
             }
-            self.repos.change(at.dir, |s| {
+            self.change(at.dir, |s| {
                 s.taken.insert(key);
                 s.notes.extend(notes);
                 s.done = None;
@@ -139,11 +153,11 @@ impl Core {
         if !self.vfs.repository(at.dir)?.is_some_and(|r| r.here) {
             return Ok(false);
         }
-        let pending = at.heads.iter().any(|v| v.device_id == me.id && v.is_uncut());
+        let pending = at.heads.iter().any(|v| v.device_id == me && v.is_uncut());
         let w = work.clone();
         let look = blocking(move || fingerprint(&w)).await?;
-        let seen = self.repos.looked(at.dir, look);
-        if seen.done == Some(look) || !now && seen.since.elapsed() < QUIET {
+        let seen = self.looked(at.dir, look);
+        if seen.done == Some(look) || !now && seen.since.is_none_or(|s| s.elapsed() < QUIET) {
             return Ok(pending);
         }
         // One on its way at a time: the next has what comes meanwhile.
@@ -156,7 +170,7 @@ impl Core {
         let done = (state != RepoState::Waiting).then_some(look);
         let sent = state == RepoState::Pending;
         let state = if sent { RepoState::Carried } else { state };
-        self.repos.change(at.dir, |s| (s.done, s.state, s.why) = (done, state, why));
+        self.change(at.dir, |s| (s.done, s.state, s.why) = (done, Some(state), why));
         Ok(sent)
     }
 
@@ -213,15 +227,37 @@ impl Core {
 
     /// A directory of this process for what git makes on the way; removed when dropped.
     fn room_for_git(&self) -> Result<Room> {
-        Room::new(&self.config.dirs.state.join("git"), self.clock.random())
+        Room::new(&self.vfs.options().state_dir.join(ROOMS), self.clock.random())
     }
 
-    pub(super) async fn git_status(self: &Arc<Self>, request: GitStatus, progress: &Progress) -> Result<Response> {
-        let mut sum = GitSum { carried: self.carries_bundles(), ..GitSum::default() };
+    fn note(&self, dir: u64) {
+        self.seen.lock().entry(dir).or_default();
+    }
+
+    fn change(&self, dir: u64, change: impl FnOnce(&mut Seen)) {
+        if let Some(s) = self.seen.lock().get_mut(&dir) {
+            change(s);
+        }
+    }
+
+    /// Notes what one looks like now.
+    fn looked(&self, dir: u64, look: u64) -> Seen {
+        let mut all = self.seen.lock();
+        let s = all.entry(dir).or_default();
+        if s.look != look || s.since.is_none() {
+            (s.look, s.since) = (look, Some(Instant::now()));
+        }
+        s.clone()
+    }
+}
+
+impl Core {
+    pub(super) async fn git_status(&self, request: GitStatus, progress: &Progress) -> Result<Response> {
+        let mut sum = GitSum { carried: self.git.carries, ..GitSum::default() };
         let top = self.path(&request.path)?;
         let dirs = if sum.carried {
-            self.vfs.repositories_told().into_iter().for_each(|dir| self.repos.note(dir));
-            self.repos.seen.lock().keys().copied().collect()
+            self.vfs.repositories_told().into_iter().for_each(|dir| self.git.note(dir));
+            self.git.seen.lock().keys().copied().collect()
         } else {
             let vfs = self.vfs.clone();
             blocking(move || vfs.find_repositories()).await?
@@ -232,10 +268,10 @@ impl Core {
             if !top.is_root() && at.path != top && !at.path.as_str().starts_with(&format!("{top}/")) {
                 continue;
             }
-            let seen = self.repos.seen.lock().get(&dir).cloned();
-            let me = self.fleet.me();
-            let pending = at.heads.iter().any(|v| v.device_id == me.id && v.is_uncut());
-            let (mut state, why, notes) = seen.map_or((RepoState::Local, String::new(), Vec::new()), |s| (s.state, s.why, s.notes));
+            let seen = self.git.seen.lock().get(&dir).cloned();
+            let me = self.vfs.device().0;
+            let pending = at.heads.iter().any(|v| v.device_id == me && v.is_uncut());
+            let (mut state, why, notes) = seen.map_or((RepoState::Local, String::new(), Vec::new()), |s| (s.state.unwrap_or(RepoState::Waiting), s.why, s.notes));
             if state == RepoState::Carried && pending {
                 state = RepoState::Pending;
             }
@@ -249,38 +285,6 @@ impl Core {
             progress.item(Item::Repository(r)).await?;
         }
         Ok(Response::Git(sum))
-    }
-}
-
-impl Repos {
-    fn note(&self, dir: u64) {
-        self.seen.lock().entry(dir).or_insert_with(|| Seen {
-            look: 0,
-            since: Instant::now(),
-            done: None,
-            state: RepoState::Waiting,
-            why: String::new(),
-            notes: Vec::new(),
-            taken: HashSet::new(),
-        });
-    }
-
-    fn change(&self, dir: u64, change: impl FnOnce(&mut Seen)) {
-        if let Some(s) = self.seen.lock().get_mut(&dir) {
-            change(s);
-        }
-    }
-
-    /// Notes what one looks like now.
-    fn looked(&self, dir: u64, look: u64) -> Seen {
-        self.note(dir);
-        let mut all = self.seen.lock();
-        let s = all.entry(dir).and_modify(|s| {
-            if s.look != look {
-                (s.look, s.since) = (look, Instant::now());
-            }
-        });
-        s.or_insert_with(|| unreachable!("it was noted just now")).clone()
     }
 }
 
@@ -337,6 +341,6 @@ impl Drop for Room {
 }
 
 /// What an earlier process left of such directories.
-pub(super) fn clear_rooms(vfs: &Vfs) {
-    let _ = std::fs::remove_dir_all(vfs.options().state_dir.join("git"));
+fn clear_rooms(vfs: &Vfs) {
+    let _ = std::fs::remove_dir_all(vfs.options().state_dir.join(ROOMS));
 }

@@ -82,11 +82,10 @@ pub struct Core {
     pub(super) switch: Arc<SwitchStore>,
     pub(super) keys: Keys,
     pinner: Arc<hydrate::Pinner>,
-    repos: git::Repos,
-    this: std::sync::Weak<Core>,
+    git: Arc<git::Keeper>,
     pub(super) replica: Arc<Replica>,
     pub(super) enrolled_now: AtomicBool,
-    mounts: Mutex<Vec<mount::Mounted>>,
+    mounts: Arc<Mutex<Vec<mount::Mounted>>>,
     stop: watch::Sender<bool>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     lock: Mutex<Option<StateLock>>,
@@ -184,10 +183,10 @@ impl Core {
             },
         })?;
         let (stop, stopped) = watch::channel(false);
-        git::clear_rooms(&vfs);
-        let core = Arc::new_cyclic(|this| Core {
-            this: this.clone(),
-            repos: git::Repos::default(),
+        let mounts = Arc::default();
+        let git = git::Keeper::new(vfs.clone(), clock.clone(), &config, Arc::clone(&mounts));
+        let core = Arc::new(Core {
+            git,
             config,
             clock,
             pinner: hydrate::Pinner::new(vfs.clone()),
@@ -199,18 +198,13 @@ impl Core {
             keys,
             replica,
             enrolled_now: AtomicBool::new(enrolled_now),
-            mounts: Mutex::default(),
+            mounts,
             stop,
             tasks: Mutex::default(),
             lock: Mutex::new(Some(lock)),
         });
         core.start(&stopped);
         Ok(core)
-    }
-
-    /// This, to be shared: whoever calls it holds one.
-    fn arc(&self) -> Arc<Core> {
-        self.this.upgrade().unwrap_or_else(|| unreachable!("it is being used"))
     }
 
     fn start(self: &Arc<Self>, stopped: &watch::Receiver<bool>) {
@@ -272,11 +266,8 @@ impl Core {
             tokio::spawn(self.pinner.clone().run(stopped.clone()))
         };
         let devices = tokio::spawn(device::keep_fresh(self.fleet.clone(), self.replica.clone(), stopped.clone()));
-        self.tasks.lock().extend([fleet, commits, house, pins, devices]);
-        if self.carries_bundles() {
-            let repositories = tokio::spawn(self.clone().keep_repositories(stopped.clone()));
-            self.tasks.lock().push(repositories);
-        }
+        let repositories = tokio::spawn(self.git.clone().run(stopped.clone()));
+        self.tasks.lock().extend([fleet, commits, house, pins, devices, repositories]);
         // Rings for as long as the process lives; ended with it.
         self.tasks.lock().push(bell);
     }
@@ -319,7 +310,7 @@ impl Service for Core {
             Request::Status => self.status().await,
             Request::Mount(m) => self.mount(m).await,
             Request::Unmount(u) => self.unmount(u).await,
-            Request::Wait(w) => self.arc().wait(w).await,
+            Request::Wait(w) => self.wait(w).await,
             Request::Push(p) => self.push(p, progress).await,
             Request::Pull(p) => self.pull(p, progress).await,
             Request::Ls(l) => self.ls(l, progress).await,
@@ -327,7 +318,7 @@ impl Service for Core {
             Request::Unsync(p) => self.unsync(p, progress).await,
             Request::Pin(p) => self.pin(p).await,
             Request::Unpin(p) => self.unpin(p).await,
-            Request::GitStatus(g) => self.arc().git_status(g, progress).await,
+            Request::GitStatus(g) => self.git_status(g, progress).await,
             Request::Ignore(i) => self.ignore(i, progress).await,
             Request::History(p) => self.history(p, progress).await,
             Request::Restore(r) => self.restore(r, progress).await,
@@ -354,7 +345,7 @@ impl Service for Core {
     }
 
     async fn shutdown(&self) {
-        let _git = self.repos.working.lock().await;
+        let _git = self.git.working.lock().await;
         let mounts = std::mem::take(&mut *self.mounts.lock());
         for m in mounts {
             let at = m.info.mountpoint.clone();

@@ -140,7 +140,7 @@ impl Core {
 
     pub(super) async fn unmount(&self, request: Unmount) -> Result<Response> {
         // Forced, it does not wait for anybody.
-        let _git = if request.force { None } else { Some(self.repos.working.lock().await) };
+        let _git = if request.force { None } else { Some(self.git.working.lock().await) };
         let which: Vec<Mounted> = {
             let mut all = self.mounts.lock();
             let (go, stay) =

@@ -7,7 +7,6 @@ use crate::model::RelPath;
 use crate::state::Tree;
 use crate::state::rows::Sealed;
 use crate::store::count::Op;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Without a time-out, `wait` waits this long at a time and looks again.
@@ -80,10 +79,10 @@ impl Core {
 
     /// Waits until everything that was closed before is in this device's log; with a path, what was at that file or
     /// below that directory. A removed file counts: its removal is waited for.
-    pub(super) async fn wait(self: Arc<Self>, request: Wait) -> Result<Response> {
+    pub(super) async fn wait(&self, request: Wait) -> Result<Response> {
         // Twice: what was done in a repository while its bundle was on its way is in the next.
         for _ in 0..2 {
-            if !self.look_at_repositories(true).await {
+            if !self.git.look(true).await {
                 break;
             }
             self.wait_published(request.clone()).await?;
