@@ -17,6 +17,7 @@ mod files;
 mod handle;
 mod info;
 mod listing;
+mod making;
 mod mountd;
 mod procedures;
 mod replies;

@@ -12,7 +12,6 @@ use crate::error::{Error, IoContext, Kind, Result};
 use crate::model::entry::merged;
 use crate::model::manifest::Manifest;
 use crate::model::ops::{self, Accepted, Attrs};
-use crate::model::ranges::RangeSet;
 use crate::model::{ChunkRef, FileContent, Hash, Kind as What, RelPath, Version};
 use crate::state::rows::*;
 use crate::state::tree::{dir_of, path_of_dir};
@@ -105,17 +104,7 @@ impl Vfs {
             i.links.push((NOWHERE, format!("{token}")));
             (i.size, i.shows, i.local_only) = (bytes.size, v.vclock.clone(), false);
             ns.put_inode(ino, &i)?;
-            let all = RangeSet::of(0..bytes.size);
-            let local = Local {
-                overlay: true,
-                have: all.clone(),
-                dirty: all,
-                wgen: 1,
-                token: Some((token, 1)),
-                unsynced_boot: self.boot,
-                used: self.clock.now_ms() / 1000,
-                ..Local::default()
-            };
+            let local = self.row_of(bytes.size, token, false);
             ns.t.put(Tree::Local, ino, &local)?;
             ns.t.del(Tree::Orphan, ino)?;
             ns.put_slot(dir, GIT_DIR, &Slot::Register(Box::new(reg)))?;

@@ -42,6 +42,7 @@ mod rename;
 mod resolve;
 mod rules;
 mod seal;
+mod telling;
 mod write;
 
 pub use crate::state::rows::{FileType, ROOT, Time};
@@ -62,6 +63,7 @@ pub use read::ReadNow;
 pub use resolve::InConflict;
 pub use rules::{Rule, Rules};
 pub use seal::Unsealed;
+pub use telling::Invalidate;
 
 use crate::clock::Clock;
 use crate::content::fetch::Fetcher;
@@ -70,7 +72,7 @@ use crate::fleet::Me;
 use crate::model::ops::Author;
 use crate::model::view::ConflictMode;
 use crate::state::rows::{DirMove, Inode, Sealed, Slot, slot_key};
-use crate::state::{Change, Ctx, Ns, Read, Replica, Tree};
+use crate::state::{Ctx, Ns, Read, Replica, Tree};
 use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashSet;
@@ -112,17 +114,6 @@ pub struct Options {
     pub brake: BrakeOptions,
     /// This boot of the machine ([`boot_id`]): bytes of another one that were not synced are not trusted.
     pub boot: u64,
-}
-
-/// Caches above the drive (a kernel's, an NFS client's) that must hear of changes which did not come through them.
-/// Called with no lock held, from any thread; must not block.
-pub trait Invalidate: Send + Sync {
-    /// `name` in `dir` leads elsewhere now; `was`: the inode that it led to before, 0 for none.
-    fn name(&self, dir: u64, name: &str, was: u64);
-    /// Attributes of `ino` changed.
-    fn attr(&self, ino: u64);
-    /// Bytes of `ino`, or what a listing of it shows, changed.
-    fn data(&self, ino: u64);
 }
 
 /// The drive.
@@ -262,16 +253,6 @@ impl Vfs {
         (me.id.clone(), me.name.clone())
     }
 
-    /// Adds a cache above that wants to hear of changes.
-    pub fn watch(&self, w: Arc<dyn Invalidate>) {
-        self.watchers.write().push(w);
-    }
-
-    /// Removes it again.
-    pub fn unwatch(&self, w: &Arc<dyn Invalidate>) {
-        self.watchers.write().retain(|x| !Arc::ptr_eq(x, w));
-    }
-
     /// Shows siblings in the mount although the mode is `defer`.
     pub fn show_siblings(&self, on: bool) {
         self.show_siblings.store(on, Ordering::Relaxed);
@@ -315,77 +296,7 @@ impl Vfs {
         }
     }
 
-    /// Tells the caches above, and frees the bytes of inodes that lost their last name and are not open.
-    pub(crate) fn tell(&self, changes: &[Change], own: &[(u64, &str)]) {
-        for c in changes {
-            if let Change::Orphan(ino) = c {
-                let others = |c: &Change| match c {
-                    Change::Name { dir, name, was } if was == ino && !own.contains(&(*dir, name)) => Some((*dir, name.clone())),
-                    _ => None,
-                };
-                if let (Some(n), Some(lost)) = (self.loaded(*ino), changes.iter().find_map(others)) {
-                    n.replaced.store(true, Ordering::Release);
-                    *n.lost.lock() = Some(lost);
-                }
-                self.orphaned(*ino);
-            }
-        }
-        for c in changes {
-            match c {
-                Change::Name { name, .. } if name == IGNORE_FILE => self.ignores.forget(),
-                Change::Name { dir, name, .. } if name == GIT_DIR => drop(self.git_dirs.lock().insert(*dir)),
-                _ => {}
-            }
-        }
-        let kept = |c: &Change| if let Change::Kept(dir) = c { Some(*dir) } else { None };
-        if changes.iter().any(|c| kept(c).is_some()) {
-            self.kept.lock().extend(changes.iter().filter_map(kept));
-        }
-        let watchers = self.watchers.read().clone();
-        let mut listed = HashSet::new();
-        for w in &watchers {
-            listed.clear();
-            for c in changes {
-                match c {
-                    Change::Name { dir, name, .. } if own.contains(&(*dir, name.as_str())) => {}
-                    Change::Name { dir, name, was } => w.name(*dir, name, *was),
-                    // The directories of the caller's own names: its kernel knows that they changed.
-                    Change::Attr(ino) | Change::Listing(ino) if own.iter().any(|(d, _)| d == ino) => {}
-                    Change::Attr(ino) | Change::Orphan(ino) => w.attr(*ino),
-                    Change::Kept(_) => {}
-                    Change::Listing(ino) => {
-                        if listed.insert(*ino) {
-                            w.data(*ino);
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    /// Tells the caches above that a front end which has none did something with a name (`was`: the inode that it led to,
-    /// 0 for none): what another one's kernel has cached it would show on.
-    pub fn announce_name(&self, dir: u64, name: &[u8], was: u64) {
-        for w in self.watchers.read().iter() {
-            // As it was spelled, and as it is listed.
-            let given = names::spelled(name);
-            w.name(dir, given, was);
-            if let Some(listed) = names::parse_name(name).ok().filter(|n| n != given) {
-                w.name(dir, &listed, was);
-            }
-            w.attr(dir);
-        }
-    }
-
-    /// The same for bytes and attributes of a file.
-    pub fn announce_inode(&self, ino: u64) {
-        for w in self.watchers.read().iter() {
-            w.data(ino);
-            w.attr(ino);
-        }
-    }
-
-    /// The same for what writes versions: directory moves that are not written out yet, and that this concerns, are
+    /// [`Vfs::change`] for what writes versions: directory moves that are not written out yet, and that this concerns, are
     /// written out before. One that comes in between is seen here, under the database's lock, and written out as well.
     pub(crate) fn change_settled<T>(
         &self,

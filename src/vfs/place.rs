@@ -244,18 +244,7 @@ impl Vfs {
                 (i.size, i.mtime, i.shows) = (b.size, attrs.mtime.into(), v.vclock.clone());
                 i.links.push((dir, at.clone()));
                 ns.put_inode(b.ino, &i)?;
-                let all = RangeSet::of(0..b.size);
-                let local = Local {
-                    overlay: true,
-                    have: all.clone(),
-                    dirty: all,
-                    wgen: 1,
-                    token: Some((token, 1)),
-                    unsynced_boot: if promised { 0 } else { self.boot },
-                    promise: if promised { Promise::Kept } else { Promise::None },
-                    used: self.clock.now_ms() / 1000,
-                    ..Local::default()
-                };
+                let local = self.row_of(b.size, token, promised);
                 ns.t.put(Tree::Local, b.ino, &local)?;
                 ns.t.del(Tree::Orphan, b.ino)?;
                 ns.put_slot(dir, &at, &Slot::Sibling { ino: b.ino, of: name.to_owned() })?;
@@ -279,6 +268,22 @@ impl Vfs {
         }
         self.sealed.notify_one();
         Ok(placed)
+    }
+
+    /// The row of bytes that were copied in and are sealed by `token`; `promised`: they are on the disk.
+    pub(super) fn row_of(&self, size: u64, token: Hash, promised: bool) -> Local {
+        let all = RangeSet::of(0..size);
+        Local {
+            overlay: true,
+            have: all.clone(),
+            dirty: all,
+            wgen: 1,
+            token: Some((token, 1)),
+            unsynced_boot: if promised { 0 } else { self.boot },
+            promise: if promised { Promise::Kept } else { Promise::None },
+            used: self.clock.now_ms() / 1000,
+            ..Local::default()
+        }
     }
 
     /// Notes that what stands at a path now is also outside: pulled from there, or found the same.

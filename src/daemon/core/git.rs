@@ -271,7 +271,8 @@ impl Core {
             let seen = self.git.seen.lock().get(&dir).cloned();
             let me = self.vfs.device().0;
             let pending = at.heads.iter().any(|v| v.device_id == me && v.is_uncut());
-            let (mut state, why, notes) = seen.map_or((RepoState::Local, String::new(), Vec::new()), |s| (s.state.unwrap_or(RepoState::Waiting), s.why, s.notes));
+            let (mut state, why, notes) =
+                seen.map_or((RepoState::Local, String::new(), Vec::new()), |s| (s.state.unwrap_or(RepoState::Waiting), s.why, s.notes));
             if state == RepoState::Carried && pending {
                 state = RepoState::Pending;
             }
