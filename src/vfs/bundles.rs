@@ -19,6 +19,7 @@ use crate::state::{Tree, uncut_token};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::Ordering;
 use tokio::time::Instant;
 
 /// Name of what a repository is kept in.
@@ -65,6 +66,11 @@ impl Vfs {
     /// Directories whose `.git` came, went or changed without this machine since this was last asked.
     pub fn repositories_told(&self) -> Vec<u64> {
         self.git_dirs.lock().drain().collect()
+    }
+
+    /// A number that moves with whatever git does on this machine.
+    pub fn git_activity(&self) -> u64 {
+        self.locked.load(Ordering::Acquire)
     }
 
     /// What there is of a repository in a directory; none if there is none.

@@ -145,6 +145,8 @@ pub struct Vfs {
     cache: Mutex<cache::Lru>,
     /// The cache is being brought under its cap.
     evicting: AtomicBool,
+    /// Counts names of lock files that came and went.
+    locked: AtomicU64,
     /// Directories whose `.git` changed, to be looked at.
     git_dirs: Mutex<HashSet<u64>>,
     /// Removed directories that are kept by what is in them, to be looked at.
@@ -202,6 +204,7 @@ impl Vfs {
             aliases: Mutex::new(Vec::new()),
             kept: Mutex::default(),
             git_dirs: Mutex::default(),
+            locked: AtomicU64::new(0),
             show_siblings: AtomicBool::new(false),
             applied: AtomicU64::new(0),
             brake: brake::Brake::new(options.brake),

@@ -50,6 +50,8 @@ impl Vfs {
             match c {
                 Change::Name { name, .. } if name == IGNORE_FILE => self.ignores.forget(),
                 Change::Name { dir, name, .. } if name == GIT_DIR => drop(self.git_dirs.lock().insert(*dir)),
+                // Whatever git changes, it locks first.
+                Change::Name { name, .. } if name.ends_with(".lock") => drop(self.locked.fetch_add(1, Ordering::AcqRel)),
                 _ => {}
             }
         }

@@ -21,6 +21,7 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -41,6 +42,8 @@ pub(super) struct Keeper {
     carries: bool,
     mounts: Arc<Mutex<Vec<mount::Mounted>>>,
     seen: Mutex<HashMap<u64, Seen>>,
+    /// What git had done when all were last looked at.
+    activity: AtomicU64,
     /// Held while git works on a mount; a mount is taken away with it.
     pub(super) working: tokio::sync::Mutex<()>,
 }
@@ -64,7 +67,15 @@ impl Keeper {
     pub(super) fn new(vfs: Arc<Vfs>, clock: Arc<dyn Clock>, config: &Config, mounts: Arc<Mutex<Vec<mount::Mounted>>>) -> Arc<Keeper> {
         let carries = config.sync_git_dirs && config.git_sync_mode == GitSyncMode::Bundle;
         clear_rooms(&vfs);
-        Arc::new(Keeper { vfs, clock, carries, mounts, seen: Mutex::default(), working: Default::default() })
+        Arc::new(Keeper {
+            vfs,
+            clock,
+            carries,
+            mounts,
+            seen: Mutex::default(),
+            activity: AtomicU64::new(u64::MAX),
+            working: Default::default(),
+        })
     }
 
     /// Looks after repositories until `stop` says true.
@@ -93,7 +104,13 @@ impl Keeper {
         if !self.carries {
             return sent;
         }
-        self.vfs.repositories_told().into_iter().for_each(|dir| self.note(dir));
+        let (told, activity) = (self.vfs.repositories_told(), self.vfs.git_activity());
+        let rest = |s: &Seen| s.done == Some(s.look);
+        let before = self.activity.swap(activity, Ordering::AcqRel);
+        if !now && told.is_empty() && before == activity && self.seen.lock().values().all(rest) {
+            return sent;
+        }
+        told.into_iter().for_each(|dir| self.note(dir));
         let all: Vec<u64> = self.seen.lock().keys().copied().collect();
         for dir in all {
             let _working = self.working.lock().await;
