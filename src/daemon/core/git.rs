@@ -21,12 +21,13 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// How often repositories are looked at.
+/// How often it is asked whether git did anything, or something is left to do.
 const LOOK: Duration = Duration::from_secs(1);
+/// Also where nothing says that git did anything.
+const ANYWAY: Duration = Duration::from_secs(10);
 /// One that did not change for so long is at rest.
 const QUIET: Duration = Duration::from_secs(2);
 /// Directory of the state for what git makes on the way.
@@ -42,8 +43,8 @@ pub(super) struct Keeper {
     carries: bool,
     mounts: Arc<Mutex<Vec<mount::Mounted>>>,
     seen: Mutex<HashMap<u64, Seen>>,
-    /// What git had done when all were last looked at.
-    activity: AtomicU64,
+    /// What git had done when all were last looked at, and when that was.
+    looked_at: Mutex<(u64, Option<Instant>)>,
     /// Held while git works on a mount; a mount is taken away with it.
     pub(super) working: tokio::sync::Mutex<()>,
 }
@@ -67,15 +68,7 @@ impl Keeper {
     pub(super) fn new(vfs: Arc<Vfs>, clock: Arc<dyn Clock>, config: &Config, mounts: Arc<Mutex<Vec<mount::Mounted>>>) -> Arc<Keeper> {
         let carries = config.sync_git_dirs && config.git_sync_mode == GitSyncMode::Bundle;
         clear_rooms(&vfs);
-        Arc::new(Keeper {
-            vfs,
-            clock,
-            carries,
-            mounts,
-            seen: Mutex::default(),
-            activity: AtomicU64::new(u64::MAX),
-            working: Default::default(),
-        })
+        Arc::new(Keeper { vfs, clock, carries, mounts, seen: Mutex::default(), looked_at: Mutex::default(), working: Default::default() })
     }
 
     /// Looks after repositories until `stop` says true.
@@ -104,10 +97,8 @@ impl Keeper {
         if !self.carries {
             return sent;
         }
-        let (told, activity) = (self.vfs.repositories_told(), self.vfs.git_activity());
-        let rest = |s: &Seen| s.done == Some(s.look);
-        let before = self.activity.swap(activity, Ordering::AcqRel);
-        if !now && told.is_empty() && before == activity && self.seen.lock().values().all(rest) {
+        let told = self.vfs.repositories_told();
+        if told.is_empty() && !now && !self.is_due() {
             return sent;
         }
         told.into_iter().for_each(|dir| self.note(dir));
@@ -245,6 +236,18 @@ impl Keeper {
     /// A directory of this process for what git makes on the way; removed when dropped.
     fn room_for_git(&self) -> Result<Room> {
         Room::new(&self.vfs.options().state_dir.join(ROOMS), self.clock.random())
+    }
+
+    /// Whether git did anything since this was last asked, or something is left to do, or it is long ago.
+    fn is_due(&self) -> bool {
+        let activity = self.vfs.git_activity();
+        let mut last = self.looked_at.lock();
+        let lately = last.0 == activity && last.1.is_some_and(|t| t.elapsed() < ANYWAY);
+        if lately && self.seen.lock().values().all(|s| s.done == Some(s.look)) {
+            return false;
+        }
+        *last = (activity, Some(Instant::now()));
+        true
     }
 
     fn note(&self, dir: u64) {
