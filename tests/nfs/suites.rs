@@ -86,7 +86,7 @@ utime_now = {{}}
 utimensat = {{}}
 rename_ctime = {{}}
 [settings]
-naptime = 1.1
+naptime = 0.1
 [dummy_auth]
 entries = [["nobody", "nogroup"], ["daemon", "daemon"]]
 END
