@@ -28,6 +28,8 @@ use tokio::sync::watch;
 const LOOK: Duration = Duration::from_secs(1);
 /// Also where nothing says that git did anything.
 const ANYWAY: Duration = Duration::from_secs(10);
+/// When one is tried again that could not be carried.
+const FAILED: Duration = Duration::from_secs(60);
 /// One that did not change for so long is at rest.
 const QUIET: Duration = Duration::from_secs(2);
 /// Directory of the state for what git makes on the way.
@@ -60,8 +62,10 @@ struct Seen {
     state: Option<RepoState>,
     why: String,
     notes: Vec<String>,
-    /// Bundles that were taken in, by device and version.
+    /// Bundles that were taken in, of those that count: by device and version.
     taken: HashSet<String>,
+    /// After an error it is left alone until then.
+    not_before: Option<Instant>,
 }
 
 impl Keeper {
@@ -102,7 +106,8 @@ impl Keeper {
             return sent;
         }
         told.into_iter().for_each(|dir| self.note(dir));
-        let all: Vec<u64> = self.seen.lock().keys().copied().collect();
+        let rested = |s: &Seen| now || s.not_before.is_none_or(|t| t <= Instant::now());
+        let all: Vec<u64> = self.seen.lock().iter().filter(|(_, s)| rested(s)).map(|(dir, _)| *dir).collect();
         for dir in all {
             let _working = self.working.lock().await;
             let Some(mount) = self.mount_for_git() else { return sent };
@@ -117,12 +122,16 @@ impl Keeper {
             };
             sent |= *done.as_ref().unwrap_or(&false);
             if let Err(e) = done {
-                let busy = e.kind() == Kind::Busy;
-                if !busy && !e.kind().is_transient() {
-                    tracing::warn!(dir, error = %e, "a repository could not be carried; it is tried again");
-                }
+                let rest = match e.kind() {
+                    Kind::Busy => Duration::ZERO,
+                    k if k.is_transient() => ANYWAY,
+                    _ => {
+                        tracing::warn!(dir, error = %e, "a repository could not be carried; it is tried again");
+                        FAILED
+                    }
+                };
                 let state = if e.kind() == Kind::Unsupported { RepoState::Refused } else { RepoState::Waiting };
-                self.change(dir, |s| (s.state, s.why) = (Some(state), e.to_string()));
+                self.change(dir, |s| (s.state, s.why, s.not_before) = (Some(state), e.to_string(), Some(Instant::now() + rest)));
             }
         }
         sent
@@ -143,8 +152,11 @@ impl Keeper {
             return Ok(false);
         }
         // What others did first, so that what goes out has it.
+        let key = |v: &Version| format!("{} {:?}", v.device_id, v.vclock);
+        let counting: HashSet<String> = at.heads.iter().map(key).collect();
+        self.change(at.dir, |s| s.taken.retain(|k| counting.contains(k)));
         for v in at.heads.iter().filter(|v| v.device_id != me && !v.is_uncut()) {
-            let key = format!("{} {:?}", v.device_id, v.vclock);
+            let key = key(v);
             if self.seen.lock().get(&at.dir).is_some_and(|s| s.taken.contains(&key)) {
                 continue;
             }
