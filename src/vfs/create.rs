@@ -15,6 +15,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Instant;
 
+/// So many names a file has at most on this machine; what file systems have.
+pub const LINKS_MAX: usize = 65_000;
+
 impl Vfs {
     /// `ignored`: what [`Vfs::ignored`] said before the transaction.
     fn is_local_name(&self, r: &Read<'_>, dir: u64, parent: &Inode, name: &str, is_dir: bool, ignored: bool) -> Result<bool> {
@@ -219,8 +222,8 @@ impl Vfs {
             if i.links.is_empty() {
                 return Err(Error::new(Kind::NotFound, "the file has no name left to link from"));
             }
-            if i.links.len() >= 65_000 {
-                return Err(Error::new(Kind::TooManyLinks, format!("{name:?}: the file has 65,000 names")));
+            if i.links.len() >= LINKS_MAX {
+                return Err(Error::new(Kind::TooManyLinks, format!("{name:?}: the file has {LINKS_MAX} names")));
             }
             self.take_name(ns, dir, &name, ino, i.local_only)?;
             i.links.push((dir, name.clone()));

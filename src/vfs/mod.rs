@@ -51,6 +51,7 @@ pub use attr::{Attr, SetAttr, StatFs};
 pub use brake::BrakeOptions;
 pub use bundles::{GIT_DIR, RepoAt};
 pub use cache::{CacheUse, Dropped};
+pub use create::LINKS_MAX;
 pub use cut::VfsFiles;
 pub use ignores::IGNORE_FILE;
 pub use look::{Found, Held, Look};

@@ -297,6 +297,9 @@ fn what_the_protocol_says_of_types_and_modes() {
     c.link(&file, &dir, "second").unwrap();
     assert_eq!((c.lookup(&dir, "second").unwrap(), c.attr(&file).unwrap().nlink), (file.clone(), 2));
     assert_eq!(c.link(&dir, &root, "third").unwrap_err(), nfsstat3::NFS3ERR_PERM, "of a directory");
+    // A client that is told otherwise does not even ask for a second name.
+    let told = (c.fsinfo(&root).unwrap().properties & FSF3_LINK, c.pathconf(&file).unwrap().linkmax);
+    assert_eq!(told, (FSF3_LINK, 65_000));
     c.remove(&dir, "second").unwrap();
     assert_eq!(c.attr(&file).unwrap().nlink, 1);
     c.mknod(&dir, "pipe", mknoddata3::NF3FIFO(sattr3::default())).unwrap();

@@ -263,6 +263,14 @@ impl Client {
         call!(self, fsstat, FSSTAT3args { fsroot: root.clone() })
     }
 
+    pub fn fsinfo(&mut self, root: &nfs_fh3) -> Result<FSINFO3resok> {
+        call!(self, fsinfo, FSINFO3args { fsroot: root.clone() })
+    }
+
+    pub fn pathconf(&mut self, object: &nfs_fh3) -> Result<PATHCONF3resok> {
+        call!(self, pathconf, PATHCONF3args { object: object.clone() })
+    }
+
     /// Names and cookies of a page of a listing, and whether it is the last.
     pub fn page(&mut self, dir: &nfs_fh3, cookie: u64, room: u32, plus: bool) -> Result<(Vec<(String, u64)>, bool)> {
         let name = |n: &filename3<'_>| String::from_utf8(n.as_ref().to_vec()).unwrap();

@@ -3,6 +3,7 @@
 use super::convert::{after, status};
 use super::procedures::Nfs;
 use super::wire::{Args, DATA_MAX, Garbage};
+use crate::vfs::LINKS_MAX;
 use nfs3_types::nfs3::*;
 
 impl Nfs {
@@ -43,7 +44,7 @@ impl Nfs {
                 dtpref: 64 << 10,
                 maxfilesize: i64::MAX as u64,
                 time_delta: nfstime3 { seconds: 0, nseconds: 1 },
-                properties: FSF3_SYMLINK | FSF3_HOMOGENEOUS | FSF3_CANSETTIME,
+                properties: FSF3_LINK | FSF3_SYMLINK | FSF3_HOMOGENEOUS | FSF3_CANSETTIME,
             }),
             Err(e) => Nfs3Result::Err((e, FSINFO3resfail { obj_attributes: post_op_attr::None })),
         })
@@ -55,7 +56,7 @@ impl Nfs {
         Ok(match self.object(&fh) {
             Ok(o) => Nfs3Result::Ok(PATHCONF3resok {
                 obj_attributes: after(Some(&o), self.secret.fsid),
-                linkmax: 1,
+                linkmax: LINKS_MAX as u32,
                 name_max: 255,
                 no_trunc: true,
                 chown_restricted: true,
