@@ -209,7 +209,7 @@ fn prepare(config: &Config, active: &[MountInfo], request: &Mount) -> Result<Pre
         return Ok(Prepared::Ready { mountpoint: at, notes });
     }
     let left = mounts::ours_at(&at);
-    let own = |l: &MountEntry| l.is_nfs() && last_export(&config.dirs.state).is_some_and(|e| l.source.ends_with(&e));
+    let own = |l: &MountEntry| l.is_nfs() && last_export(&config.dirs.state).is_some_and(|e| l.is_of(&e));
     if request.backend.is_nfs() && left.as_ref().is_some_and(own) {
         // It answers nobody before it is served again, so it is not asked anything.
         notes.push(format!("{} was still mounted by a daemon that ended; its programs go on", at.display()));

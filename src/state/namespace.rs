@@ -12,7 +12,7 @@ use super::txn::Txn;
 use crate::error::{Error, Kind, Result};
 use crate::model::brake::in_effect;
 use crate::model::entry::Entry;
-use crate::model::sibling::sibling_names;
+use crate::model::sibling::{sibling_name, sibling_names};
 use crate::model::view::view;
 use crate::model::{RelPath, VClock, Version};
 use std::collections::BTreeMap;
@@ -51,6 +51,18 @@ impl Ns<'_, '_> {
     /// A slot.
     pub fn slot(&self, dir: u64, name: &str) -> Result<Option<Slot>> {
         self.t.get(Tree::Entry, slot_key(dir, name))
+    }
+
+    /// The first name of a sibling of `name` that nothing in the directory has.
+    pub fn free_sibling(&self, dir: u64, name: &str, label: &str) -> Result<String> {
+        let mut n = 1;
+        loop {
+            let free = sibling_name(name, label, n);
+            if self.slot(dir, &free)?.is_none() {
+                return Ok(free);
+            }
+            n += 1;
+        }
     }
 
     /// Writes a slot.

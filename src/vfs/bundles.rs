@@ -10,7 +10,6 @@ use super::{Vfs, not_found};
 use crate::content::Priority;
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::model::entry::merged;
-use crate::model::manifest::Manifest;
 use crate::model::ops::{self, Accepted, Attrs};
 use crate::model::{ChunkRef, FileContent, Hash, Kind as What, RelPath, Version};
 use crate::state::rows::*;
@@ -42,6 +41,13 @@ pub struct RepoAt {
     pub here: bool,
     /// Bundles that count.
     pub heads: Vec<Version>,
+}
+
+impl RepoAt {
+    /// Whether a bundle that the device `me` made is still on its way to the store.
+    pub fn is_pending(&self, me: &str) -> bool {
+        self.heads.iter().any(|v| v.device_id == me && v.is_uncut())
+    }
 }
 
 impl Vfs {
@@ -80,7 +86,7 @@ impl Vfs {
             let Some(slot) = r.get::<Slot>(Tree::Entry, slot_key(dir, GIT_DIR))? else { return Ok(None) };
             let here = !i.dead && slot.ino() != 0;
             let heads = match slot {
-                Slot::Register(reg) => reg.entry.live().filter(|v| matches!(v.kind, What::Bundle { .. })).cloned().collect(),
+                Slot::Register(reg) => reg.entry.live().filter(|v| v.is_bundle()).cloned().collect(),
                 _ => Vec::new(),
             };
             Ok((here || !heads.is_empty()).then_some(RepoAt { dir, path: path_of_dir(r, dir)?, shown: !i.dead, here, heads }))
@@ -108,7 +114,7 @@ impl Vfs {
             // A name that is in no directory keeps the bytes until they are published.
             let mut i = Inode::new(FileType::File, 0o600, self.options.uid, self.options.gid, ns.ctx.now);
             i.links.push((NOWHERE, format!("{token}")));
-            (i.size, i.shows, i.local_only) = (bytes.size, v.vclock.clone(), false);
+            (i.size, i.shows) = (bytes.size, v.vclock.clone());
             ns.put_inode(ino, &i)?;
             let local = self.row_of(bytes.size, token, false);
             ns.t.put(Tree::Local, ino, &local)?;
@@ -146,13 +152,7 @@ impl Vfs {
         let deadline = || Instant::now() + self.options.read_deadline;
         let list: Vec<ChunkRef> = match &content.chunks {
             Some(c) => c.clone(),
-            None => {
-                let body = self.fetcher.manifest(content.manifest, Priority::Background, deadline()).await?;
-                let parsed = Manifest::parse(&body).map_err(|e| e.context(format!("manifest {}", content.manifest)))?;
-                parsed
-                    .chunk_refs()
-                    .ok_or_else(|| Error::new(Kind::Corrupt, format!("manifest {} tells no chunk sizes", content.manifest)))?
-            }
+            None => self.listed_in_manifest(content.manifest, Priority::Background, deadline()).await?,
         };
         let mut at = 0;
         for c in list {

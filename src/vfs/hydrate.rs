@@ -182,15 +182,20 @@ impl Vfs {
         {
             return checked(content, list);
         }
-        let body = self.fetcher.manifest(content.manifest, priority, deadline).await?;
-        let parsed = Manifest::parse(&body).map_err(|e| e.context(format!("manifest {}", content.manifest)))?;
-        let list = parsed.chunk_refs().ok_or_else(|| {
-            Error::new(Kind::Corrupt, format!("manifest {} tells no chunk sizes", content.manifest))
-                .hint("it is of the older layout: `tcfs adopt` reads it")
-        })?;
+        let list = self.listed_in_manifest(content.manifest, priority, deadline).await?;
         let chunks = checked(content, list)?;
         self.replica.db().write(|t| t.put(Tree::ChunkList, ino, &(content.root, &chunks.list)))?;
         Ok(chunks)
+    }
+
+    /// The chunk list that a manifest in the store tells.
+    pub(super) async fn listed_in_manifest(&self, manifest: Hash, priority: Priority, deadline: Instant) -> Result<Vec<ChunkRef>> {
+        let body = self.fetcher.manifest(manifest, priority, deadline).await?;
+        let parsed = Manifest::parse(&body).map_err(|e| e.context(format!("manifest {manifest}")))?;
+        parsed.chunk_refs().ok_or_else(|| {
+            Error::new(Kind::Corrupt, format!("manifest {manifest} tells no chunk sizes"))
+                .hint("it is of the older layout: `tcfs adopt` reads it")
+        })
     }
 
     /// Puts a checked chunk into the local file where nothing newer is.

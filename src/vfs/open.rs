@@ -101,9 +101,7 @@ impl Vfs {
             self.unhold(&node);
         }
         let (whole, size) = opened?;
-        let fh = self.next_handle.fetch_add(1, Ordering::Relaxed);
-        self.handles.insert(fh, Arc::new(Handle::new(node, write, false, false)));
-        Ok(Opened { fh, whole, size })
+        Ok(self.handle_on(node, write, whole, size))
     }
 
     /// Fetches the rest of an open file in the background, unless it is large. Nobody waits.
@@ -113,6 +111,13 @@ impl Vfs {
             self.hydrate_in_background(&h.node);
         }
         Ok(())
+    }
+
+    /// A handle on a file that is held, and if it is for writing counted as written.
+    pub(super) fn handle_on(&self, node: Arc<Node>, write: bool, whole: bool, size: u64) -> Opened {
+        let fh = self.next_handle.fetch_add(1, Ordering::Relaxed);
+        self.handles.insert(fh, Arc::new(Handle::new(node, write, false, false)));
+        Opened { fh, whole, size }
     }
 
     fn open_node(&self, node: &Arc<Node>, write: bool, truncate: bool) -> Result<(bool, u64)> {

@@ -11,7 +11,6 @@ use crate::error::{Error, IoContext, Kind, Result};
 use crate::model::entry::{Entry, merged};
 use crate::model::ops::{self, Accepted, Attrs};
 use crate::model::ranges::RangeSet;
-use crate::model::sibling::sibling_name;
 use crate::model::view::View;
 use crate::model::{ChunkRef, FileContent, Hash, Kind as What, Place, RelPath, VClock, Version};
 use crate::state::rows::*;
@@ -236,9 +235,7 @@ impl Vfs {
             let mut row = Sealed { ..self.sealed_row() };
             if let (New::File(b), Some(token)) = (&*new, token) {
                 // Shown as a sibling at first, so that the view below finds the inode of this head and its place.
-                let label = self.device().1;
-                let free = |n: &String| ns.slot(dir, n).is_ok_and(|s| s.is_none());
-                let at = (1..).map(|n| sibling_name(name, &label, n)).find(free).ok_or_else(|| not_found(name))?;
+                let at = ns.free_sibling(dir, name, &self.device().1)?;
                 let gid = parent.group_for(self.options.gid);
                 let mut i = Inode::new(FileType::File, attrs.mode & 0o7777, self.options.uid, gid, ns.ctx.now);
                 (i.size, i.mtime, i.shows) = (b.size, attrs.mtime.into(), v.vclock.clone());

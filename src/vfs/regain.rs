@@ -8,11 +8,10 @@
 //! Must: nobody is told that bytes were written which no version will have.
 //! Not here: for how long such a file is kept (whoever has it open, the server of that protocol).
 
-use super::open::{Handle, Opened};
+use super::open::Opened;
 use super::{Touches, Vfs};
 use crate::error::Result;
 use crate::model::ops::Accepted;
-use crate::model::sibling::sibling_name;
 use crate::state::rows::{Sib, Slot};
 use crate::state::tree::{path_of_dir, stale};
 use crate::state::{Change, Ns};
@@ -32,12 +31,12 @@ impl Vfs {
             // In use from before the names change: whatever arrives then leaves this one alone.
             node.writers.fetch_add(1, Ordering::AcqRel);
             let accept = self.change_settled(&[], Touches::Only(&[dir]), |ns| {
-                let shows = ns.inode(ino)?.shows;
-                if ns.inode(ino)?.links.is_empty() {
+                let i = ns.inode(ino)?;
+                if i.links.is_empty() {
                     self.list_again(ns, dir, &name, ino)?;
                 }
                 let path = path_of_dir(ns.t, dir)?.join(&name);
-                Ok((path, Accepted { clock: shows, ..Accepted::default() }))
+                Ok((path, Accepted { clock: i.shows, ..Accepted::default() }))
             });
             match accept {
                 Ok(a) => {
@@ -60,9 +59,7 @@ impl Vfs {
                 return Err(e);
             }
         };
-        let fh = self.next_handle.fetch_add(1, Ordering::Relaxed);
-        self.handles.insert(fh, Arc::new(Handle::new(node, true, false, false)));
-        Ok(Opened { fh, whole, size })
+        Ok(self.handle_on(node, true, whole, size))
     }
 
     /// Under its name if nothing is shown there, else as a sibling of what is.
@@ -75,13 +72,7 @@ impl Vfs {
         if r.ino == 0 {
             r.ino = ino;
         } else {
-            let (_, own) = self.device();
-            for n in 1.. {
-                listed = sibling_name(name, &own, n);
-                if ns.slot(dir, &listed)?.is_none() {
-                    break;
-                }
-            }
+            listed = ns.free_sibling(dir, name, &self.device().1)?;
             r.sibs.push(Sib { name: listed.clone(), ino, clock: ns.inode(ino)?.shows });
             ns.put_slot(dir, &listed, &Slot::Sibling { ino, of: name.to_owned() })?;
         }

@@ -173,7 +173,7 @@ impl Keeper {
         if !self.vfs.repository(at.dir)?.is_some_and(|r| r.here) {
             return Ok(false);
         }
-        let pending = at.heads.iter().any(|v| v.device_id == me && v.is_uncut());
+        let pending = at.is_pending(&me);
         let w = work.clone();
         let look = blocking(move || fingerprint(&w)).await?;
         let seen = self.looked(at.dir, look);
@@ -294,6 +294,7 @@ impl Core {
             let vfs = self.vfs.clone();
             blocking(move || vfs.find_repositories()).await?
         };
+        let me = self.vfs.device().0;
         let mut all = Vec::new();
         for dir in dirs {
             let Some(at) = self.vfs.repository(dir)? else { continue };
@@ -301,11 +302,9 @@ impl Core {
                 continue;
             }
             let seen = self.git.seen.lock().get(&dir).cloned();
-            let me = self.vfs.device().0;
-            let pending = at.heads.iter().any(|v| v.device_id == me && v.is_uncut());
             let (mut state, why, notes) =
                 seen.map_or((RepoState::Local, String::new(), Vec::new()), |s| (s.state.unwrap_or(RepoState::Waiting), s.why, s.notes));
-            if state == RepoState::Carried && pending {
+            if state == RepoState::Carried && at.is_pending(&me) {
                 state = RepoState::Pending;
             }
             let devices = at.heads.iter().map(|v| v.device_name.clone()).collect();

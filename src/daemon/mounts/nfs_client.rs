@@ -39,7 +39,7 @@ fn explain(text: &str) -> Option<&'static str> {
 
 /// Whether the export is mounted at `at`; none where the system does not tell.
 pub fn nfs_at(at: &Path, export: &str) -> Option<bool> {
-    let is = |m: &MountEntry| m.mountpoint == at && m.source.strip_suffix(export).is_some_and(|host| host == "127.0.0.1:");
+    let is = |m: &MountEntry| m.mountpoint == at && m.is_of(export);
     Some(mounted()?.iter().any(is))
 }
 

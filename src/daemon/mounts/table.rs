@@ -37,6 +37,11 @@ impl MountEntry {
     pub fn is_nfs(&self) -> bool {
         self.fstype.starts_with("nfs") && self.source.starts_with(NFS_SOURCE)
     }
+
+    /// Whether it is this machine's export of that path.
+    pub fn is_of(&self, export: &str) -> bool {
+        self.source.strip_suffix(export).is_some_and(|host| host == "127.0.0.1:")
+    }
 }
 
 /// Reads `/proc/self/mountinfo`; lines that are not understood are passed over.

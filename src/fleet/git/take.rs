@@ -30,6 +30,13 @@ pub struct From<'a> {
     pub name: &'a str,
 }
 
+impl From<'_> {
+    /// How the names of refs begin that a bundle of it brought and that are not joined yet.
+    fn arriving(&self) -> String {
+        format!("{OURS}{}/arriving/", self.name)
+    }
+}
+
 /// Notes that what was packed is published: the base of what comes next. What a publication named stays reachable.
 pub fn published(repo: &Repo, packed: &Packed) -> Result<()> {
     let mut memory = Memory::load(repo)?;
@@ -70,7 +77,7 @@ pub fn take(work: &Path, bundle: &Path, told: &Told, from: From<'_>, scratch: &P
     let path = bundle.to_str().ok_or_else(|| Error::new(Kind::NotUtf8, format!("{} is not UTF-8", bundle.display())))?;
     let bad = |e: Error| Error::new(Kind::Corrupt, format!("git does not accept the bundle for {}", work.display())).source(e);
     repo.git.run(&["bundle", "verify", "-q", path]).map_err(bad)?;
-    let arriving = format!("{OURS}{}/arriving/", from.name);
+    let arriving = from.arriving();
     let spec = format!("+refs/*:{arriving}*");
     let fetch = ["fetch", "-q", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--refmap=", path, &spec];
     repo.git.run(&fetch).map_err(bad)?;
@@ -81,7 +88,7 @@ pub fn take(work: &Path, bundle: &Path, told: &Told, from: From<'_>, scratch: &P
         return Err(Error::new(Kind::Corrupt, why));
     }
 
-    let memory = Memory::load(&repo)?;
+    let mut memory = Memory::load(&repo)?;
     let mut join = Join {
         now: repo.state(index)?,
         last: memory.of.get(from.id).cloned().unwrap_or_default(),
@@ -111,7 +118,6 @@ pub fn take(work: &Path, bundle: &Path, told: &Told, from: From<'_>, scratch: &P
     keep(&repo, named.into_iter().chain(gone.iter()), &arriving)?;
     repo.git.text(&["update-ref", "--stdin"], Some(&drop_all))?;
 
-    let mut memory = memory;
     std::fs::remove_file(scratch.join("index"))
         .or_else(|e| if e.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(e) })
         .doing(|| "looking at the index again")?;
@@ -186,6 +192,16 @@ impl Join<'_> {
 
     fn is_ancestor(&self, a: &str, b: &str) -> Result<bool> {
         self.git().ask(&["merge-base", "--is-ancestor", a, b])
+    }
+
+    /// The commit that a ref or an id leads to, if any.
+    fn commit_of(&self, name: &str) -> Result<Option<String>> {
+        self.git().line(&["rev-parse", "-q", "--verify", &format!("{name}^{{commit}}")])
+    }
+
+    /// Where a ref of the bundle is until it is joined.
+    fn arrived(&self, name: &str) -> String {
+        format!("{}{}", self.from.arriving(), name.trim_start_matches("refs/"))
     }
 
     /// Keeps something of theirs under a name that says whose it is.
@@ -320,20 +336,16 @@ impl Join<'_> {
         if !untouched || self.known && self.last.head == *theirs {
             return Ok(false);
         }
-        let commit = |head: &str| self.git().line(&["rev-parse", "-q", "--verify", &format!("{head}^{{commit}}")]);
-        if let (Some(old), Some(new)) = (commit(&self.now.head)?, commit(theirs)?)
-            && old != new
-            && !self.worktree_allows(&old, &new)?
-        {
-            self.notes.push(format!(
-                "{} has {theirs} checked out; here it stays {}: files of it are changed here",
-                self.from.name, self.now.head
-            ));
-            return Ok(false);
-        }
-        if let (Some(old), Some(new)) = (commit(&self.now.head)?, commit(theirs)?)
+        if let (Some(old), Some(new)) = (self.commit_of(&self.now.head)?, self.commit_of(theirs)?)
             && old != new
         {
+            if !self.worktree_allows(&old, &new)? {
+                self.notes.push(format!(
+                    "{} has {theirs} checked out; here it stays {}: files of it are changed here",
+                    self.from.name, self.now.head
+                ));
+                return Ok(false);
+            }
             self.entries_follow(&old, &new)?;
         }
         if theirs.starts_with("refs/") {
@@ -354,17 +366,16 @@ impl Join<'_> {
         if self.now.index.as_ref() == Some(&tree) {
             return Ok(());
         }
-        let commit = |of: &str| self.git().line(&["rev-parse", "-q", "--verify", &format!("{of}^{{commit}}")]);
-        let arrived = |name: &str| format!("{OURS}{}/arriving/{}", self.from.name, name.trim_start_matches("refs/"));
-        let their_head = if self.theirs.head.starts_with("refs/") { arrived(&self.theirs.head) } else { arrived(HEAD) };
-        let same_commit = head_is_theirs && commit("HEAD")? == commit(&their_head)?;
+        let their_head = self.arrived(if self.theirs.head.starts_with("refs/") { &self.theirs.head } else { HEAD });
+        let same_commit = head_is_theirs && self.commit_of("HEAD")? == self.commit_of(&their_head)?;
         if self.index_untouched() && same_commit {
             // Entries that stay keep what is known of their files.
             return self.git().run(&["read-tree", "-m", &tree]);
         }
-        let clean = commit(&their_head)?.map(|c| format!("{c}^{{tree}}")).and_then(|t| self.git().line(&["rev-parse", &t]).ok().flatten());
+        let clean =
+            self.commit_of(&their_head)?.map(|c| format!("{c}^{{tree}}")).and_then(|t| self.git().line(&["rev-parse", &t]).ok().flatten());
         if clean.as_ref() != Some(&tree) && self.last.index.as_ref() != Some(&tree) {
-            let id = self.git().line(&["rev-parse", "-q", "--verify", &arrived(INDEX)])?;
+            let id = self.git().line(&["rev-parse", "-q", "--verify", &self.arrived(INDEX)])?;
             if let Some(id) = id {
                 self.beside("index", &id)?;
                 self.notes.push(format!("what {} has staged is kept as {OURS}{}/index", self.from.name, self.from.name));
@@ -392,7 +403,7 @@ impl Join<'_> {
         }
         for (n, (id, _)) in theirs.iter().enumerate() {
             if !self.now.stash.iter().any(|(have, _)| have == id) {
-                let from = format!("{OURS}{}/arriving/{}{n}", self.from.name, STASH.trim_start_matches("refs/"));
+                let from = self.arrived(&format!("{STASH}{n}"));
                 if self.git().ask(&["show-ref", "-q", "--verify", &from])? {
                     let id = id.clone();
                     self.beside(&format!("stash/{n}"), &id)?;

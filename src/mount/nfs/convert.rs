@@ -108,7 +108,7 @@ pub(super) fn after(a: Option<&Attr>, fsid: u64) -> post_op_attr {
 pub(super) fn set_attr(s: &sattr3, root: bool) -> SetAttr {
     let (uid, gid, size) = (option(s.uid), option(s.gid), option(s.size));
     SetAttr {
-        mode: option(s.mode).map(|m| m & 0o7777),
+        mode: mode_of(s),
         uid,
         gid,
         size,
@@ -124,6 +124,11 @@ pub(super) fn set_attr(s: &sattr3, root: bool) -> SetAttr {
         },
         kill_suid: uid.is_some() || gid.is_some() || size.is_some() && !root,
     }
+}
+
+/// The permissions that are asked for.
+pub(super) fn mode_of(s: &sattr3) -> Option<u32> {
+    option(s.mode).map(|m| m & 0o7777)
 }
 
 fn option<T: Copy + Pack + Unpack>(given: Nfs3Option<T>) -> Option<T> {

@@ -4,7 +4,7 @@
 //! Must: other front ends hear of the name (`Vfs::announce_name`).
 
 use super::access::May;
-use super::convert::{after, device_number, set_attr, status};
+use super::convert::{after, device_number, mode_of, set_attr, status};
 use super::handle::handle;
 use super::procedures::Nfs;
 use super::wire::{Args, Caller, Garbage};
@@ -31,11 +31,8 @@ impl Nfs {
             createhow3::UNCHECKED(s) | createhow3::GUARDED(s) => s.clone(),
             createhow3::EXCLUSIVE(_) => sattr3::default(),
         };
-        let mode = match attrs.mode {
-            set_mode3::Some(m) => m & 0o7777,
-            // The client sets it next.
-            set_mode3::None => 0o600,
-        };
+        // If it is not told, the client sets it next.
+        let mode = mode_of(&attrs).unwrap_or(0o600);
         match self.vfs.create(dir, name, mode, caller.uid, caller.gid) {
             Ok((made, opened)) => {
                 self.files.made(made.ino, opened.fh).map_err(|e| status(&e))?;
@@ -84,10 +81,7 @@ impl Nfs {
     pub(super) fn mkdir(&self, caller: &Caller, mut a: Args<'_>) -> std::result::Result<CREATE3res, Garbage> {
         let (dir, name, attrs) = (a.handle()?, a.name()?, a.attributes()?);
         a.end()?;
-        let mode = match attrs.mode {
-            set_mode3::Some(m) => m & 0o7777,
-            set_mode3::None => 0o777,
-        };
+        let mode = mode_of(&attrs).unwrap_or(0o777);
         let made = self
             .directory(caller, &dir, May::Write)
             .and_then(|d| self.announced(d.ino, name, self.vfs.mkdir(d.ino, name, mode, caller.uid, caller.gid)));
@@ -114,10 +108,7 @@ impl Nfs {
             let attrs = a.attributes()?;
             let number = if device { device_number(a.u32()?, a.u32()?) } else { 0 };
             a.end()?;
-            let mode = match attrs.mode {
-                set_mode3::Some(m) => m & 0o7777,
-                set_mode3::None => 0o600,
-            };
+            let mode = mode_of(&attrs).unwrap_or(0o600);
             done = self.directory(caller, &dir, May::Write).and_then(|d| {
                 if device && caller.uid != 0 {
                     return Err(nfsstat3::NFS3ERR_PERM);
