@@ -189,3 +189,50 @@ fn without_it_repositories_stay_and_what_cannot_be_carried_is_told() {
     assert!(!at.exists());
     let _ = cli::run(&mut a.tcfs(&["git", "status", "none"]), SOON);
 }
+
+/// Requests that brought content here.
+fn fetched(m: &Mounted) -> serde_json::Value {
+    m.status()["store_state"]["requests"]["get"].clone()
+}
+
+#[test]
+fn git_status_among_stubs_fetches_nothing() {
+    let w = World::new();
+    let a = machine(&w, "ann");
+    let at = a.path("repo");
+    let files = count(200, 5_000);
+    for n in 0..files {
+        let dir = at.join(format!("d{}", n % 20));
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join(format!("f{n}")), format!("content {n}")).unwrap();
+    }
+    fs::write(at.join(".gitignore"), "*.o\n").unwrap();
+    fs::write(at.join("d3/.gitignore"), "*.x\n").unwrap();
+    git(&at, &["init", "-q", "-b", "main"]);
+    git(&at, &["add", "-A"]);
+    git(&at, &["commit", "-q", "-m", "all"]);
+    fs::write(at.join("d0/f0"), "changed").unwrap();
+    fs::write(at.join("d1/f1"), "CONTENT 1").unwrap();
+    fs::write(at.join("d0/new.o"), "ignored").unwrap();
+    fs::write(at.join("d1/new"), "untracked").unwrap();
+    a.wait();
+    let b = machine(&w, "bob");
+    let there = b.path("repo");
+    let told = || b.cli(&["git", "status"]).ok().stdout.contains("repo  carried");
+    until("all of it arrives", SOON, || (told() && !there.join(".git/tcfs.files").exists() && there.join("d1/new").exists()).then_some(()));
+    let before = fetched(&b);
+    // Without a store as well.
+    b.fault(Some(serde_json::json!({ "mode": "down" })));
+    assert_eq!(git(&there, &["status", "--porcelain"]), " M d0/f0\n M d1/f1\n?? d1/new\n");
+    assert_eq!(git(&there, &["diff", "--stat", "--cached"]), "");
+    b.fault(None);
+    assert_eq!(fetched(&b), before, "git fetched files to say that they did not change");
+    // Nor does it read again what it read, whatever came and went here.
+    assert_eq!(fs::read(there.join("d2/f2")).unwrap(), b"content 2");
+    b.remount();
+    b.fault(Some(serde_json::json!({ "mode": "down" })));
+    let looked = git(&there, &["-c", "core.fsmonitor=false", "diff-files", "--name-only"]);
+    assert_eq!(looked, "d0/f0\nd1/f1\n");
+    b.fault(None);
+    same(&a, &b, "repo");
+}

@@ -9,12 +9,15 @@
 //! Blocking: each call runs git.
 //! Not here: when a repository is looked at, and how bundles get into the store and out (`daemon`).
 
+mod files;
+mod index;
 mod memory;
 mod pack;
 mod process;
 mod repo;
 mod take;
 
+pub use files::settle;
 pub use pack::{Packed, Packing, pack};
 pub use repo::{Busy, Looked, Past, Refused, Repo, State, Told, look};
 pub use take::{From, Taken, has_taken, published, take};

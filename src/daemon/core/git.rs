@@ -12,7 +12,7 @@ use crate::daemon::config::{Config, GitSyncMode};
 use crate::daemon::protocol::{GitRepo, GitStatus, GitSum, Item, RepoState, Response};
 use crate::daemon::service::Progress;
 use crate::error::{Error, IoContext, Kind, Result};
-use crate::fleet::git::{From, Looked, Packing, Told, has_taken, look, pack, published, take};
+use crate::fleet::git::{From, Looked, Packing, Told, has_taken, look, pack, published, settle, take};
 use crate::model::{Kind as What, Version};
 use crate::vfs::{GIT_DIR, RepoAt, Vfs};
 use parking_lot::Mutex;
@@ -32,6 +32,8 @@ const ANYWAY: Duration = Duration::from_secs(10);
 const FAILED: Duration = Duration::from_secs(60);
 /// One that did not change for so long is at rest.
 const QUIET: Duration = Duration::from_secs(2);
+/// Files that did not arrive for so long after their bundle are read by git when it wants them.
+const SETTLES: Duration = Duration::from_hours(4);
 /// Directory of the state for what git makes on the way.
 const ROOMS: &str = "git";
 /// Key of what is told with a bundle.
@@ -66,6 +68,8 @@ struct Seen {
     taken: HashSet<String>,
     /// After an error it is left alone until then.
     not_before: Option<Instant>,
+    /// Files of a bundle that was taken in have not arrived: when it is looked for them again, and how long after that.
+    settle: Option<(Instant, Duration)>,
 }
 
 impl Keeper {
@@ -167,12 +171,13 @@ impl Keeper {
             self.change(at.dir, |s| {
                 s.taken.insert(key);
                 s.notes.extend(notes);
-                s.done = None;
+                (s.done, s.settle) = (None, None);
             });
         }
         if !self.vfs.repository(at.dir)?.is_some_and(|r| r.here) {
             return Ok(false);
         }
+        self.settle_in(at.dir, &work).await?;
         let pending = at.is_pending(&me);
         let w = work.clone();
         let look = blocking(move || fingerprint(&w)).await?;
@@ -192,6 +197,20 @@ impl Keeper {
         let state = if sent { RepoState::Carried } else { state };
         self.change(at.dir, |s| (s.done, s.state, s.why) = (done, Some(state), why));
         Ok(sent)
+    }
+
+    /// Tells git of files that arrived after the bundle that names them. Those that do not come are looked for ever more
+    /// seldom.
+    async fn settle_in(&self, dir: u64, work: &Path) -> Result<()> {
+        let (at, gap) = self.seen.lock().get(&dir).and_then(|s| s.settle).unwrap_or((Instant::now(), LOOK));
+        if gap > SETTLES || at > Instant::now() {
+            return Ok(());
+        }
+        let work = work.to_owned();
+        let left = blocking(move || settle(&work)).await?;
+        let gap = if left.is_some_and(|n| n > 0) { gap * 2 } else { Duration::MAX };
+        self.change(dir, |s| s.settle = Some((Instant::now() + gap.min(SETTLES), gap)));
+        Ok(())
     }
 
     /// Packs a repository and puts the bundle on its way, if anything is new. Blocking.
@@ -336,7 +355,7 @@ fn fingerprint(work: &Path) -> Result<u64> {
         for p in names {
             let Ok(m) = p.symlink_metadata() else { continue };
             let name = p.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if name.starts_with("tcfs.json") || name.starts_with(".tcfs.json") || name == "objects" {
+            if name.starts_with("tcfs.") || name.starts_with(".tcfs.") || name == "objects" {
                 continue;
             }
             h.update(format!("{} {} {} {}\n", p.display(), m.len(), m.mtime(), m.mtime_nsec()).as_bytes());

@@ -4,11 +4,14 @@
 //! become refs, and nothing is written to the user's. The bundle is whole each time; its chunks are cut by content, so that
 //! the store gets what is new in it.
 
+use super::files::Files;
+use super::index::Index;
 use super::memory::Memory;
 use super::process::Git;
 use super::repo::{Busy, Repo, Told};
 use crate::error::{Error, IoContext, Kind, Result};
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// Where HEAD's commit is in a bundle, if it names one itself.
@@ -17,6 +20,10 @@ pub(super) const HEAD: &str = "refs/tcfs-head";
 pub(super) const INDEX: &str = "refs/tcfs-index";
 /// Where stashes are, by number.
 pub(super) const STASH: &str = "refs/tcfs-stash/";
+/// Where it is told what files look like: a commit of one file of this name.
+pub(super) const FILES: &str = "refs/tcfs-files";
+/// That name.
+pub(super) const FILES_NAME: &str = "files";
 
 /// Changed files that are told of.
 const CHANGED: usize = 1000;
@@ -70,11 +77,16 @@ pub fn pack(repo: &Repo, scratch: &Path) -> Result<Packing> {
     if lines.is_empty() {
         return Ok(Packing::Empty);
     }
+    let changed = changed(repo, &own, scratch)?;
+    // After that git has looked at all of them.
+    let files = Files::of(Index::read(&scratch.join("index"))?.as_ref()).but(&changed).to_text();
+    let blob = own.text(&["hash-object", "-w", "--stdin"], Some(&files))?;
+    let tree = own.text(&["mktree"], Some(&format!("100644 blob {}\t{FILES_NAME}\n", blob.trim())))?;
+    lines += &format!("create {FILES} {}\n", own.text(&["commit-tree", tree.trim(), "-m", "files"], None)?.trim());
     own.text(&["update-ref", "--stdin"], Some(&lines))?;
     let bundle = scratch.join("bundle");
     let to = bundle.to_str().ok_or_else(|| Error::new(Kind::NotUtf8, format!("{} is not UTF-8", scratch.display())))?;
     own.run(&["bundle", "create", "-q", to, "--all"])?;
-    let changed = changed(repo, &own, scratch)?;
     // What git did meanwhile is in the next one, whole.
     if repo.state(index)? != state {
         return Ok(Packing::Busy(Busy("it changed while it was read".to_owned())));
@@ -92,19 +104,26 @@ fn changed(repo: &Repo, own: &Git, scratch: &Path) -> Result<BTreeMap<String, St
         return Ok(BTreeMap::new());
     }
     // Says that files differ, which is what is asked.
-    git.output(&["update-index", "-q", "--refresh"], None)?;
+    git.output(&["update-index", "-q", "--refresh", "--force-write-index"], None)?;
     let text = git.text(&["diff-files", "-z", "--name-only", "--no-renames"], None)?;
     let paths: Vec<&str> = text.split('\0').filter(|p| !p.is_empty()).collect();
     if paths.len() > CHANGED {
         return Ok(BTreeMap::new());
     }
-    paths.into_iter().map(|p| Ok((p.to_owned(), content_of(&git, &repo.work, p)?.unwrap_or_default()))).collect()
+    paths.into_iter().map(|p| Ok((p.to_owned(), content_of(&git, &repo.work, p, &[])?.unwrap_or_default()))).collect()
 }
 
-/// The content of a file of the worktree as git would name it; none if there is no file.
-pub(super) fn content_of(git: &Git, work: &Path, path: &str) -> Result<Option<String>> {
+/// The content of a file of the worktree as git would name it; none if there is no file. It is read, unless one of `known`
+/// knows it by its looks.
+pub(super) fn content_of(git: &Git, work: &Path, path: &str, known: &[&Files]) -> Result<Option<String>> {
     let at = work.join(path);
-    Ok(match std::fs::symlink_metadata(&at) {
+    let meta = std::fs::symlink_metadata(&at);
+    if let Ok(m) = &meta
+        && let Some(id) = known.iter().find_map(|k| k.content(path, m))
+    {
+        return Ok(Some(id.clone()));
+    }
+    Ok(match meta {
         Err(_) => None,
         Ok(m) if m.is_dir() => None,
         Ok(m) if m.is_symlink() => {
@@ -130,9 +149,14 @@ pub(super) fn borrowing(repo: &Repo, scratch: &Path) -> Result<Git> {
 
 /// The tree that a commit of the index would have; none without an index.
 pub(super) fn index_tree(repo: &Repo, own: &Git, scratch: &Path) -> Result<std::result::Result<Option<String>, Busy>> {
-    let copy = scratch.join("index");
-    match std::fs::copy(repo.git.dir.join("index"), &copy) {
-        Ok(_) => {}
+    let (from, copy) = (repo.git.dir.join("index"), scratch.join("index"));
+    // With its time: what was written since may have changed unseen, and git looks at it.
+    let copied = || {
+        std::fs::copy(&from, &copy)?;
+        File::options().write(true).open(&copy)?.set_modified(from.metadata()?.modified()?)
+    };
+    match copied() {
+        Ok(()) => {}
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Ok(None)),
         Err(e) => return Err(Error::io("copying the index of a repository", e)),
     }

@@ -4,8 +4,10 @@
 //! had before. Who has what the other had before did nothing of his own since, and follows; a branch goes forward where it
 //! can; the rest is kept beside it.
 
+use super::files::{Files, settle};
+use super::index::Index;
 use super::memory::Memory;
-use super::pack::{HEAD, INDEX, Packed, STASH, borrowing, content_of, index_tree};
+use super::pack::{FILES, FILES_NAME, HEAD, INDEX, Packed, STASH, borrowing, content_of, index_tree};
 use super::process::Git;
 use super::repo::{Looked, OURS, Repo, State, Told, look};
 use crate::error::{Error, IoContext, Kind, Result};
@@ -88,6 +90,10 @@ pub fn take(work: &Path, bundle: &Path, told: &Told, from: From<'_>, scratch: &P
         return Err(Error::new(Kind::Corrupt, why));
     }
 
+    let files = repo.git.text(&["cat-file", "blob", &format!("{arriving}{}:{FILES_NAME}", &FILES["refs/".len()..])], None);
+    let files = files.map_or_else(|_| Files::default(), |text| Files::parse(&text));
+    files.keep(&repo.git.dir)?;
+
     let mut memory = Memory::load(&repo)?;
     let mut join = Join {
         now: repo.state(index)?,
@@ -97,6 +103,8 @@ pub fn take(work: &Path, bundle: &Path, told: &Told, from: From<'_>, scratch: &P
         theirs,
         repo: &repo,
         from,
+        known_here: Files::of(Index::read(&repo.git.dir.join("index"))?.as_ref()),
+        known_there: files,
         made: taken.made,
         notes: Vec::new(),
         gone: BTreeSet::new(),
@@ -128,6 +136,8 @@ pub fn take(work: &Path, bundle: &Path, told: &Told, from: From<'_>, scratch: &P
     memory.base = Some(now);
     memory.of.insert(from.id.to_owned(), theirs.clone());
     memory.save(&repo)?;
+    // It is tried again for those that have not arrived.
+    settle(work)?;
     Ok(taken)
 }
 
@@ -179,6 +189,10 @@ struct Join<'a> {
     theirs: &'a State,
     repo: &'a Repo,
     from: From<'a>,
+    /// What this machine's index knows of its files.
+    known_here: Files,
+    /// What the other one's did.
+    known_there: Files,
     made: bool,
     notes: Vec<String>,
     /// Commits that a ref of the user named and names no more.
@@ -275,7 +289,7 @@ impl Join<'_> {
             if staged.get(&c.path).is_some_and(|s| *s != c.old && *s != c.new) {
                 return Ok(false);
             }
-            let here = content_of(self.git(), &self.repo.work, &c.path)?;
+            let here = content_of(self.git(), &self.repo.work, &c.path, &[&self.known_here, &self.known_there])?;
             // One that is missing is about to come, or was about to go.
             // There it may have been changed as well: the drive brought that.
             let theirs = self.told.changed.get(&c.path);
