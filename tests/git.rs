@@ -8,8 +8,10 @@ mod common;
 use common::count;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 use tcfs::fleet::git::{From, Looked, Packing, State, Told, look, pack, published, take};
 
 /// A machine with one repository.
@@ -82,11 +84,28 @@ impl Side {
         Some(parcel)
     }
 
+    /// A process takes it and is killed on the way.
+    fn take_and_die(&mut self, p: &Parcel, after: Duration) {
+        let room = self.room();
+        fs::write(room.join("parcel"), &p.bundle).unwrap();
+        fs::write(room.join("told"), serde_json::to_vec(&p.told).unwrap()).unwrap();
+        fs::create_dir(room.join("scratch")).unwrap();
+        let mut c = Command::new(std::env::current_exe().unwrap());
+        c.args(["--ignored", "--exact", "a_process_that_takes"]).env("TAKE_WORK", &self.work).env("TAKE_ROOM", &room);
+        let mut child = c.env("TAKE_FROM", p.from).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0).spawn().unwrap();
+        std::thread::sleep(after);
+        // And the git that it runs with it.
+        let group = rustix::process::Pid::from_child(&child);
+        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        child.wait().unwrap();
+        fs::remove_dir_all(room).unwrap();
+    }
+
     fn take(&mut self, p: &Parcel) -> tcfs::Result<Vec<String>> {
         let room = self.room();
         let bundle = room.join("bundle");
         fs::write(&bundle, &p.bundle).unwrap();
-        let done = take(&self.work, &bundle, &p.told, From { id: p.from, name: p.from }, &room);
+        let done = take(&self.work, &bundle, &p.told, From { id: p.from, name: p.from, published: true }, &room);
         fs::remove_dir_all(room).unwrap();
         done.map(|t| t.notes)
     }
@@ -476,6 +495,7 @@ fn any_commands_on_two_sides_lose_no_published_commit() {
         sides[1].take(&first).unwrap();
         sides[1].git(&["reset", "-q", "--hard"]);
         let mut taken: Vec<(usize, String)> = vec![];
+        let mut late: [Option<Parcel>; 2] = [None, None];
         for step in 0..count(40, 60) {
             let who = rng.usize(..2);
             let s = &mut sides[who];
@@ -510,18 +530,51 @@ fn any_commands_on_two_sides_lose_no_published_commit() {
                 _ => {
                     if let Some(p) = s.parcel() {
                         note(who, &p, &mut ever);
+                        late[who] = None;
                         let other = &mut sides[1 - who];
+                        if rng.u32(..3) == 0 {
+                            other.take_and_die(&p, Duration::from_millis(rng.u64(..120)));
+                        }
                         match other.take(&p) {
                             Ok(_) => taken.extend(p.told.state.refs.values().map(|id| (1 - who, id.clone()))),
-                            Err(e) => assert!(e.kind() == tcfs::error::Kind::Busy, "{e}"),
+                            Err(e) => {
+                                assert!(e.kind() == tcfs::error::Kind::Busy, "{e}");
+                                late[who] = Some(p);
+                                continue;
+                            }
                         }
                     }
                 }
             }
         }
+        // Until none has anything to tell.
+        for turn in 0.. {
+            assert!(turn < 10, "round {round}: they tell each other the same for ever");
+            let mut told = false;
+            for s in &sides {
+                s.git_may(&["reset", "-q", "--hard"]);
+            }
+            for who in 0..2 {
+                // One that came while git was at work is tried again, unless there is a newer one.
+                let Some(p) = sides[who].parcel().or(late[who].take()) else { continue };
+                note(who, &p, &mut ever);
+                late[who] = None;
+                sides[1 - who].take(&p).unwrap();
+                taken.extend(p.told.state.refs.values().map(|id| (1 - who, id.clone())));
+                told = true;
+            }
+            if !told {
+                break;
+            }
+        }
         for s in &sides {
-            s.git_may(&["reset", "-q", "--hard"]);
             s.fsck();
+        }
+        let heads = |s: &Side| s.git(&["for-each-ref", "--format=%(objectname)", "refs/heads"]);
+        for (of, on) in [(0, 1), (1, 0)] {
+            for id in heads(&sides[of]).lines() {
+                assert!(sides[on].has(id), "round {round}: {id} of {} never came to {}", sides[of].name, sides[on].name);
+            }
         }
         for (who, id) in
             ever.iter().chain(taken.iter().filter(|(w, id)| sides[*w].git_may(&["cat-file", "-e", &format!("{id}^{{commit}}")]).0))
@@ -529,4 +582,37 @@ fn any_commands_on_two_sides_lose_no_published_commit() {
             assert!(sides[*who].has(id), "round {round}: {} lost {id}\n{}", sides[*who].name, sides[*who].git(&["for-each-ref"]));
         }
     }
+}
+
+#[test]
+#[ignore = "a part of `any_commands_on_two_sides_lose_no_published_commit`, which runs it"]
+fn a_process_that_takes() {
+    let var = |n: &str| std::env::var(n).unwrap();
+    let (work, room, from) = (PathBuf::from(var("TAKE_WORK")), PathBuf::from(var("TAKE_ROOM")), var("TAKE_FROM"));
+    let told = serde_json::from_slice(&fs::read(room.join("told")).unwrap()).unwrap();
+    let from = From { id: &from, name: &from, published: true };
+    let _ = take(&work, &room.join("parcel"), &told, from, &room.join("scratch"));
+}
+
+#[test]
+fn what_was_done_before_a_bundle_came_is_published_all_the_same() {
+    let t = tempfile::tempdir().unwrap();
+    let (mut a, mut b) = (Side::new(t.path(), "ann"), Side::new(t.path(), "bob"));
+    a.git(&["init", "-q", "-b", "main"]);
+    a.write("f", "one\n");
+    a.commit("one");
+    let p = a.parcel().unwrap();
+    b.files_from(&a);
+    b.take(&p).unwrap();
+    assert!(b.parcel().is_none(), "all of it came from ann");
+    a.write("a", "a");
+    a.commit("on ann");
+    let p = a.parcel().unwrap();
+    b.write("b", "b");
+    let on_b = b.commit("on bob");
+    b.take(&p).unwrap();
+    let p = b.parcel().expect("bob's commit is not published");
+    a.take(&p).unwrap();
+    assert!(a.has(&on_b));
+    assert!(a.parcel().is_none(), "and it goes back and forth no more");
 }

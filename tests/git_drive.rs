@@ -236,3 +236,80 @@ fn git_status_among_stubs_fetches_nothing() {
     b.fault(None);
     same(&a, &b, "repo");
 }
+
+#[track_caller]
+fn sees(m: &Mounted, repo: &Path, like: &Path) {
+    let mut last = None;
+    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        until("the repository is the same there", SOON, || {
+            last = Some((seen(like), seen(repo)));
+            last.as_ref().is_some_and(|(a, b)| a.is_some() && a == b).then_some(())
+        });
+    }));
+    assert!(done.is_ok(), "{last:#?}\n{}", m.cli(&["git", "status"]).text());
+}
+
+#[test]
+fn a_repository_outside_the_drive_is_pushed_with_its_history_and_pulled_as_a_clone() {
+    let w = World::new();
+    let out = w.dir().join("git/test-repo");
+    fs::create_dir_all(&out).unwrap();
+    git(&out, &["init", "-q", "-b", "main"]);
+    for n in 0..10 {
+        fs::write(out.join(format!("f{}", n % 3)), format!("{n}\n")).unwrap();
+        git(&out, &["add", "-A"]);
+        git(&out, &["commit", "-q", "-m", &format!("commit {n}")]);
+    }
+    git(&out, &["branch", "side", "HEAD~2"]);
+    git(&out, &["tag", "v1"]);
+    fs::write(out.join("f1"), "staged\n").unwrap();
+    git(&out, &["add", "f1"]);
+    fs::write(out.join("f2"), "unstaged\n").unwrap();
+    let text = |p: &Path| p.to_str().unwrap().to_owned();
+
+    // From a machine without a mount.
+    let a = w.device("ann").env("TCFS_SYNC_GIT_DIRS", "true").off();
+    let pushed = a.cli(&["push", &text(&out)]).ok();
+    assert!(pushed.stdout.contains("with the history of 1 repository"), "{}", pushed.text());
+    assert!(!out.join(".git/tcfs.json").exists(), "something was written to a repository that is only read");
+    let again = a.cli(&["--json", "push", &text(&out)]).ok().json().pop().unwrap();
+    assert_eq!((again["repositories"].as_u64(), again["files"].as_u64()), (Some(0), Some(0)));
+    let b = machine(&w, "bob");
+    sees(&b, &b.path("test-repo"), &out);
+    let to = w.dir().join("clone");
+    let pulled = b.cli(&["pull", "test-repo", &text(&to)]).ok();
+    assert!(pulled.stdout.contains("with the history of 1 repository"), "{}", pulled.text());
+    assert_eq!(seen(&to), seen(&out));
+    git(&to, &["fsck", "--full"]);
+
+    // Where it was pushed from it is in the drive as well.
+    a.mount();
+    sees(&a, &a.path("test-repo"), &out);
+    // A push that does not know of what others did there is joined with it.
+    let commit = git(&b.path("test-repo"), &["commit-tree", "side^{tree}", "-p", "side", "-m", "on side"]);
+    git(&b.path("test-repo"), &["update-ref", "refs/heads/side", commit.trim()]);
+    git(&out, &["commit", "-q", "-m", "what was staged"]);
+    b.wait();
+    sees(&a, &a.path("test-repo"), &b.path("test-repo"));
+    a.cli(&["push", &text(&out)]).ok();
+    a.wait();
+    let log = |at: &Path| git_may(at, &["log", "--all", "--format=%s"]).1;
+    let both = |at: &Path| ["on side", "what was staged"].iter().all(|s| log(at).contains(s));
+    until("both have both", SOON, || (both(&a.path("test-repo")) && both(&b.path("test-repo"))).then_some(()));
+    assert_eq!(git(&a.path("test-repo"), &["rev-parse", "main"]), git(&out, &["rev-parse", "main"]));
+    // And what was pulled goes on, too.
+    fs::rename(&to, w.dir().join("test-repo")).unwrap();
+    let to = w.dir().join("test-repo");
+    b.cli(&["pull", "--force", "test-repo", &text(w.dir())]).ok();
+    assert!(both(&to), "{}", log(&to));
+
+    // Those that cannot travel are named, and their files go.
+    git(&out, &["worktree", "add", "-q", "../linked"]);
+    let refused = a.cli(&["push", "--to", "other", &text(&out)]).exit(3);
+    assert!(refused.text().contains("other/.git: it has linked worktrees"), "{}", refused.text());
+    assert!(a.path("other/f0").exists() && !a.path("other/.git").exists());
+    // Without the setting they stay.
+    let c = w.device("cid").off();
+    let stays = c.cli(&["push", "--to", "third", &text(&to)]).exit(3);
+    assert!(stays.text().contains("sync_git_dirs = true"), "{}", stays.text());
+}

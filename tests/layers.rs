@@ -38,6 +38,7 @@ const OWNED: &[(&str, &[&str])] = &[
     ("postcard", &["state/", "model/ranges.rs"]),
     ("base64", &["fleet/identity.rs", "state/inode.rs", "vfs/attr.rs"]),
     ("similar", &["daemon/core/diff.rs"]),
+    ("sha1", &["fleet/git/index.rs"]),
     ("time", &["cli/"]),
 ];
 

@@ -10,7 +10,8 @@ use std::path::PathBuf;
 
 /// Copy a file or directory of the drive to any local place
 ///
-/// Asks the store for news first. Local files with other content are left and named (exit code 3) unless --force.
+/// Asks the store for news first. Local files with other content are left and named (exit code 3) unless --force. What
+/// the drive has of a git repository becomes one there, or is joined with the one that is there.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -44,6 +45,9 @@ impl Pull {
         let verb = if p.dry_run { "would be written" } else { "written" };
         let files = format::count(p.files, "file", "files");
         ctx.out.line(format!("{}: {files} {verb} ({}), {} there already", p.destination.display(), format::size(p.bytes), p.same));
+        if p.repositories > 0 {
+            ctx.out.line(format!("with the history of {}", format::count(p.repositories, "repository", "repositories")));
+        }
         if p.offline {
             ctx.out.note("the store does not answer; this is what is known here");
         }

@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 /// Asks the store for news first, and returns when everything is in it. If the store does not answer, everything is kept
 /// and goes out later (exit code 3). A file that another machine wrote and this one never saw is not overwritten: both
 /// stay, as a conflict (exit code 3).
+///
+/// A git repository goes with its history, as one unit, if the configuration has sync_git_dirs = true.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -86,6 +88,9 @@ fn show(ctx: &Ctx, response: &Response) -> Result<()> {
         p.different,
         p.same,
     ));
+    if p.repositories > 0 {
+        ctx.out.line(format!("with the history of {}", format::count(p.repositories, "repository", "repositories")));
+    }
     if p.queued {
         ctx.out.note("the store does not answer: everything is kept here and goes out when it does");
     }

@@ -16,6 +16,7 @@ mod pack;
 mod process;
 mod repo;
 mod take;
+mod working;
 
 pub use files::settle;
 pub use pack::{Packed, Packing, pack};

@@ -6,13 +6,15 @@
 //! in use is looked at again.
 //! Not here: what is in a bundle and how it is joined (`fleet::git`), where bundles are among versions (`vfs`).
 
+mod outside;
+
 use super::{Core, blocking, mount};
 use crate::clock::Clock;
 use crate::daemon::config::{Config, GitSyncMode};
 use crate::daemon::protocol::{GitRepo, GitStatus, GitSum, Item, RepoState, Response};
 use crate::daemon::service::Progress;
 use crate::error::{Error, IoContext, Kind, Result};
-use crate::fleet::git::{From, Looked, Packing, Told, has_taken, look, pack, published, settle, take};
+use crate::fleet::git::{From, Looked, Packed, Packing, Told, has_taken, look, pack, published, settle, take};
 use crate::model::{Kind as What, Version};
 use crate::vfs::{GIT_DIR, RepoAt, Vfs};
 use parking_lot::Mutex;
@@ -38,6 +40,10 @@ const SETTLES: Duration = Duration::from_hours(4);
 const ROOMS: &str = "git";
 /// Key of what is told with a bundle.
 const TOLD: &str = "told";
+/// Key in a bundle that was made of a repository outside the drive.
+const OUTSIDE: &str = "outside";
+
+pub(super) use outside::Sent;
 
 /// Who looks after the repositories of this machine.
 pub(super) struct Keeper {
@@ -159,7 +165,9 @@ impl Keeper {
         let key = |v: &Version| format!("{} {:?}", v.device_id, v.vclock);
         let counting: HashSet<String> = at.heads.iter().map(key).collect();
         self.change(at.dir, |s| s.taken.retain(|k| counting.contains(k)));
-        for v in at.heads.iter().filter(|v| v.device_id != me && !v.is_uncut()) {
+        // One that this machine pushed from elsewhere is no more in the drive here than those of others.
+        let others = |v: &&Version| v.device_id != me || !at.here && is_outside(v);
+        for v in at.heads.iter().filter(others).filter(|v| !v.is_uncut()) {
             let key = key(v);
             if self.seen.lock().get(&at.dir).is_some_and(|s| s.taken.contains(&key)) {
                 continue;
@@ -226,11 +234,7 @@ impl Keeper {
             Packing::Empty => Ok((RepoState::Carried, "there is nothing in it yet".to_owned())),
             Packing::Busy(b) => Ok((RepoState::Waiting, b.0)),
             Packing::Done(p) => {
-                let file = File::open(&p.bundle).doing(|| "opening a bundle")?;
-                let bytes = self.vfs.copy_in(&file)?.ok_or_else(|| Error::new(Kind::Busy, "a bundle changed while it was read"))?;
-                let text =
-                    serde_json::to_string(&p.told).map_err(|e| Error::new(Kind::Internal, "telling a repository's state").source(e))?;
-                self.vfs.put_bundle(at, bytes, BTreeMap::from([(TOLD.to_owned(), text)]))?;
+                self.put(at, &p, &[])?;
                 // After it is on its way: if this fails it is packed once more, which is all.
                 published(&repo, &p)?;
                 Ok((RepoState::Pending, String::new()))
@@ -238,12 +242,19 @@ impl Keeper {
         }
     }
 
+    /// Puts a bundle on its way. Blocking.
+    fn put(&self, at: &RepoAt, packed: &Packed, more: &[(&str, String)]) -> Result<()> {
+        let file = File::open(&packed.bundle).doing(|| "opening a bundle")?;
+        let bytes = self.vfs.copy_in(&file)?.ok_or_else(|| Error::new(Kind::Busy, "a bundle changed while it was read"))?;
+        let text = serde_json::to_string(&packed.told).map_err(|e| Error::new(Kind::Internal, "telling a repository's state").source(e))?;
+        let mut meta = BTreeMap::from([(TOLD.to_owned(), text)]);
+        meta.extend(more.iter().map(|(k, v)| ((*k).to_owned(), v.clone())));
+        self.vfs.put_bundle(at, bytes, meta)
+    }
+
     /// Takes another machine's bundle in; what could not be joined.
     async fn take_in(&self, v: &Version, work: &Path) -> Result<Vec<String>> {
-        let What::Bundle { meta, .. } = &v.kind else { return Ok(Vec::new()) };
-        let text = meta.get(TOLD).ok_or_else(|| Error::new(Kind::Corrupt, format!("{}: its bundle does not tell its state", v.path)))?;
-        let told: Told = serde_json::from_str(text)
-            .map_err(|e| Error::new(Kind::Corrupt, format!("{}: what its bundle tells makes no sense", v.path)).source(e))?;
+        let told = told_of(v)?;
         let (w, id, known) = (work.to_owned(), v.device_id.clone(), told.clone());
         if blocking(move || has_taken(&w, &id, &known)).await? {
             return Ok(Vec::new());
@@ -255,7 +266,7 @@ impl Keeper {
         let (work, from) = (work.to_owned(), (v.device_id.clone(), v.device_name.clone()));
         blocking(move || {
             let name: String = from.1.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect();
-            let taken = take(&work, &bundle, &told, From { id: &from.0, name: &name }, room.path())?;
+            let taken = take(&work, &bundle, &told, From { id: &from.0, name: &name, published: true }, room.path())?;
             if taken.made {
                 tracing::info!("{}: its repository was made here", work.display());
             }
@@ -337,6 +348,19 @@ impl Core {
         }
         Ok(Response::Git(sum))
     }
+}
+
+/// What a bundle tells.
+fn told_of(v: &Version) -> Result<Told> {
+    let corrupt = |what: &str| Error::new(Kind::Corrupt, format!("{}: {what}", v.path));
+    let What::Bundle { meta, .. } = &v.kind else { return Err(corrupt("it is no bundle")) };
+    let text = meta.get(TOLD).ok_or_else(|| corrupt("its bundle does not tell its state"))?;
+    serde_json::from_str(text).map_err(|e| corrupt("what its bundle tells makes no sense").source(e))
+}
+
+/// Whether it was made of a repository outside the drive.
+fn is_outside(v: &Version) -> bool {
+    matches!(&v.kind, What::Bundle { meta, .. } if meta.contains_key(OUTSIDE))
 }
 
 /// What changes when git does anything in a repository: a number over names, sizes and times of what it writes last.

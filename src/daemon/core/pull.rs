@@ -11,7 +11,7 @@ use crate::daemon::service::Progress;
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::model::{RelPath, path::name as check_name};
 use crate::state::rows::{FileType, Time};
-use crate::vfs::{Compared, Found, OpenFile, Vfs};
+use crate::vfs::{Compared, Found, GIT_DIR, OpenFile, Vfs};
 use futures_util::stream::{self, StreamExt};
 use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps};
 use std::fs::File;
@@ -109,6 +109,18 @@ impl Core {
                 }
             }
             finish.extend(dir.map(|d| (f, d)));
+        }
+        // With their files in place: they are taken for what the bundle says of them.
+        for (f, dir) in finish.iter().filter(|_| !request.dry_run) {
+            let skip = |why: String| Skipped { path: f.path.join(GIT_DIR).as_str().to_owned(), why };
+            match self.git.pull(f.attr.ino, &dir.path).await {
+                Ok(None) => {}
+                Ok(Some(notes)) => {
+                    sum.repositories += 1;
+                    sum.skipped.extend(notes.into_iter().map(skip));
+                }
+                Err(e) => sum.skipped.push(skip(e.to_string())),
+            }
         }
         for (f, dir) in finish.iter().rev().filter(|_| !request.dry_run) {
             // Best effort: a foreign directory may belong to somebody else.

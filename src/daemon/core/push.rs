@@ -3,6 +3,7 @@
 //! Must: it returns when what it wrote is in this device's log, or says that it is queued.
 //! Not here: what a version from outside replaces (`vfs::place`).
 
+use super::git::{Keeper, Sent};
 use super::{Core, blocking};
 use crate::daemon::protocol::{Push, Pushed, Response, Skipped};
 use crate::daemon::service::Progress;
@@ -11,7 +12,7 @@ use crate::model::RelPath;
 use crate::model::ops::Attrs;
 use crate::model::path::name as check_name;
 use crate::state::rows::{FileType, ROOT};
-use crate::vfs::{Compared, New, SetAttr, Vfs};
+use crate::vfs::{Compared, GIT_DIR, New, SetAttr, Vfs};
 use std::fs::{File, Metadata};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -45,6 +46,8 @@ impl Core {
         let gone = Gone(Arc::default());
         let work = Work {
             vfs: self.vfs.clone(),
+            git: self.git.clone(),
+            repositories: Vec::new(),
             progress: progress.clone(),
             force: request.force,
             dry: request.dry_run,
@@ -126,6 +129,9 @@ impl Core {
 
 struct Work {
     vfs: Arc<Vfs>,
+    git: Arc<Keeper>,
+    /// Those that were seen: where they are, and the directory that they become.
+    repositories: Vec<(PathBuf, u64, RelPath)>,
     progress: Progress,
     force: bool,
     dry: bool,
@@ -158,7 +164,34 @@ impl Work {
                 Err(e) => self.skip(&to, e.to_string()),
             }
         }
+        // After their files, of which a bundle tells.
+        for (work, dir, to) in std::mem::take(&mut self.repositories) {
+            self.progress.bytes("packing", self.read, None, Some(to.as_str()));
+            match self.git.push(&work, dir, &to) {
+                Ok(Sent::Same) => {}
+                Ok(Sent::New(notes)) => {
+                    self.wrote = true;
+                    self.done.repositories += 1;
+                    notes.into_iter().for_each(|n| self.skip(&to.join(GIT_DIR), n));
+                }
+                Ok(Sent::Not(why)) => self.skip(&to.join(GIT_DIR), why),
+                Err(e) => self.skip(&to.join(GIT_DIR), e.to_string()),
+            }
+        }
         Ok((self.done, self.wrote))
+    }
+
+    /// What a repository is kept in: it goes as one unit, if repositories travel.
+    fn repository(&mut self, from: &Path, to: &RelPath, dir: Option<u64>) {
+        if !self.git.carries() {
+            return self.skip(to, "repositories stay where they are; `sync_git_dirs = true` in the configuration carries them");
+        }
+        let (Some(work), Some(at)) = (from.parent(), to.parent()) else { return };
+        if self.dry {
+            self.done.repositories += 1;
+        } else if let Some(dir) = dir {
+            self.repositories.push((work.to_owned(), dir, at));
+        }
     }
 
     fn skip(&mut self, path: &RelPath, why: impl Into<String>) {
@@ -190,6 +223,10 @@ impl Work {
 
     fn one(&mut self, from: &Path, to: &RelPath, dir: Option<u64>, todo: &mut Vec<(PathBuf, RelPath, Option<u64>)>) -> Result<()> {
         let meta = from.symlink_metadata().doing(|| format!("looking at {}", from.display()))?;
+        if to.file_name() == GIT_DIR && !self.vfs.options().sync_git_dirs {
+            self.repository(from, to, dir);
+            return Ok(());
+        }
         if self.vfs.stays_here(dir, to, meta.is_dir())? {
             self.skip(to, "local-only: it would never leave this machine");
             return Ok(());

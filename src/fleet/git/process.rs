@@ -86,7 +86,7 @@ impl Git {
         Ok(out)
     }
 
-    /// What it prints; `Io` with its own words if it fails.
+    /// What it prints; `Busy` if another git is at the same, `Io` with its own words if it fails for another reason.
     pub(super) fn text(&self, args: &[&str], input: Option<&str>) -> Result<String> {
         let out = self.output(args, input)?;
         let text = String::from_utf8_lossy(&out.stdout).into_owned();
@@ -94,6 +94,9 @@ impl Git {
             return Ok(text);
         }
         let said = String::from_utf8_lossy(&out.stderr);
+        if said.contains(".lock': File exists") {
+            return Err(Error::new(Kind::Busy, format!("git works in {}", self.dir.display())));
+        }
         let said = said.trim().lines().last().unwrap_or("no word why").to_owned();
         Err(Error::new(Kind::Io, format!("git {} in {}: {said}", args.join(" "), self.dir.display())))
     }

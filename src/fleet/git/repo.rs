@@ -1,6 +1,7 @@
 //! A repository looked at: whether it can be carried, whether it is at rest, and what is in it.
 
 use super::process::Git;
+use super::working;
 use crate::error::{IoContext, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -124,9 +125,13 @@ const UNDER_WAY: [(&str, &str); 8] = [
 pub fn look(work: &Path) -> Result<Looked> {
     let dir = work.join(".git");
     let refused = |why: &str| Ok(Looked::Refused(Refused(why.to_owned())));
-    if !dir.is_dir() {
-        return refused("its .git is a file: a linked worktree or a submodule belongs to another repository");
+    match dir.symlink_metadata() {
+        Ok(m) if m.is_dir() => {}
+        Ok(m) if m.is_symlink() => return refused("its .git is a link: it belongs to another place"),
+        Ok(_) => return refused("its .git is a file: a linked worktree or a submodule belongs to another repository"),
+        Err(_) => return refused("there is no .git"),
     }
+    working::recover(&dir)?;
     let has = |name: &str| dir.join(name).symlink_metadata().is_ok();
     if has("worktrees") && std::fs::read_dir(dir.join("worktrees")).is_ok_and(|mut d| d.next().is_some()) {
         return refused("it has linked worktrees");
@@ -169,24 +174,30 @@ pub fn look(work: &Path) -> Result<Looked> {
             return Ok(Looked::Busy(Busy(why.to_owned())));
         }
     }
-    if let Some(lock) = lock_in(&dir, 0)? {
+    if let Some(lock) = lock_in(&dir)? {
         return Ok(Looked::Busy(Busy(format!("{lock} is there: git works in it, or was killed in it"))));
     }
     Ok(Looked::Ready(Box::new(Repo { work: work.to_owned(), git })))
 }
 
-/// A lock file of git somewhere below; objects are not looked through.
-fn lock_in(dir: &Path, depth: usize) -> Result<Option<String>> {
+/// The name of a lock file of git.
+fn lock_in(dir: &Path) -> Result<Option<String>> {
+    let found = find_lock(dir, 0, &|_| true)?;
+    Ok(found.and_then(|p| p.file_name().map(|n| n.to_string_lossy().into_owned())))
+}
+
+/// A lock file of git somewhere below that is `wanted`; objects are not looked through.
+pub(super) fn find_lock(dir: &Path, depth: usize, wanted: &dyn Fn(&Path) -> bool) -> Result<Option<PathBuf>> {
     for e in std::fs::read_dir(dir).doing(|| format!("listing {}", dir.display()))? {
         let e = e.doing(|| format!("listing {}", dir.display()))?;
         let name = e.file_name().to_string_lossy().into_owned();
-        if name.ends_with(".lock") {
-            return Ok(Some(name));
+        if name.ends_with(".lock") && wanted(&e.path()) {
+            return Ok(Some(e.path()));
         }
         let below = depth > 0 || name == "refs" || name == "logs";
         if below
             && e.file_type().is_ok_and(|t| t.is_dir())
-            && let Some(found) = lock_in(&e.path(), depth + 1)?
+            && let Some(found) = find_lock(&e.path(), depth + 1, wanted)?
         {
             return Ok(Some(found));
         }

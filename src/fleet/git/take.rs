@@ -10,6 +10,7 @@ use super::memory::Memory;
 use super::pack::{FILES, FILES_NAME, HEAD, INDEX, Packed, STASH, borrowing, content_of, index_tree};
 use super::process::Git;
 use super::repo::{Looked, OURS, Repo, State, Told, look};
+use super::working::Working;
 use crate::error::{Error, IoContext, Kind, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -30,6 +31,8 @@ pub struct From<'a> {
     pub id: &'a str,
     /// Its name, as refs have it.
     pub name: &'a str,
+    /// Others have it, too: it need not be published once more.
+    pub published: bool,
 }
 
 impl From<'_> {
@@ -74,6 +77,7 @@ pub fn take(work: &Path, bundle: &Path, told: &Told, from: From<'_>, scratch: &P
         Looked::Busy(b) => return Err(Error::new(Kind::Busy, format!("the repository {}: {}", work.display(), b.0))),
         Looked::Refused(r) => return Err(Error::new(Kind::Unsupported, format!("the repository {}: {}", work.display(), r.0))),
     };
+    let _working = Working::begin(&repo.git.dir)?;
     let own = borrowing(&repo, scratch)?;
     let index = index_tree(&repo, &own, scratch)?.map_err(|b| Error::new(Kind::Busy, format!("{}: {}", work.display(), b.0)))?;
     let path = bundle.to_str().ok_or_else(|| Error::new(Kind::NotUtf8, format!("{} is not UTF-8", bundle.display())))?;
@@ -95,8 +99,11 @@ pub fn take(work: &Path, bundle: &Path, told: &Told, from: From<'_>, scratch: &P
     files.keep(&repo.git.dir)?;
 
     let mut memory = Memory::load(&repo)?;
+    let before = repo.state(index)?;
+    // What was done here and is not published yet still is to be.
+    let nothing_new = from.published && (taken.made || memory.base.as_ref() == Some(&before));
     let mut join = Join {
-        now: repo.state(index)?,
+        now: before,
         last: memory.of.get(from.id).cloned().unwrap_or_default(),
         known: memory.of.contains_key(from.id) && !taken.made,
         told,
@@ -107,23 +114,21 @@ pub fn take(work: &Path, bundle: &Path, told: &Told, from: From<'_>, scratch: &P
         known_there: files,
         made: taken.made,
         notes: Vec::new(),
-        gone: BTreeSet::new(),
     };
     join.refs()?;
     let head_moved = join.head()?;
     join.index(head_moved)?;
     join.stash()?;
     join.settings()?;
-    let gone = std::mem::take(&mut join.gone);
     taken.notes = join.notes;
 
-    // What arrived and is nowhere else by now, and what gave way, stays reachable.
+    // What arrived and is nowhere else by now stays reachable.
     let arrived = repo.refs(&arriving)?;
     let index_commit = arrived.get(&INDEX["refs/".len()..]);
     let named: Vec<&String> =
         arrived.iter().filter(|(n, id)| !n.starts_with("tcfs-") && Some(*id) != index_commit).map(|(_, id)| id).collect();
     let drop_all: String = arrived.keys().map(|n| format!("delete {arriving}{n}\n")).collect();
-    keep(&repo, named.into_iter().chain(gone.iter()), &arriving)?;
+    keep(&repo, named.into_iter(), &arriving)?;
     repo.git.text(&["update-ref", "--stdin"], Some(&drop_all))?;
 
     std::fs::remove_file(scratch.join("index"))
@@ -133,7 +138,9 @@ pub fn take(work: &Path, bundle: &Path, told: &Told, from: From<'_>, scratch: &P
     let now = repo.state(index)?;
     guard(&repo, &now)?;
     memory.past.note(&now);
-    memory.base = Some(now);
+    if nothing_new || from.published && now == *theirs {
+        memory.base = Some(now);
+    }
     memory.of.insert(from.id.to_owned(), theirs.clone());
     memory.save(&repo)?;
     // It is tried again for those that have not arrived.
@@ -195,8 +202,6 @@ struct Join<'a> {
     known_there: Files,
     made: bool,
     notes: Vec<String>,
-    /// Commits that a ref of the user named and names no more.
-    gone: BTreeSet<String>,
 }
 
 impl Join<'_> {
@@ -218,11 +223,17 @@ impl Join<'_> {
         format!("{}{}", self.from.arriving(), name.trim_start_matches("refs/"))
     }
 
+    /// What a ref names no more from now on stays reachable; first, for this process may be killed in between. `guard` lets
+    /// it go where something else leads to it.
+    fn give_way(&self, id: &str) -> Result<()> {
+        self.git().run(&["update-ref", &format!("{KEPT}{}", &id[..12]), id])
+    }
+
     /// Keeps something of theirs under a name that says whose it is.
     fn beside(&mut self, what: &str, id: &str) -> Result<()> {
         let name = format!("{OURS}{}/{what}", self.from.name);
         if let Some(old) = self.git().line(&["rev-parse", "-q", "--verify", &name])? {
-            self.gone.insert(old);
+            self.give_way(&old)?;
         }
         self.git().run(&["update-ref", &name, id])?;
         Ok(())
@@ -231,8 +242,10 @@ impl Join<'_> {
     fn set(&mut self, name: &str, to: &str, was: Option<&String>) -> Result<()> {
         let zero = "0".repeat(40);
         let reason = format!("tcfs: from {}", self.from.name);
+        if let Some(was) = was {
+            self.give_way(was)?;
+        }
         self.git().run(&["update-ref", "-m", &reason, name, to, was.map_or(zero.as_str(), String::as_str)])?;
-        self.gone.extend(was.cloned());
         self.now.refs.insert(name.to_owned(), to.to_owned());
         Ok(())
     }
@@ -270,8 +283,8 @@ impl Join<'_> {
                     }
                 }
                 (None, Some(n)) if untouched && !checked_out => {
+                    self.give_way(&n)?;
                     self.git().run(&["update-ref", "-d", &name, &n])?;
-                    self.gone.insert(n);
                     self.now.refs.remove(&name);
                 }
                 (None, _) => {}
@@ -362,13 +375,13 @@ impl Join<'_> {
             }
             self.entries_follow(&old, &new)?;
         }
+        if !self.now.head.starts_with("refs/") && !self.now.head.is_empty() {
+            self.give_way(&self.now.head)?;
+        }
         if theirs.starts_with("refs/") {
             self.git().run(&["symbolic-ref", "-m", &format!("tcfs: from {}", self.from.name), "HEAD", theirs])?;
         } else {
             self.git().run(&["update-ref", "--no-deref", "HEAD", theirs])?;
-        }
-        if !self.now.head.starts_with("refs/") {
-            self.gone.insert(self.now.head.clone());
         }
         self.now.head.clone_from(theirs);
         Ok(true)
@@ -383,6 +396,10 @@ impl Join<'_> {
         let their_head = self.arrived(if self.theirs.head.starts_with("refs/") { &self.theirs.head } else { HEAD });
         let same_commit = head_is_theirs && self.commit_of("HEAD")? == self.commit_of(&their_head)?;
         if self.index_untouched() && same_commit {
+            if tree == EMPTY_TREE {
+                // git knows it without having it, and misses it later.
+                self.git().text(&["hash-object", "-t", "tree", "-w", "--stdin"], Some(""))?;
+            }
             // Entries that stay keep what is known of their files.
             return self.git().run(&["read-tree", "-m", &tree]);
         }
@@ -406,7 +423,9 @@ impl Join<'_> {
         }
         let now: Vec<String> = self.now.stash.iter().map(|(id, _)| id.clone()).collect();
         if self.made || self.told.past.stash.contains(&now) {
-            self.gone.extend(self.now.stash.iter().map(|(id, _)| id.clone()));
+            for (id, _) in &self.now.stash {
+                self.give_way(id)?;
+            }
             if !self.now.stash.is_empty() {
                 self.git().run(&["stash", "clear"])?;
             }
@@ -438,6 +457,9 @@ impl Join<'_> {
         Ok(())
     }
 }
+
+/// Name of the tree of nothing.
+const EMPTY_TREE: &str = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
 
 /// A path that differs between two commits: mode and content before and after.
 struct Changed {

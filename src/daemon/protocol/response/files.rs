@@ -78,6 +78,9 @@ pub struct Pushed {
     pub others: u64,
     /// Bytes of the files written.
     pub bytes: u64,
+    /// Git repositories that had something new.
+    #[serde(default)]
+    pub repositories: u64,
     /// Of these, paths that did not exist before.
     pub new: u64,
     /// Paths whose content was the same already; nothing was written.
@@ -105,6 +108,9 @@ pub struct Pulled {
     pub files: u64,
     /// Bytes of them.
     pub bytes: u64,
+    /// Git repositories taken out.
+    #[serde(default)]
+    pub repositories: u64,
     /// Files that were there with the same content.
     pub same: u64,
     /// Left out.

@@ -1,0 +1,57 @@
+//! What a process of ours that was killed in a repository left in it.
+//!
+//! git removes its lock files when it ends; killed, or with the mount gone from under it, it does not, and from then on
+//! refuses to work. So it is noted while something is taken in, and the locks of that time go when the next process finds the
+//! note.
+
+use super::repo::find_lock;
+use crate::error::{Error, IoContext, Result};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::SystemTime;
+
+/// The note in `.git`.
+const FILE: &str = "tcfs.working";
+
+/// This process: another one of the same number was started at another time.
+fn me() -> &'static str {
+    static ME: OnceLock<String> = OnceLock::new();
+    ME.get_or_init(|| {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        format!("{} {}", std::process::id(), since.as_nanos())
+    })
+}
+
+/// Notes that this process works in a repository, until it is dropped.
+pub(super) struct Working(PathBuf);
+
+impl Working {
+    pub(super) fn begin(dir: &Path) -> Result<Working> {
+        let at = dir.join(FILE);
+        std::fs::write(&at, me()).doing(|| format!("writing {}", at.display()))?;
+        Ok(Working(at))
+    }
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Removes the locks that an earlier process left.
+pub(super) fn recover(dir: &Path) -> Result<()> {
+    let at = dir.join(FILE);
+    let since = match std::fs::read_to_string(&at) {
+        Ok(who) if who == me() => return Ok(()),
+        Ok(_) => at.metadata().and_then(|m| m.modified()).doing(|| format!("looking at {}", at.display()))?,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(Error::io(format!("reading {}", at.display()), e)),
+    };
+    let left = |p: &Path| p.metadata().and_then(|m| m.modified()).is_ok_and(|t| t >= since);
+    while let Some(lock) = find_lock(dir, 0, &left)? {
+        tracing::info!("{} was left by a process that was killed, and is removed", lock.display());
+        std::fs::remove_file(&lock).doing(|| format!("removing {}", lock.display()))?;
+    }
+    std::fs::remove_file(&at).doing(|| format!("removing {}", at.display()))
+}
