@@ -10,7 +10,7 @@ use super::Vfs;
 use super::lent;
 use super::node::{Node, St};
 use super::place::copy_data;
-use super::seal::Sealing;
+use super::seal::{Part, Sealing};
 use crate::content::ReadAt;
 use crate::error::{Error, IoContext, Result};
 use crate::model::ranges::RangeSet;
@@ -74,12 +74,21 @@ impl Vfs {
     ///
     /// Errors: `NoSpace` if there is no room for the copy; the file stays unsealed.
     pub(super) fn seal_copy(&self, node: &Arc<Node>) -> Result<bool> {
+        let Some(begun) = self.begin_copy(node)? else { return Ok(false) };
+        let mut st = node.st.lock();
+        let Some(what) = self.end_copy(node, &mut st, begun, true)? else { return Ok(false) };
+        self.seal_parts(&mut [Part { node, st: &mut st, what }])?;
+        Ok(true)
+    }
+
+    /// Copies a file aside, with no lock held. None if it cannot be sealed from a copy.
+    pub(super) fn begin_copy(&self, node: &Arc<Node>) -> Result<Option<Begun>> {
         self.room()?;
         let (path, watched) = {
             let mut st = node.st.lock();
             self.absorb(&mut st)?;
             if node.gone.load(Ordering::Acquire) || st.local_only || st.copying.is_some() || !st.is_whole() {
-                return Ok(false);
+                return Ok(None);
             }
             // Before the first byte is read: what is stored from here on takes the mark off again.
             let watched = st.lent_writing && {
@@ -92,14 +101,23 @@ impl Vfs {
             (self.local_path(node.ino, st.overlay), watched)
         };
         let temp = self.copies_dir().join(format!("{:x}.part", node.ino));
-        let done = self.copy_aside(&path, &temp).and_then(|copy| {
-            let mut st = node.st.lock();
-            let since = st.copying.take().unwrap_or_default();
-            self.seal_copied(node, &mut st, &copy, &temp, &since, watched)
-        });
-        if !matches!(done, Ok(true)) {
-            node.st.lock().copying = None;
-            let _ = std::fs::remove_file(&temp);
+        match self.copy_aside(&path, &temp) {
+            Ok(copy) => Ok(Some(Begun { copy, temp, watched })),
+            Err(e) => {
+                node.st.lock().copying = None;
+                let _ = std::fs::remove_file(&temp);
+                Err(e)
+            }
+        }
+    }
+
+    /// Makes a copy that was begun what the file is now, and says how it is sealed. None if it is `wanted` no more, or there
+    /// is nothing to seal.
+    pub(super) fn end_copy(&self, node: &Arc<Node>, st: &mut St, begun: Begun, wanted: bool) -> Result<Option<Sealing>> {
+        let since = st.copying.take().unwrap_or_default();
+        let done = if wanted { self.copied(node, st, &begun, &since) } else { Ok(None) };
+        if !matches!(done, Ok(Some(_))) {
+            let _ = std::fs::remove_file(&begun.temp);
         }
         done
     }
@@ -119,19 +137,12 @@ impl Vfs {
         Ok(copy)
     }
 
-    fn seal_copied(
-        &self,
-        node: &Arc<Node>,
-        st: &mut St,
-        copy: &File,
-        temp: &std::path::Path,
-        since: &RangeSet,
-        watched: bool,
-    ) -> Result<bool> {
+    fn copied(&self, node: &Arc<Node>, st: &mut St, begun: &Begun, since: &RangeSet) -> Result<Option<Sealing>> {
+        let Begun { copy, temp, watched } = begun;
         let was = st.wgen;
         self.absorb(st)?;
         if !node.unsealed.load(Ordering::Acquire) || node.gone.load(Ordering::Acquire) || st.local_only {
-            return Ok(false);
+            return Ok(None);
         }
         let doing = || format!("copying inode {} aside", node.ino);
         if !st.lent_writing {
@@ -152,7 +163,7 @@ impl Vfs {
         copy.sync_all().doing(doing)?;
         let size = copy.metadata().doing(doing)?.len();
         // A count of its own, if the file is not known to be what the copy is.
-        let same = !st.lent_writing || watched && st.wgen == was;
+        let same = !st.lent_writing || *watched && st.wgen == was;
         let wgen = if same { st.wgen } else { st.wgen + 1 };
         let to = self.copy_path(node.ino, wgen);
         std::fs::rename(temp, &to).doing(|| format!("moving {} to {}", temp.display(), to.display()))?;
@@ -160,14 +171,16 @@ impl Vfs {
         if !same {
             st.wgen += 2;
         }
-        st.sealed_wgen = Some(wgen);
-        let sealed = self.seal_as(node, st, &Sealing { recovered: false, size, wgen, goes_on: true });
-        if sealed.is_err() {
-            st.sealed_wgen = None;
-            self.forget_copy(node.ino, wgen);
-        }
-        sealed.map(|()| true)
+        Ok(Some(Sealing { recovered: false, size, wgen, goes_on: true }))
     }
+}
+
+/// A copy that was begun.
+pub(super) struct Begun {
+    copy: File,
+    temp: PathBuf,
+    /// The kernel says whether the file was changed since.
+    watched: bool,
 }
 
 /// A copy, as the publisher reads it.

@@ -17,6 +17,7 @@ mod attr;
 mod brake;
 mod bundles;
 mod cache;
+mod companions;
 mod copies;
 mod create;
 mod cut;
@@ -51,6 +52,7 @@ pub use attr::{Attr, SetAttr, StatFs};
 pub use brake::BrakeOptions;
 pub use bundles::{GIT_DIR, RepoAt};
 pub use cache::{CacheUse, Dropped};
+pub use companions::Together;
 pub use create::LINKS_MAX;
 pub use cut::VfsFiles;
 pub use ignores::IGNORE_FILE;
@@ -150,6 +152,8 @@ pub struct Vfs {
     locked: AtomicU64,
     /// Directories whose `.git` changed, to be looked at.
     git_dirs: Mutex<HashSet<u64>>,
+    /// Directories and names beside which a file lies, or lay, that belongs to what has the name.
+    together: Mutex<HashSet<(u64, String)>>,
     /// Removed directories that are kept by what is in them, to be looked at.
     kept: Mutex<HashSet<u64>>,
     /// Names of siblings that are no longer listed but still resolve for a minute.
@@ -206,6 +210,7 @@ impl Vfs {
             kept: Mutex::default(),
             git_dirs: Mutex::default(),
             locked: AtomicU64::new(0),
+            together: Mutex::default(),
             show_siblings: AtomicBool::new(false),
             applied: AtomicU64::new(0),
             brake: brake::Brake::new(options.brake),

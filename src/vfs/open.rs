@@ -149,6 +149,9 @@ impl Vfs {
             if node.replaced.load(Ordering::Acquire) || !node.gone.load(Ordering::Acquire) && nameless {
                 return Err(stale(node.ino));
             }
+            for (dir, name) in inode.iter().flat_map(|i| &i.links) {
+                self.note_companion(*dir, name);
+            }
             if !st.local_only && st.accept.is_none() && !node.is_busy() {
                 st.accept = self.accept_now(r, &inode.ok_or_else(|| stale(node.ino))?)?;
             }

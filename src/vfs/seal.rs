@@ -41,6 +41,13 @@ pub(super) struct Sealing {
     pub(super) goes_on: bool,
 }
 
+/// One of the files that are sealed together; locked.
+pub(super) struct Part<'a> {
+    pub(super) node: &'a Arc<Node>,
+    pub(super) st: &'a mut St,
+    pub(super) what: Sealing,
+}
+
 /// Files with unsealed bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unsealed {
@@ -95,8 +102,15 @@ impl Vfs {
         ns.reconcile(dir, &of)
     }
 
-    /// Seals a node that has unsealed changes; nothing otherwise, nor for local-only files.
+    /// Seals a node that has unsealed changes; nothing otherwise, nor for local-only files and what is sealed with others.
     pub(crate) fn seal_if_needed(&self, node: &Arc<Node>) -> Result<()> {
+        if !node.unsealed.load(Ordering::Acquire) || self.waits_for_others(node.ino)? {
+            return Ok(());
+        }
+        self.seal_alone(node)
+    }
+
+    fn seal_alone(&self, node: &Arc<Node>) -> Result<()> {
         if !node.unsealed.load(Ordering::Acquire) {
             return Ok(());
         }
@@ -195,68 +209,37 @@ impl Vfs {
 
     pub(crate) fn seal_locked(&self, node: &Arc<Node>, st: &mut St, recovered: bool) -> Result<()> {
         let what = Sealing { recovered, size: st.size, wgen: st.wgen, goes_on: false };
-        self.seal_as(node, st, &what)
+        self.seal_parts(&mut [Part { node, st, what }])
     }
 
-    pub(super) fn seal_as(&self, node: &Arc<Node>, st: &mut St, what: &Sealing) -> Result<()> {
-        let recovered = what.recovered;
-        let random = [self.clock.random(), self.clock.random(), self.clock.random(), self.clock.random()];
-        let token = uncut_token(random);
-        let content = FileContent { manifest: Hash::ZERO, size: what.size, root: token, chunks: None, hash: None };
-        let accept = st.accept.clone();
-        let lent_writing = st.lent_writing;
-        st.lent_writing &= what.goes_on;
-        if lent_writing {
-            // What the kernel wrote since the last sync was not counted.
-            st.unsynced_boot = self.boot;
-        }
-        let was_token = st.token;
-        let mut rules = false;
-        st.token = Some((token, what.wgen));
-        // What the next seal replaces is another thing.
-        st.accept = None;
-        let sealed = self.change_settled(&[], Touches::Only(&[node.ino]), |ns| {
-            // For the reconciling below the node is no longer changing, unless somebody still writes. Not before: a version
-            // that arrived while this waited for the database would take the name, and with it the bytes.
-            node.seals(ns, what.goes_on);
-            let mut i = ns.inode(node.ino)?;
-            (i.size, i.mtime, i.blocks) = (st.size, st.mtime, self.blocks_of(st));
-            i.ctime = i.ctime.max(st.mtime);
-            let mut row = Sealed { files: vec![(token, node.ino, what.wgen)], recovered, ..self.sealed_row() };
-            let attrs = Attrs { mode: i.mode, mtime: st.mtime.pair(), xattrs: encode_xattrs(&i.xattrs) };
-            let mut busy_elsewhere = Vec::new();
-            rules = i.links.iter().any(|(_, name)| name == IGNORE_FILE);
-            for (n, (dir, name)) in i.links.clone().iter().enumerate() {
-                let Some(mut at) = self.at_for_seal(ns, *dir, name)? else { continue };
-                let accepted = self.accepted_at(ns, &at, node.ino, &i, accept.as_ref())?;
-                let v = ops::write(&at.path, &at.reg.entry, &accepted, Kind::File(content.clone()), attrs.clone(), &self.author())?;
-                if what.size == 0
-                    && let Some(was) = self.emptied(&at, &accepted)
-                {
-                    self.brake.note(ns.t, &was, &v)?;
-                }
-                ns.merge_into(&mut at.reg, &v)?;
-                if n == 0 {
-                    i.shows = v.vclock.clone();
-                    if what.goes_on {
-                        st.accept = Some((at.path.clone(), accepted.after(&v)));
-                    }
-                }
-                for s in at.reg.sibs.iter_mut().filter(|s| s.ino == node.ino) {
-                    s.clock = v.vclock.clone();
-                }
-                let alone = at.reg.entry.heads.len() == 1 && at.reg.sibs.is_empty() && at.reg.ino == node.ino && at.reg.dir == 0;
-                let name = at.name.clone();
-                ns.put_slot(at.dir, &name, &Slot::Register(Box::new(at.reg)))?;
-                if !alone {
-                    busy_elsewhere.push((at.dir, name));
-                }
-                row.versions.push(v);
+    /// Seals files in one row of the outbox. Of several each is locked, in the order of their numbers.
+    pub(super) fn seal_parts(&self, parts: &mut [Part<'_>]) -> Result<()> {
+        let inos: Vec<u64> = parts.iter().map(|p| p.node.ino).collect();
+        let mut was = Vec::new();
+        let mut tokens = Vec::new();
+        for Part { st, what, .. } in parts.iter_mut() {
+            let random = [self.clock.random(), self.clock.random(), self.clock.random(), self.clock.random()];
+            let token = uncut_token(random);
+            tokens.push(token);
+            // What the next seal replaces is another thing.
+            was.push((st.token, st.accept.take(), st.lent_writing, st.sealed_wgen));
+            st.token = Some((token, what.wgen));
+            if st.lent_writing {
+                // What the kernel wrote since the last sync was not counted.
+                st.unsynced_boot = self.boot;
             }
-            ns.put_inode(node.ino, &i)?;
-            self.persist_in(ns, node, st)?;
-            if !what.goes_on {
-                ns.t.del(Tree::Unsealed, node.ino)?;
+            st.lent_writing &= what.goes_on;
+            if what.goes_on {
+                st.sealed_wgen = Some(what.wgen);
+            }
+        }
+        let mut rules = false;
+        let sealed = self.change_settled(&[], Touches::Only(&inos), |ns| {
+            let recovered = parts.iter().any(|p| p.what.recovered);
+            let mut row = Sealed { recovered, ..self.sealed_row() };
+            let mut busy_elsewhere = Vec::new();
+            for ((part, token), (_, accept, ..)) in parts.iter_mut().zip(&tokens).zip(&was) {
+                rules |= self.seal_part(ns, part, *token, accept.as_ref(), &mut row, &mut busy_elsewhere)?;
             }
             let paths: Vec<RelPath> = row.versions.iter().map(|v| v.path.clone()).collect();
             if !row.versions.is_empty() {
@@ -266,7 +249,8 @@ impl Vfs {
                 ns.reconcile(dir, &name)?;
             }
             // Others' batches were applied while it was being written: a move among them is followed now.
-            if !what.goes_on && (recovered || self.applied.load(Ordering::Acquire) != st.applied_before) {
+            let applied = self.applied.load(Ordering::Acquire);
+            if parts.iter().any(|p| !p.what.goes_on && (p.what.recovered || applied != p.st.applied_before)) {
                 let author = self.author();
                 // It may lead anywhere.
                 crate::fleet::moves::write_out_in(ns, &author, self.boot)?;
@@ -277,20 +261,82 @@ impl Vfs {
             Ok(())
         });
         if let Err(e) = sealed {
-            (st.token, st.accept, st.lent_writing) = (was_token, accept, lent_writing);
+            for (Part { node, st, what }, was) in parts.iter_mut().zip(was) {
+                (st.token, st.accept, st.lent_writing, st.sealed_wgen) = was;
+                if what.goes_on {
+                    self.forget_copy(node.ino, what.wgen);
+                }
+            }
             return Err(e);
         }
-        (st.stale_row, st.stale_attr) = (false, false);
-        st.marked = st.dirty.clone();
-        st.dirty_since = None;
-        if !what.goes_on {
-            st.sealed_wgen = None;
+        for Part { st, what, .. } in parts {
+            (st.stale_row, st.stale_attr) = (false, false);
+            st.marked = st.dirty.clone();
+            st.dirty_since = None;
+            if !what.goes_on {
+                st.sealed_wgen = None;
+            }
         }
         if rules {
             self.ignores.forget();
         }
         self.sealed.notify_one();
         Ok(())
+    }
+
+    /// Within the transaction: the versions of one file under all its names, into the row. `accept`: what they replace. Names
+    /// to reconcile afterwards go to `others`. Whether it has rules of what is ignored.
+    fn seal_part(
+        &self,
+        ns: &mut Ns<'_, '_>,
+        Part { node, st, what }: &mut Part<'_>,
+        token: Hash,
+        accept: Option<&(RelPath, Accepted)>,
+        row: &mut Sealed,
+        others: &mut Vec<(u64, String)>,
+    ) -> Result<bool> {
+        // For the reconciling below the node is no longer changing, unless somebody still writes. Not before: a version
+        // that arrived while this waited for the database would take the name, and with it the bytes.
+        node.seals(ns, what.goes_on);
+        let content = FileContent { manifest: Hash::ZERO, size: what.size, root: token, chunks: None, hash: None };
+        let mut i = ns.inode(node.ino)?;
+        (i.size, i.mtime, i.blocks) = (st.size, st.mtime, self.blocks_of(st));
+        i.ctime = i.ctime.max(st.mtime);
+        row.files.push((token, node.ino, what.wgen));
+        let attrs = Attrs { mode: i.mode, mtime: st.mtime.pair(), xattrs: encode_xattrs(&i.xattrs) };
+        for (n, (dir, name)) in i.links.clone().iter().enumerate() {
+            let Some(mut at) = self.at_for_seal(ns, *dir, name)? else { continue };
+            let accepted = self.accepted_at(ns, &at, node.ino, &i, accept)?;
+            let v = ops::write(&at.path, &at.reg.entry, &accepted, Kind::File(content.clone()), attrs.clone(), &self.author())?;
+            if what.size == 0
+                && let Some(was) = self.emptied(&at, &accepted)
+            {
+                self.brake.note(ns.t, &was, &v)?;
+            }
+            ns.merge_into(&mut at.reg, &v)?;
+            if n == 0 {
+                i.shows = v.vclock.clone();
+                if what.goes_on {
+                    st.accept = Some((at.path.clone(), accepted.after(&v)));
+                }
+            }
+            for s in at.reg.sibs.iter_mut().filter(|s| s.ino == node.ino) {
+                s.clock = v.vclock.clone();
+            }
+            let alone = at.reg.entry.heads.len() == 1 && at.reg.sibs.is_empty() && at.reg.ino == node.ino && at.reg.dir == 0;
+            let name = at.name.clone();
+            ns.put_slot(at.dir, &name, &Slot::Register(Box::new(at.reg)))?;
+            if !alone {
+                others.push((at.dir, name));
+            }
+            row.versions.push(v);
+        }
+        ns.put_inode(node.ino, &i)?;
+        self.persist_in(ns, node, st)?;
+        if !what.goes_on {
+            ns.t.del(Tree::Unsealed, node.ino)?;
+        }
+        Ok(i.links.iter().any(|(_, name)| name == IGNORE_FILE))
     }
 
     /// The path that a name of a written file belongs to. Also for a sibling whose head was resolved away meanwhile: what
@@ -359,7 +405,7 @@ impl Vfs {
             if !node.unsealed.load(Ordering::Acquire) || !is_closed(node) {
                 break;
             }
-            self.seal_if_needed(node)?;
+            self.seal_alone(node)?;
             if node.unsealed.load(Ordering::Acquire) {
                 std::thread::sleep(wait);
             }
@@ -370,7 +416,11 @@ impl Vfs {
     /// Seals everything that has no open writer, and what was held open, or mapped, and quiet for long. Called now and
     /// then.
     pub fn seal_quiet(&self) -> Result<()> {
+        self.seal_together(false)?;
         self.each_unsealed(|node| {
+            if self.waits_for_others(node.ino)? {
+                return Ok(());
+            }
             let (held, quiet, since) = {
                 let mut st = node.st.lock();
                 self.absorb(&mut st)?;
@@ -392,7 +442,11 @@ impl Vfs {
     /// Seals every file whose `close` was answered, be it that its release is on the way or that it is still mapped.
     /// Blocking.
     pub fn seal_closed(&self) -> Result<()> {
+        self.seal_together(true)?;
         self.each_unsealed(|node| {
+            if self.waits_for_others(node.ino)? {
+                return Ok(());
+            }
             let started = Instant::now();
             while is_closed(node) && node.unsealed.load(Ordering::Acquire) {
                 self.seal_if_needed(node)?;
@@ -424,6 +478,9 @@ impl Vfs {
 
     /// For a graceful stop: seals everything as it is.
     pub fn seal_all(&self) -> Result<()> {
+        self.seal_together(true)?;
+        // What is still open goes as it is.
+        self.together.lock().clear();
         self.each_unsealed(|node| {
             self.seal_if_needed(node)?;
             if node.unsealed.load(Ordering::Acquire) && !self.nothing_to_seal(&node.st.lock())? {

@@ -47,6 +47,9 @@ impl Vfs {
             }
         }
         for c in changes {
+            if let Change::Name { dir, name, .. } = c {
+                self.note_companion(*dir, name);
+            }
             match c {
                 Change::Name { name, .. } if name == IGNORE_FILE => self.ignores.forget(),
                 Change::Name { dir, name, .. } if name == GIT_DIR => drop(self.git_dirs.lock().insert(*dir)),

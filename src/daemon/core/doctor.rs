@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::fleet::facts;
 use crate::state::rows::{Slot, slot_name};
 use crate::state::{Replica, Scan, Tree, prefix_end};
-use crate::vfs::Vfs;
+use crate::vfs::{Together, Vfs};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ impl Core {
         checks.extend(
             blocking(move || {
                 let mut out = vec![state(&replica, &state_dir)?, disk(&state_dir)];
-                out.extend([records(&replica)?, names(&replica, &vfs)?, brake(&vfs)?]);
+                out.extend([records(&replica)?, names(&replica, &vfs)?, databases(&vfs)?, brake(&vfs)?]);
                 Ok(out)
             })
             .await?,
@@ -167,6 +167,20 @@ fn brake(vfs: &Vfs) -> Result<Check> {
             "`tcfs approve --list` shows them; `tcfs approve` lets them count, `tcfs approve --undo` takes them back",
         ),
     })
+}
+
+/// Databases that programs work with.
+fn databases(vfs: &Vfs) -> Result<Check> {
+    let all = vfs.together()?;
+    if all.is_empty() {
+        return Ok(Check::ok("databases", "no file has a journal or a lock beside it"));
+    }
+    let one = |t: &Together| format!("{} with {}{}", t.path, t.companions.join(", "), if t.waits { " (waiting)" } else { "" });
+    let shown: Vec<String> = all.iter().take(PAIRS).map(one).collect();
+    Ok(Check::ok(
+        "databases",
+        format!("{} published together with what lies beside, 10 s after the last write: {}", all.len(), shown.join("; ")),
+    ))
 }
 
 /// Names in one directory that a case-insensitive client cannot tell apart.
