@@ -631,7 +631,7 @@ drive_tests! {
         assert_eq!(rig.text("a").await, "0123450123");
     }
 
-    /// Local-only names live here and are never published; crossing the boundary is a copy or a save.
+    /// Local-only names live here and are never published; crossing the boundary is a delete or a save.
     local_only_names_stay_here(rig) {
         rig.put(".f.swp", b"junk");
         rig.put("x.swp", b"user");
@@ -653,8 +653,36 @@ drive_tests! {
         rig.mv(".git/HEAD", ".git/HEAD2").unwrap();
         assert_eq!(kind(rig.mv(".git", "git")), ErrorKind::CrossDevice);
         rig.put("f", b"shared");
-        assert_eq!(kind(rig.mv("f", "f.swp")), ErrorKind::CrossDevice);
-        assert_eq!(kind(rig.mv("f", ".git/f")), ErrorKind::CrossDevice);
+        // Out of the drive: here it is the same file, for the others it is gone.
+        let ino = rig.ino("f");
+        rig.mv("f", ".git/f").unwrap();
+        assert_eq!((rig.ino(".git/f"), rig.text(".git/f").await.as_str()), (ino, "shared"));
+        assert!(kind(rig.resolve("f")) == ErrorKind::NotFound && sealed(&rig, "f").last().unwrap().is_tombstone());
+        rig.mv(".git/f", "f").unwrap();
+        assert_eq!((rig.ino("f"), rig.text("f").await.as_str()), (ino, "shared"));
+        // Over another one that stays here, with bytes that are not sealed yet, and a link.
+        let fh = rig.open_rw("f");
+        assert_eq!(kind(rig.mv("f", "f.swp")), ErrorKind::CrossDevice, "it is being written");
+        rig.release(fh).unwrap();
+        rig.put("f.swp", b"old junk");
+        rig.put("f", b"newer");
+        rig.mv("f", "f.swp").unwrap();
+        assert_eq!(rig.text("f.swp").await, "newer");
+        rig.ln_s("target", "link").unwrap();
+        rig.mv("link", "link.swp").unwrap();
+        assert_eq!((rig.readlink(rig.ino("link.swp")).unwrap().as_str(), kind(rig.resolve("link"))), ("target", ErrorKind::NotFound));
+        // A stub: its bytes are elsewhere.
+        rig.remote("bob", "stub", b"of bob").await;
+        assert_eq!(kind(rig.mv("stub", "stub.swp")), ErrorKind::CrossDevice);
+        assert_eq!(rig.text("stub").await, "of bob");
+        rig.mv("stub", "stub.swp").unwrap();
+        assert_eq!(rig.text("stub.swp").await, "of bob");
+        rig.rm("stub.swp").unwrap();
+        rig.rm("link.swp").unwrap();
+        rig.crash();
+        assert_eq!(rig.text("f.swp").await, "newer");
+        rig.rm("f.swp").unwrap();
+        rig.put("f", b"shared");
         // A save from a local-only temporary is a version of the target.
         let ino = rig.ino("x.swp");
         rig.mv("x.swp", "f").unwrap();
@@ -669,7 +697,7 @@ drive_tests! {
         rig.rm(".f.swp").unwrap();
         assert_eq!(rig.resolve("").unwrap().nlink, 2);
         let paths: BTreeSet<String> = rig.outbox().iter().flat_map(|r| &r.versions).map(|v| v.path.to_string()).collect();
-        assert_eq!(paths.into_iter().collect::<Vec<_>>(), ["f", "g"]);
+        assert_eq!(paths.into_iter().collect::<Vec<_>>(), ["f", "g", "link", "stub"]);
     }
 
     /// A `.tcfsignore` counts for what is made below it from then on: anchored lines, directories, deeper files first, lines that take back.
@@ -709,7 +737,8 @@ drive_tests! {
         // A file crosses the line by a rename: it is saved, or it is copied.
         rig.mv("a.log", "a.txt").unwrap();
         assert!(!local(&rig, "a.txt") && rig.cat("a.txt").await == b"x");
-        assert_eq!(kind(rig.mv("a.txt", "a.log")), ErrorKind::CrossDevice);
+        rig.mv("a.txt", "a.log").unwrap();
+        assert!(local(&rig, "a.log") && rig.cat("a.log").await == b"x");
         // Rules that go count no more.
         rig.rm(".tcfsignore").unwrap();
         rig.put("e.log", b"x");

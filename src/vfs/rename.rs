@@ -2,10 +2,11 @@
 //!
 //! Must: what a program closed is sealed under the old name first; then the file is locked, so that it is not in between.
 //! Must: where a file replaces one that a program synced, the new bytes are synced before the old ones may go.
-//! Not here: what is written in the register of either name (`file`, `dir`, `local`).
+//! Not here: what is written in the register of either name (`file`, `dir`, `local`, `leave`).
 
 mod dir;
 mod file;
+mod leave;
 mod local;
 
 use super::names::{parse_name, path_for, spelled};
@@ -37,7 +38,18 @@ impl Vfs {
         let own = [(dir, spelled(name)), (to, spelled(to_name))];
         let name = self.unalias(dir, &parse_name(name)?)?;
         let to_name = parse_name(to_name)?;
-        while !self.rename_once(&own, (dir, &name), (to, &to_name), no_replace)? {}
+        let (from, onto) = ((dir, name.as_str()), (to, to_name.as_str()));
+        loop {
+            match self.rename_once(&own, from, onto, no_replace) {
+                Ok(true) => break,
+                Ok(false) => {}
+                Err(e) if e.kind() == Kind::CrossDevice => {
+                    self.leave(&own, from, onto)?;
+                    break;
+                }
+                Err(e) => return Err(e),
+            }
+        }
         self.tell_spelling(own[1], &to_name);
         self.sealed.notify_one();
         Ok(())

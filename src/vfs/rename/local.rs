@@ -1,6 +1,7 @@
 //! Renames of what is local-only, before or after.
 //!
-//! Must: a file that enters the namespace is a new file there, with all its bytes unsealed; none leaves it by a rename.
+//! Must: a file that enters the namespace is a new file there, with all its bytes unsealed.
+//! Not here: files that leave it (`leave`).
 
 use super::super::Vfs;
 use super::super::remove::Cause;
@@ -26,13 +27,7 @@ impl Vfs {
         let ino = slot.ino();
         let file = inode.kind == FileType::File;
         if !inode.local_only && file {
-            // The bytes have to be here, and only here, from now on: programs copy instead.
-            let local: Option<Local> = ns.t.get(Tree::Local, ino)?;
-            let whole = inode.size == 0 || inode.content.is_none() || local.is_some_and(|l| l.have.covers(0..inode.size));
-            if !whole || self.loaded(ino).is_some_and(|n| n.is_busy()) {
-                return Err(Error::new(Kind::CrossDevice, format!("{name:?} becomes local-only and is not all here")));
-            }
-            return Err(Error::new(Kind::CrossDevice, format!("{name:?} becomes local-only: copied, then removed")));
+            return Err(Error::new(Kind::CrossDevice, format!("{name:?} becomes local-only")));
         }
         if inode.kind == FileType::Symlink && inode.local_only != local_there {
             return Err(Error::new(Kind::CrossDevice, format!("{name:?} crosses a local-only boundary: copied, then removed")));
