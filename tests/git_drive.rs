@@ -313,3 +313,174 @@ fn a_repository_outside_the_drive_is_pushed_with_its_history_and_pulled_as_a_clo
     let stays = c.cli(&["push", "--to", "third", &text(&to)]).exit(3);
     assert!(stays.text().contains("sync_git_dirs = true"), "{}", stays.text());
 }
+
+#[test]
+fn a_repository_that_is_moved_takes_its_git_dir_along_everywhere() {
+    let w = World::new();
+    let (a, b) = (machine(&w, "ann"), machine(&w, "bob"));
+    let at = a.path("work/repo");
+    fs::create_dir_all(&at).unwrap();
+    git(&at, &["init", "-q", "-b", "main"]);
+    fs::write(at.join("f"), "x").unwrap();
+    git(&at, &["add", "-A"]);
+    git(&at, &["commit", "-q", "-m", "one"]);
+    a.wait();
+    same(&a, &b, "work/repo");
+    // What only bob has in his goes with it.
+    fs::write(b.path("work/repo/.git/hooks-of-bob"), "x").unwrap();
+    fs::rename(&at, a.path("moved")).unwrap();
+    a.wait();
+    until("it is moved there as well", SOON, || b.path("moved/.git/hooks-of-bob").exists().then_some(()));
+    until("nothing is left of it", SOON, || (!b.path("work/repo").exists()).then_some(()));
+    same(&a, &b, "moved");
+    git(&b.path("moved"), &["commit", "-q", "--allow-empty", "-m", "on bob"]);
+    b.wait();
+    same(&b, &a, "moved");
+    assert!(!a.path("work/repo").exists());
+}
+
+#[test]
+fn raw_mode_carries_files_and_never_a_lock() {
+    let w = World::new();
+    let raw = |name: &str| w.device(name).env("TCFS_SYNC_GIT_DIRS", "true").env("TCFS_GIT_SYNC_MODE", "raw").mount();
+    let (a, b) = (raw("ann"), raw("bob"));
+    let told = a.cli(&["status"]).ok();
+    assert!(told.stdout.contains("git_sync_mode is raw"), "{}", told.stdout);
+    let (at, there) = (a.path("repo"), b.path("repo"));
+    fs::create_dir(&at).unwrap();
+    git(&at, &["init", "-q", "-b", "main"]);
+    for n in 0..count(15, 100) {
+        fs::write(at.join("f"), format!("{n}\n")).unwrap();
+        git(&at, &["add", "-A"]);
+        git(&at, &["commit", "-q", "-m", &format!("commit {n}")]);
+        // Whatever of it has arrived, a ref names nothing that has not.
+        if let (true, head) = git_may(&there, &["rev-parse", "-q", "--verify", "main"]) {
+            let (ok, text) = git_may(&there, &["rev-list", "--objects", head.trim()]);
+            if !ok {
+                let id = text.trim().rsplit(' ').next().unwrap();
+                let o = there.join(".git/objects").join(&id[..2]);
+                println!(
+                    "{text}: {:?}",
+                    fs::read_dir(&o).map(|d| d.flatten().map(|e| (e.file_name(), fs::read(e.path()).map(|b| b.len()))).collect::<Vec<_>>())
+                );
+                std::thread::sleep(Duration::from_secs(1));
+                let again = git_may(&there, &["rev-list", "--objects", head.trim()]);
+                panic!("{again:?} {}", b.log());
+            }
+        }
+    }
+    fs::write(at.join(".git/index.lock"), "").unwrap();
+    git_may(&at, &["gc", "-q"]);
+    a.wait();
+    same(&a, &b, "repo");
+    assert!(at.join(".git/index.lock").exists() && !there.join(".git/index.lock").exists());
+    fs::remove_file(at.join(".git/index.lock")).unwrap();
+    git(&there, &["commit", "-q", "--allow-empty", "-m", "on bob"]);
+    b.wait();
+    same(&b, &a, "repo");
+    // A commit on both while apart: both are there, one as the file beside the other's ref.
+    b.fault(Some(serde_json::json!({ "mode": "down" })));
+    git(&at, &["commit", "-q", "--allow-empty", "-m", "apart, ann"]);
+    git(&there, &["commit", "-q", "--allow-empty", "-m", "apart, bob"]);
+    let on = [&at, &there].map(|r| git(r, &["rev-parse", "HEAD"]));
+    a.wait();
+    b.fault(None);
+    b.wait();
+    let has = |at: &Path, id: &str| git_may(at, &["log", "--all", "--format=%H"]).1.contains(id.trim());
+    until("both have both", SOON, || [&at, &there].iter().all(|r| on.iter().all(|id| has(r, id))).then_some(()));
+    assert!(git(&at, &["branch", "--list"]).contains("main.conflict-"), "{}", git(&at, &["branch", "--list"]));
+}
+
+/// Every commit that a branch of a repository names.
+fn tips(at: &Path) -> Vec<String> {
+    git_may(at, &["for-each-ref", "--format=%(objectname)", "refs/heads"]).1.lines().map(str::to_owned).collect()
+}
+
+fn leads_to(at: &Path, commit: &str) -> bool {
+    let (_, names) = git_may(at, &["for-each-ref", "--format=%(refname)"]);
+    names.lines().chain(["HEAD"]).any(|n| git_may(at, &["merge-base", "--is-ancestor", commit, n]).0)
+}
+
+#[test]
+fn whatever_is_done_and_killed_on_two_mounts_no_commit_that_was_published_is_lost() {
+    let w = World::new();
+    let machines = [machine(&w, "ann"), machine(&w, "bob")];
+    let repo = |who: usize| machines[who].path("repo");
+    fs::create_dir(repo(0)).unwrap();
+    git(&repo(0), &["init", "-q", "-b", "main"]);
+    fs::write(repo(0).join("f0"), "first\n").unwrap();
+    git(&repo(0), &["add", "-A"]);
+    git(&repo(0), &["commit", "-q", "-m", "first"]);
+    machines[0].wait();
+    same(&machines[0], &machines[1], "repo");
+    let mut rng = common::rng();
+    let mut published: Vec<String> = Vec::new();
+    for step in 0..count(60, 1000) {
+        let who = rng.usize(..2);
+        let (m, at) = (&machines[who], repo(who));
+        let branch = ["main", "x", "y"][rng.usize(..3)];
+        match rng.u32(..20) {
+            0..=4 => {
+                fs::write(at.join(format!("f{}", rng.u32(..4))), format!("{step}\n")).unwrap();
+                git_may(&at, &["add", "-A"]);
+                git_may(&at, &["commit", "-q", "-m", &format!("{step}")]);
+            }
+            5 => drop(git_may(&at, &["commit", "-q", "--amend", "--allow-empty", "-m", &format!("amended {step}")])),
+            6 => drop(git_may(&at, &["reset", "-q", "--hard", "HEAD~1"])),
+            7 => drop(git_may(&at, &["checkout", "-q", "-B", branch])),
+            8 => drop(git_may(&at, &["checkout", "-q", branch])),
+            9 => drop(git_may(&at, &["branch", "-D", branch])),
+            10 => {
+                if !git_may(&at, &["merge", "-q", "--no-edit", branch]).0 {
+                    git_may(&at, &["merge", "--abort"]);
+                }
+            }
+            11 => {
+                if !git_may(&at, &["rebase", "-q", branch]).0 {
+                    git_may(&at, &["rebase", "--abort"]);
+                }
+            }
+            12 => {
+                fs::write(at.join("f0"), format!("stashed {step}\n")).unwrap();
+                git_may(&at, &["stash", "push", "-q"]);
+            }
+            13 => drop(git_may(&at, &["stash", "pop", "-q"])),
+            14 => drop(git_may(&at, &["-c", "gc.reflogExpire=now", "gc", "-q", "--prune=now"])),
+            15 => drop(git_may(&at, &["repack", "-q", "-a", "-d"])),
+            16 | 17 => {
+                // What is there now is published when this returns, unless git is in the middle of something.
+                let now = tips(&at);
+                m.wait();
+                if m.cli(&["git", "status"]).ok().stdout.contains("carried") {
+                    published.extend(now);
+                }
+            }
+            18 => {
+                m.kill();
+                m.mount();
+            }
+            _ => std::thread::sleep(Duration::from_millis(rng.u64(..2500))),
+        }
+    }
+    // At rest: what git was killed in is ended by the user.
+    for who in 0..2 {
+        let at = repo(who);
+        for lock in ["index.lock", "HEAD.lock", "packed-refs.lock", "refs/stash.lock", "gc.pid"] {
+            let _ = fs::remove_file(at.join(".git").join(lock));
+        }
+        for what in [["rebase", "--abort"], ["merge", "--abort"], ["reset", "--hard"]] {
+            git_may(&at, &what);
+        }
+    }
+    let all: Vec<String> = (0..2).flat_map(|who| tips(&repo(who))).chain(published).collect();
+    for who in 0..2 {
+        machines[who].wait();
+        let at = repo(who);
+        let left = || all.iter().find(|c| !leads_to(&at, c));
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| until("all arrive", SOON, || left().is_none().then_some(()))));
+        let told = machines[who].cli(&["git", "status"]).text();
+        assert!(done.is_ok(), "{} lost {:?}\n{told}\n{}", ["ann", "bob"][who], left(), git_may(&at, &["for-each-ref"]).1);
+        let (ok, text) = git_may(&at, &["fsck", "--full"]);
+        assert!(ok && !text.contains("error") && !text.contains("missing"), "{text}");
+    }
+}

@@ -658,7 +658,12 @@ drive_tests! {
         rig.mv("f", ".git/f").unwrap();
         assert_eq!((rig.ino(".git/f"), rig.text(".git/f").await.as_str()), (ino, "shared"));
         assert!(kind(rig.resolve("f")) == ErrorKind::NotFound && sealed(&rig, "f").last().unwrap().is_tombstone());
+        // One file is not both: who links it across is told, and copies or renames.
+        assert_eq!(kind(rig.ln(".git/f", "linked")), ErrorKind::CrossDevice);
+        rig.ln(".git/f", ".git/linked").unwrap();
+        rig.rm(".git/linked").unwrap();
         rig.mv(".git/f", "f").unwrap();
+        assert_eq!(kind(rig.ln("f", "linked.swp")), ErrorKind::CrossDevice);
         assert_eq!((rig.ino("f"), rig.text("f").await.as_str()), (ino, "shared"));
         // Over another one that stays here, with bytes that are not sealed yet, and a link.
         let fh = rig.open_rw("f");

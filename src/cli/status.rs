@@ -64,6 +64,7 @@ fn lines(ctx: &Ctx, s: &protocol::Status, now: i64) -> Vec<(&'static str, String
     lines.push(("cache", format!("{} of {}{kept} in {}", format::size(c.bytes), format::size(c.max_bytes), c.dir.display())));
     let why = s.nats.last_error.as_ref().or(s.nats.hub_error.as_ref()).map_or(String::new(), |e| format!(": {e}"));
     lines.push(("bus", format!("{}{}{why}", s.nats.state, s.nats.url.as_ref().map_or(String::new(), |u| format!(" {u}")))));
+    lines.extend(s.warnings.iter().map(|w| ("warning", out.yellow(w))));
     lines.push(("state", s.state_dir.display().to_string()));
     lines.push(("log", s.log.display().to_string()));
     lines.push(("config", s.config_file.as_ref().map_or("none, all defaults".to_owned(), |f| f.display().to_string())));

@@ -254,6 +254,10 @@ fn entry(
         let there = made.iter().filter(|m| m.path == to && !m.is_tombstone()).skip(fresh);
         clocks = v.visible().map(|h| h.vclock.clone()).zip(there.map(|m| m.vclock.clone())).collect();
     }
+    if made.is_empty() {
+        // Seen by nobody, and moved all the same.
+        made = ops::move_bundles(At { path: &from, entry: &r.entry }, At { path: &to, entry: &there }, author)?;
+    }
     let mut left = Register { epoch: id, entry: std::mem::replace(&mut r.entry, there), ..Register::default() };
     r.epoch = id;
     for v in &made {

@@ -185,7 +185,17 @@ impl Plan {
     }
 }
 
-/// For each group, whether it is one file and no other group speaks of its path or its bytes.
+/// The `.git` that a path lies in, and whether it is one of its objects.
+fn in_repository(path: &RelPath) -> Option<(&str, bool)> {
+    let (at, below) = match path.as_str().split_once("/.git/") {
+        Some(parts) => parts,
+        None => ("", path.as_str().strip_prefix(".git/")?),
+    };
+    Some((at, below.starts_with("objects/")))
+}
+
+/// For each group, whether it is one file and no other group speaks of its path or its bytes. Nor is it, of a repository
+/// that is carried file by file, an object that a ref may name which comes after it.
 fn passable(groups: &[Group]) -> Vec<bool> {
     let mut targets: HashSet<&RelPath> = HashSet::new();
     let mut uses: HashMap<Hash, usize> = HashMap::new();
@@ -196,11 +206,19 @@ fn passable(groups: &[Group]) -> Vec<bool> {
         }
     }
     let alone = |v: &Version| !targets.contains(&v.path) && token(v).is_none_or(|t| uses.get(&t) == Some(&1));
-    groups
+    let mut named: HashSet<&str> = HashSet::new();
+    let mut out: Vec<bool> = groups
         .iter()
-        .map(|g| match g.versions.as_slice() {
-            [v] => matches!(v.kind, Kind::File(_)) && alone(v),
-            _ => false,
+        .rev()
+        .map(|g| {
+            let object = g.versions.iter().filter_map(|v| in_repository(&v.path)).any(|(at, object)| object && named.contains(at));
+            named.extend(g.versions.iter().filter_map(|v| in_repository(&v.path)).filter(|(_, object)| !object).map(|(at, _)| at));
+            match g.versions.as_slice() {
+                [v] => matches!(v.kind, Kind::File(_)) && alone(v) && !object,
+                _ => false,
+            }
         })
-        .collect()
+        .collect();
+    out.reverse();
+    out
 }

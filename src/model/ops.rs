@@ -330,6 +330,22 @@ pub fn move_entry(from: At, view: &View, to: At, author: &Author) -> Result<Vec<
     Ok(out)
 }
 
+/// The part of a repository in the move of its directory: each bundle goes, as a head of its own. Nothing if there is none.
+pub fn move_bundles(from: At, to: At, author: &Author) -> Result<Vec<Version>> {
+    let bundles: Vec<&Version> = from.entry.live().filter(|v| v.is_bundle()).collect();
+    let mut out = Vec::with_capacity(bundles.len() + 1);
+    let mut there = Pen::new(to.path, to.entry, author);
+    for v in &bundles {
+        let accepted = Accepted { clock: merged(there.entry.tombstones()), base: v.base, place: Some(place_of(v)) };
+        there.write(Draft::of(v.kind.clone(), Attrs::of(v), accepted), &mut out)?;
+    }
+    if let Some(first) = bundles.first() {
+        let gone = Draft::tombstone(bundles.iter().copied(), Some(first)).moved_to(to.path);
+        Pen::new(from.path, from.entry, author).write(gone, &mut out)?;
+    }
+    Ok(out)
+}
+
 /// `mv sibling path`: the sibling's content becomes the path's, both accepted.
 pub fn rename_sibling_onto_path(path: &RelPath, entry: &Entry, view: &View, i: usize, author: &Author) -> Result<Version> {
     let s = sibling(path, view, i)?;

@@ -41,6 +41,8 @@ pub struct RepoAt {
     pub here: bool,
     /// Bundles that count.
     pub heads: Vec<Version>,
+    /// There are none because the repository was moved: its directory now.
+    pub moved_to: Option<RelPath>,
 }
 
 impl RepoAt {
@@ -85,11 +87,14 @@ impl Vfs {
             let Some(i) = r.get::<Inode>(Tree::Inode, dir)?.filter(|i| i.kind == FileType::Dir && !i.local_only) else { return Ok(None) };
             let Some(slot) = r.get::<Slot>(Tree::Entry, slot_key(dir, GIT_DIR))? else { return Ok(None) };
             let here = !i.dead && slot.ino() != 0;
-            let heads = match slot {
-                Slot::Register(reg) => reg.entry.live().filter(|v| v.is_bundle()).cloned().collect(),
-                _ => Vec::new(),
-            };
-            Ok((here || !heads.is_empty()).then_some(RepoAt { dir, path: path_of_dir(r, dir)?, shown: !i.dead, here, heads }))
+            let (mut heads, mut moved_to) = (Vec::new(), None);
+            if let Slot::Register(reg) = slot {
+                heads.extend(reg.entry.live().filter(|v| v.is_bundle()).cloned());
+                let to = reg.entry.tombstones().find_map(|t| t.moved_to.clone());
+                moved_to = to.filter(|to| heads.is_empty() && to.file_name() == GIT_DIR).and_then(|to| to.parent());
+            }
+            let path = path_of_dir(r, dir)?;
+            Ok((here || !heads.is_empty()).then_some(RepoAt { dir, path, shown: !i.dead, here, heads, moved_to }))
         })
     }
 

@@ -209,12 +209,15 @@ impl Vfs {
     }
 
     /// Gives a file one more name.
+    ///
+    /// Errors: `CrossDevice` if the file is local-only and the name is not, or the other way round.
     pub fn link(&self, ino: u64, dir: u64, name: &[u8]) -> Result<Attr> {
         self.room()?;
         let (given, name) = (spelled(name), parse_name(name)?);
+        let ignored = self.ignored(dir, &name, false)?.is_some();
         let since = self.moment();
         let inode = self.change_settled(&[(dir, given)], Touches::Only(&[dir, ino]), |ns| {
-            self.dir_inode(ns.t, dir)?;
+            let parent = self.dir_inode(ns.t, dir)?;
             let mut i = ns.inode(ino)?;
             if i.kind == FileType::Dir {
                 return Err(Error::new(Kind::NotPermitted, "a directory cannot have a second name"));
@@ -224,6 +227,10 @@ impl Vfs {
             }
             if i.links.len() >= LINKS_MAX {
                 return Err(Error::new(Kind::TooManyLinks, format!("{name:?}: the file has {LINKS_MAX} names")));
+            }
+            if !i.kind.is_special() && i.local_only != self.is_local_name(ns.t, dir, &parent, &name, false, ignored)? {
+                // One file cannot be in the drive and not; programs copy instead, or rename.
+                return Err(Error::new(Kind::CrossDevice, format!("{name:?} is on the other side of what never leaves this machine")));
             }
             self.take_name(ns, dir, &name, ino, i.local_only)?;
             i.links.push((dir, name.clone()));

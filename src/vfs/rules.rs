@@ -26,6 +26,11 @@ const JUNK: &[&str] = &[
     ".tcfs-canary-*",        // doctor
 ];
 
+/// What git has only while it works, where a `.git` is carried file by file.
+fn is_gits_lock(name: &str) -> bool {
+    name.ends_with(".lock") || name == "gc.pid"
+}
+
 /// Why a path never leaves this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rule {
@@ -93,9 +98,20 @@ impl Rules {
         if self.git && name == ".git" {
             return Ok(Some(Rule::Git));
         }
+        if !self.git && is_gits_lock(name) {
+            let dir = dir()?;
+            if dir.components().any(|c| c == ".git") {
+                return Ok(Some(Rule::BuiltIn { pattern: ".git/**/*.lock".to_owned() }));
+            }
+            return self.users(|| Ok(dir), name, is_dir);
+        }
         if let Match::Ignore(g) = self.junk.matched(name, is_dir) {
             return Ok(Some(Rule::BuiltIn { pattern: g.original().to_owned() }));
         }
+        self.users(dir, name, is_dir)
+    }
+
+    fn users(&self, dir: impl FnOnce() -> Result<RelPath>, name: &str, is_dir: bool) -> Result<Option<Rule>> {
         if !self.any_user {
             return Ok(None);
         }
@@ -126,6 +142,13 @@ mod tests {
         for n in ["a", "plan.md", "gitx", "keep.swp", "a#", "x.swpx"] {
             assert!(!is("d", n, false), "{n}");
         }
+        let raw = Rules::new(&["*.lock".into()], true).unwrap();
+        let is_raw = |dir: &str, name: &str| raw.why(|| Ok(RelPath::parse(dir).unwrap()), name, false).unwrap();
+        for (dir, name) in [("a/.git", "index.lock"), (".git/refs/heads", "main.lock"), (".git", "gc.pid")] {
+            assert!(matches!(is_raw(dir, name), Some(Rule::BuiltIn { .. })), "{dir}/{name}");
+        }
+        assert!(is_raw("", ".git").is_none() && is_raw(".git", "index").is_none() && is_raw("a", "gc.pid").is_none());
+        assert!(matches!(is_raw("a", "Cargo.lock"), Some(Rule::Configured { .. })));
         assert!(is("", "build", true) && !is("d", "build", true) && !is("", "build", false));
     }
 }

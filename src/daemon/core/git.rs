@@ -118,6 +118,11 @@ impl Keeper {
         told.into_iter().for_each(|dir| self.note(dir));
         let rested = |s: &Seen| now || s.not_before.is_none_or(|t| t <= Instant::now());
         let all: Vec<u64> = self.seen.lock().iter().filter(|(_, s)| rested(s)).map(|(dir, _)| *dir).collect();
+        for dir in &all {
+            if let Err(e) = self.follow(*dir).await {
+                tracing::warn!(dir, error = %e, "a repository that was moved elsewhere stays where it is; it is tried again");
+            }
+        }
         for dir in all {
             let _working = self.working.lock().await;
             let Some(mount) = self.mount_for_git() else { return sent };
@@ -145,6 +150,28 @@ impl Keeper {
             }
         }
         sent
+    }
+
+    /// Where a repository was moved with its files on another machine, what this one has in its own goes after it, unless there
+    /// is one already. Before anything is taken in at the new place.
+    async fn follow(&self, dir: u64) -> Result<()> {
+        let Some(RepoAt { path, moved_to: Some(to), here: true, .. }) = self.vfs.repository(dir)? else { return Ok(()) };
+        let _working = self.working.lock().await;
+        let Some(mount) = self.mount_for_git() else { return Ok(()) };
+        let (from, onto) = (mount.join(path.as_str()), mount.join(to.as_str()));
+        let moved = blocking(move || {
+            if !onto.is_dir() || onto.join(GIT_DIR).symlink_metadata().is_ok() {
+                return Ok(false);
+            }
+            std::fs::rename(from.join(GIT_DIR), onto.join(GIT_DIR)).doing(|| format!("moving {} to {}", from.display(), onto.display()))?;
+            // Only this kept the directory, which was removed there.
+            let _ = std::fs::remove_dir(&from);
+            Ok(true)
+        });
+        if moved.await? {
+            tracing::info!("{path}: its repository was moved to {to}, and is there now");
+        }
+        Ok(())
     }
 
     /// A mount of this process in which git can work.

@@ -95,7 +95,16 @@ impl Core {
             }
             let Some((f, dir)) = todo.pop() else { break };
             let (vfs, at) = (work.vfs.clone(), f.clone());
-            for below in blocking(move || vfs.list(&at)).await? {
+            let (list, bundled) = blocking(move || {
+                let bundled = vfs.repository(at.attr.ino)?.is_some_and(|r| !r.heads.is_empty());
+                Ok((vfs.list(&at)?, bundled))
+            })
+            .await?;
+            for below in list {
+                // What the drive has of a repository is its bundles; what this machine has in its own is this machine's.
+                if bundled && below.name == GIT_DIR {
+                    continue;
+                }
                 if check_name(below.name.as_bytes()).is_err() {
                     sum.skipped.push(Skipped { path: below.path.as_str().to_owned(), why: "this name is none for a file".to_owned() });
                 } else if below.attr.kind == FileType::Dir {

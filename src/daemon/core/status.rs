@@ -62,6 +62,7 @@ impl Core {
             // This machine counts before the registry was ever read.
             devices: counts.2.max(1),
             nats: self.bus_state(),
+            warnings: self.config.warnings(),
             ..Status::default()
         }))
     }

@@ -48,7 +48,7 @@ pub fn published(repo: &Repo, packed: &Packed) -> Result<()> {
     guard(repo, &packed.told.state)?;
     memory.past.note(&packed.told.state);
     memory.base = Some(packed.told.state.clone());
-    memory.save(repo)
+    memory.save(&repo.git.dir)
 }
 
 /// Whether what a device tells was taken in before.
@@ -101,18 +101,19 @@ pub fn take(work: &Path, bundle: &Path, told: &Told, from: From<'_>, scratch: &P
     let mut memory = Memory::load(&repo)?;
     let before = repo.state(index)?;
     // What was done here and is not published yet still is to be.
-    let nothing_new = from.published && (taken.made || memory.base.as_ref() == Some(&before));
+    let making = memory.making;
+    let nothing_new = from.published && (making || memory.base.as_ref() == Some(&before));
     let mut join = Join {
         now: before,
         last: memory.of.get(from.id).cloned().unwrap_or_default(),
-        known: memory.of.contains_key(from.id) && !taken.made,
+        known: memory.of.contains_key(from.id),
         told,
         theirs,
         repo: &repo,
         from,
         known_here: Files::of(Index::read(&repo.git.dir.join("index"))?.as_ref()),
         known_there: files,
-        made: taken.made,
+        making,
         notes: Vec::new(),
     };
     join.refs()?;
@@ -141,8 +142,9 @@ pub fn take(work: &Path, bundle: &Path, told: &Told, from: From<'_>, scratch: &P
     if nothing_new || from.published && now == *theirs {
         memory.base = Some(now);
     }
+    memory.making = false;
     memory.of.insert(from.id.to_owned(), theirs.clone());
-    memory.save(&repo)?;
+    memory.save(&repo.git.dir)?;
     // It is tried again for those that have not arrived.
     settle(work)?;
     Ok(taken)
@@ -183,7 +185,7 @@ fn make(work: &Path, theirs: &State) -> Result<()> {
     if theirs.head.starts_with("refs/") {
         git.run(&["symbolic-ref", "HEAD", &theirs.head])?;
     }
-    Ok(())
+    Memory { making: true, ..Memory::default() }.save(&git.dir)
 }
 
 struct Join<'a> {
@@ -200,7 +202,8 @@ struct Join<'a> {
     known_here: Files,
     /// What the other one's did.
     known_there: Files,
-    made: bool,
+    /// The repository was made for what is told, be it by an earlier try that did not get far.
+    making: bool,
     notes: Vec<String>,
 }
 
@@ -314,7 +317,7 @@ impl Join<'_> {
     }
 
     fn index_untouched(&self) -> bool {
-        self.made || self.now.index.as_ref().is_some_and(|i| self.told.past.index.contains(i))
+        self.now.index.as_ref().is_none_or(|i| self.told.past.index.contains(i))
     }
 
     /// Mode and content of each path in the index.
@@ -359,7 +362,7 @@ impl Join<'_> {
         if self.now.head == *theirs || theirs.is_empty() {
             return Ok(true);
         }
-        let untouched = self.made || self.told.past.head.contains(&self.now.head);
+        let untouched = self.making || self.told.past.head.contains(&self.now.head);
         if !untouched || self.known && self.last.head == *theirs {
             return Ok(false);
         }
@@ -422,7 +425,7 @@ impl Join<'_> {
             return Ok(());
         }
         let now: Vec<String> = self.now.stash.iter().map(|(id, _)| id.clone()).collect();
-        if self.made || self.told.past.stash.contains(&now) {
+        if self.making && now.is_empty() || self.told.past.stash.contains(&now) {
             for (id, _) in &self.now.stash {
                 self.give_way(id)?;
             }

@@ -59,7 +59,7 @@ impl Keeper {
         if own.iter().any(|v| told_of(v).is_ok_and(|t| t == packed.told)) {
             return Ok(Sent::Same);
         }
-        let at = RepoAt { dir, path: path.clone(), shown: true, here: false, heads: own };
+        let at = RepoAt { dir, path: path.clone(), shown: true, here: false, heads: own, moved_to: None };
         self.put(&at, &packed, &[(OUTSIDE, String::new())])?;
         Ok(Sent::New(Vec::new()))
     }

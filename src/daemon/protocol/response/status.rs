@@ -44,6 +44,9 @@ pub struct Status {
     pub devices: u64,
     /// The event bus.
     pub nats: Nats,
+    /// What is odd in the configuration, for people.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// Where the state lies.
     pub state_dir: PathBuf,
     /// The log file.
