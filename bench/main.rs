@@ -7,6 +7,7 @@
 
 #[path = "../tests/common/mod.rs"]
 mod common;
+mod git;
 mod nfs;
 mod peers;
 #[path = "../tests/nfs/served.rs"]
@@ -30,16 +31,17 @@ type Alone = fn(&Plan, &str) -> Row;
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     let mut only = None;
-    let (mut quick, mut json, mut by_nfs) = (false, false, false);
+    let (mut quick, mut json, mut by_nfs, mut by_git) = (false, false, false, false);
     let mut rest = args.iter();
     while let Some(a) = rest.next() {
         match a.as_str() {
             "--quick" => quick = true,
             "--json" => json = true,
             "--nfs" => by_nfs = true,
+            "--git" => by_git = true,
             "--only" => only = rest.next().cloned(),
             other => {
-                eprintln!("bench: {other} is not an option; there are --quick, --json, --nfs and --only NAME");
+                eprintln!("bench: {other} is not an option; there are --quick, --json, --nfs, --git and --only NAME");
                 std::process::exit(2);
             }
         }
@@ -47,6 +49,9 @@ fn main() {
     let plan = Plan::new(quick);
     if by_nfs {
         return nfs::run(&plan);
+    }
+    if by_git {
+        return git::run(&plan);
     }
     let wanted = |name: &str| only.as_ref().is_none_or(|o| name.contains(o.as_str()));
     let mut rows = beside_peers(&plan, &wanted);

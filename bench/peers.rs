@@ -27,7 +27,7 @@ pub struct OtherMount {
 }
 
 impl OtherMount {
-    fn start(name: &'static str, cmd: &mut Command, mnt: &Path) -> OtherMount {
+    pub fn start(name: &'static str, cmd: &mut Command, mnt: &Path) -> OtherMount {
         std::fs::create_dir_all(mnt).unwrap();
         let child = cmd
             .stdin(Stdio::null())

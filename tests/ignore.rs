@@ -45,6 +45,20 @@ fn build_output_stays_here_and_costs_the_store_nothing() {
     fs::remove_dir_all(m.path("project/node_modules")).unwrap();
     m.wait();
     assert_eq!(puts(&m), before, "the store heard of it");
+    // As cargo makes its directory, and goes on in it at once.
+    for i in 0..20 {
+        let (dir, temp) = (m.path(format!("project/src/m{i}")), m.path(format!("project/src/m{i}/targetAb")));
+        fs::create_dir_all(&temp).unwrap();
+        fs::write(temp.join("CACHEDIR.TAG"), "tag").unwrap();
+        fs::rename(&temp, dir.join("target")).unwrap();
+        fs::create_dir(dir.join("target/debug")).unwrap();
+        fs::write(dir.join("target/debug/out"), "x").unwrap();
+        assert!(fs::read_to_string(dir.join("target/CACHEDIR.TAG")).unwrap() == "tag" && !temp.exists());
+        fs::remove_dir_all(&dir).unwrap();
+    }
+    m.wait();
+    let before = puts(&m);
+    assert_eq!(puts(&m), before, "the store heard of it");
     let rest = fs::read_dir(bob.path("project")).unwrap().map(|e| e.unwrap().file_name()).collect::<Vec<_>>();
     assert_eq!(rest, ["src"]);
     // The other machine builds for itself.

@@ -744,6 +744,23 @@ drive_tests! {
         assert!(!local(&rig, "a.txt") && rig.cat("a.txt").await == b"x");
         rig.mv("a.txt", "a.log").unwrap();
         assert!(local(&rig, "a.log") && rig.cat("a.log").await == b"x");
+        // As cargo makes its directory: under another name first, with something in it.
+        rig.mkdirp("targetAbC");
+        rig.put("targetAbC/CACHEDIR.TAG", b"tag");
+        rig.mkdirp("targetAbC/deep");
+        rig.put("targetAbC/deep/f", b"f");
+        let old = rig.ino("targetAbC");
+        rig.mv("targetAbC", "src/deeper").unwrap();
+        rig.rm("target").unwrap();
+        rig.mv("src/deeper", "target").unwrap();
+        assert!(local(&rig, "target") && local(&rig, "target/deep/f") && rig.cat("target/CACHEDIR.TAG").await == b"tag");
+        assert!(kind(rig.resolve("src/deeper")) == ErrorKind::NotFound);
+        assert_eq!((rig.lookup(old, b"deep").unwrap().ino, kind(rig.lookup(old, b"x"))), (rig.ino("target/deep"), ErrorKind::NotFound));
+        rig.mkdirp("open");
+        let fh = rig.create_open("open/f").unwrap().1;
+        rig.rm("target/CACHEDIR.TAG").unwrap();
+        assert_eq!(kind(rig.mv("open", "elsewhere/target")), ErrorKind::CrossDevice, "what is being written is copied");
+        rig.release(fh).unwrap();
         // Rules that go count no more.
         rig.rm(".tcfsignore").unwrap();
         rig.put("e.log", b"x");

@@ -16,6 +16,9 @@ pub struct Git {
 #[derive(Subcommand)]
 enum Cmd {
     Status(Status),
+    /// What the daemon does in a repository, in a process of its own
+    #[command(hide = true)]
+    Helper,
 }
 
 /// The repositories in the drive, and which of them are carried
@@ -34,8 +37,13 @@ struct Status {
 }
 
 impl Git {
+    /// Whether this is no command of a person, but the daemon's.
+    pub fn is_helper(&self) -> bool {
+        matches!(self.command, Cmd::Helper)
+    }
+
     pub async fn run(self, ctx: &Ctx) -> Result<u8> {
-        let Cmd::Status(s) = self.command;
+        let Cmd::Status(s) = self.command else { return Ok(0) };
         let drive = ctx.own_drive().await?;
         let path = ctx.path(&drive, &s.path)?;
         let response = ctx

@@ -139,6 +139,10 @@ pub fn main(args: ArgsOs) -> ExitCode {
     // These work without a configuration, or look at a broken one.
     match &command {
         Cmd::Completions(c) => return end(&out, Ok(c.run(&out))),
+        Cmd::Git(g) if g.is_helper() => {
+            let done = crate::daemon::helper::serve(std::io::stdin().lock(), std::io::stdout().lock());
+            return end(&out, done.map(|()| 0));
+        }
         Cmd::Config(c) => return end(&out, c.run(&cli.global, &out)),
         _ => {}
     }

@@ -6,6 +6,7 @@ pub mod client;
 pub mod config;
 pub mod core;
 pub mod doctor;
+pub mod helper;
 pub mod lifecycle;
 pub mod log;
 mod memory;

@@ -10,7 +10,9 @@
 //! Not here: when a repository is looked at, and how bundles get into the store and out (`daemon`).
 
 mod files;
+mod fingerprint;
 mod index;
+mod job;
 mod memory;
 mod pack;
 mod process;
@@ -19,6 +21,7 @@ mod take;
 mod working;
 
 pub use files::settle;
+pub use job::{Did, Job, work};
 pub use pack::{Packed, Packing, pack};
 pub use repo::{Busy, Looked, Past, Refused, Repo, State, Told, look};
 pub use take::{From, Taken, has_taken, published, take};

@@ -39,6 +39,7 @@ impl Vfs {
     /// Makes an empty regular file; `open`: leave it unsealed and held for a writer.
     pub(crate) fn make_file(&self, dir: u64, name: &[u8], mode: u32, uid: u32, gid: u32, open: bool) -> Result<Attr> {
         self.room()?;
+        let dir = self.live(dir);
         let (given, name) = (spelled(name), parse_name(name)?);
         let ignored = self.ignored(dir, &name, false)?.is_some();
         let since = self.moment();
@@ -110,6 +111,7 @@ impl Vfs {
     /// Makes a directory.
     pub fn mkdir(&self, dir: u64, name: &[u8], mode: u32, uid: u32, gid: u32) -> Result<Attr> {
         self.room()?;
+        let dir = self.live(dir);
         let (given, name) = (spelled(name), parse_name(name)?);
         let ignored = self.ignored(dir, &name, true)?.is_some();
         let (ino, inode) = self.change_settled(&[(dir, given)], Touches::Only(&[dir]), |ns| {
@@ -149,6 +151,7 @@ impl Vfs {
     /// Makes a symbolic link.
     pub fn symlink(&self, dir: u64, name: &[u8], target: &[u8], uid: u32, gid: u32) -> Result<Attr> {
         self.room()?;
+        let dir = self.live(dir);
         let (given, name) = (spelled(name), parse_name(name)?);
         let target = std::str::from_utf8(target).map_err(|_| Error::new(Kind::NotUtf8, format!("the target of {name:?} is not UTF-8")))?;
         if target.is_empty() || target.len() > 4095 {
@@ -213,6 +216,7 @@ impl Vfs {
     /// Errors: `CrossDevice` if the file is local-only and the name is not, or the other way round.
     pub fn link(&self, ino: u64, dir: u64, name: &[u8]) -> Result<Attr> {
         self.room()?;
+        let dir = self.live(dir);
         let (given, name) = (spelled(name), parse_name(name)?);
         let ignored = self.ignored(dir, &name, false)?.is_some();
         let since = self.moment();

@@ -78,7 +78,7 @@ use crate::state::rows::{DirMove, Inode, Sealed, Slot, slot_key};
 use crate::state::{Ctx, Ns, Read, Replica, Tree};
 use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -154,6 +154,8 @@ pub struct Vfs {
     git_dirs: Mutex<HashSet<u64>>,
     /// Directories and names beside which a file lies, or lay, that belongs to what has the name.
     together: Mutex<HashSet<(u64, String)>>,
+    /// Removed directories whose files went on under a local-only name, and the directory that these are in.
+    left: Mutex<HashMap<u64, u64>>,
     /// Removed directories that are kept by what is in them, to be looked at.
     kept: Mutex<HashSet<u64>>,
     /// Names of siblings that are no longer listed but still resolve for a minute.
@@ -211,6 +213,7 @@ impl Vfs {
             git_dirs: Mutex::default(),
             locked: AtomicU64::new(0),
             together: Mutex::default(),
+            left: Mutex::default(),
             show_siblings: AtomicBool::new(false),
             applied: AtomicU64::new(0),
             brake: brake::Brake::new(options.brake),

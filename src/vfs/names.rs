@@ -78,8 +78,22 @@ impl Vfs {
         Ok(d)
     }
 
+    /// The directory that a front end means: for one whose files went on in another under the same name, that one. A kernel
+    /// has taken the old one along to the new name, and programs may stand in it.
+    pub(super) fn live(&self, dir: u64) -> u64 {
+        let Some(now) = self.left.lock().get(&dir).copied() else { return dir };
+        let dead = self.replica.read(|r| Ok(r.get::<Inode>(Tree::Inode, dir)?.is_none_or(|i| i.dead)));
+        if dead.unwrap_or(true) {
+            return now;
+        }
+        // Its number is in use again, for the same path.
+        self.left.lock().remove(&dir);
+        dir
+    }
+
     /// Finds a name in a directory.
     pub fn lookup(&self, dir: u64, name: &[u8]) -> Result<Attr> {
+        let dir = self.live(dir);
         let name = parse_name(name)?;
         let ino = self.replica.read(|r| {
             let slot: Option<Slot> = r.get(Tree::Entry, slot_key(dir, &name))?;
@@ -116,6 +130,7 @@ impl Vfs {
 
     /// Lines of a listing after `cookie` (0 = from the start), at most `max`; `.` and `..` are the front end's.
     pub fn readdir(&self, dir: u64, cookie: u64, max: usize, attrs: bool) -> Result<Vec<DirEntry>> {
+        let dir = self.live(dir);
         let mut out: Vec<(DirEntry, Option<Inode>)> = Vec::new();
         let since = self.moment();
         self.replica.read(|r| {

@@ -27,6 +27,7 @@ pub(crate) enum Cause {
 impl Vfs {
     /// Removes a name of anything but a directory.
     pub fn unlink(&self, dir: u64, name: &[u8]) -> Result<()> {
+        let dir = self.live(dir);
         let (given, name) = (spelled(name), self.unalias(dir, &parse_name(name)?)?);
         let until = Instant::now() + ALIAS;
         let promoted = self.change_settled(&[(dir, given)], Touches::Only(&[dir]), |ns| {
@@ -130,6 +131,7 @@ impl Vfs {
 
     /// Removes an empty directory.
     pub fn rmdir(&self, dir: u64, name: &[u8]) -> Result<()> {
+        let dir = self.live(dir);
         let (given, name) = (spelled(name), parse_name(name)?);
         self.change_settled(&[(dir, given)], Touches::Only(&[dir]), |ns| {
             self.dir_inode(ns.t, dir)?;

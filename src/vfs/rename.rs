@@ -35,6 +35,7 @@ struct Moved {
 impl Vfs {
     /// Renames `name` in `dir` to `to_name` in `to`. `no_replace`: fail if that exists. Both files keep their inodes.
     pub fn rename(&self, dir: u64, name: &[u8], to: u64, to_name: &[u8], no_replace: bool) -> Result<()> {
+        let (dir, to) = (self.live(dir), self.live(to));
         let own = [(dir, spelled(name)), (to, spelled(to_name))];
         let name = self.unalias(dir, &parse_name(name)?)?;
         let to_name = parse_name(to_name)?;
@@ -251,6 +252,7 @@ impl Vfs {
     ///
     /// Errors: `CrossDevice` if one is local-only and the other is not.
     pub fn exchange(&self, a: u64, a_name: &[u8], b: u64, b_name: &[u8]) -> Result<()> {
+        let (a, b) = (self.live(a), self.live(b));
         let own = [(a, spelled(a_name)), (b, spelled(b_name))];
         let (an, bn) = (parse_name(a_name)?, parse_name(b_name)?);
         while !self.exchange_once(&own, (a, &an), (b, &bn))? {}

@@ -413,6 +413,17 @@ impl Vfs {
         Ok(())
     }
 
+    /// The same, and waits for a release that is on the way for as long as one may take.
+    pub(super) fn seal_closing(&self, node: &Arc<Node>) -> Result<()> {
+        let started = Instant::now();
+        self.seal_if_closed(node)?;
+        while node.is_busy() && is_closed(node) && started.elapsed() < RELEASED {
+            std::thread::sleep(LET_GO[1]);
+            self.seal_if_closed(node)?;
+        }
+        Ok(())
+    }
+
     /// Seals everything that has no open writer, and what was held open, or mapped, and quiet for long. Called now and
     /// then.
     pub fn seal_quiet(&self) -> Result<()> {

@@ -11,16 +11,16 @@ mod outside;
 use super::{Core, blocking, mount};
 use crate::clock::Clock;
 use crate::daemon::config::{Config, GitSyncMode};
+use crate::daemon::helper::{run, unexpected};
 use crate::daemon::protocol::{GitRepo, GitStatus, GitSum, Item, RepoState, Response};
 use crate::daemon::service::Progress;
 use crate::error::{Error, IoContext, Kind, Result};
-use crate::fleet::git::{From, Looked, Packed, Packing, Told, has_taken, look, pack, published, settle, take};
+use crate::fleet::git::{Did, Job, Packed, Packing, Told};
 use crate::model::{Kind as What, Version};
-use crate::vfs::{GIT_DIR, RepoAt, Vfs};
+use crate::vfs::{RepoAt, Vfs};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -123,6 +123,7 @@ impl Keeper {
                 tracing::warn!(dir, error = %e, "a repository that was moved elsewhere stays where it is; it is tried again");
             }
         }
+        let looks = self.look_at(&all).await;
         for dir in all {
             let _working = self.working.lock().await;
             let Some(mount) = self.mount_for_git() else { return sent };
@@ -132,7 +133,7 @@ impl Keeper {
                     self.seen.lock().remove(&dir);
                     continue;
                 }
-                Ok(Some(at)) => this.one(&at, &mount, now).await,
+                Ok(Some(at)) => this.one(&at, &mount, looks.get(&dir).copied(), now).await,
                 Err(e) => Err(e),
             };
             sent |= *done.as_ref().unwrap_or(&false);
@@ -159,16 +160,7 @@ impl Keeper {
         let _working = self.working.lock().await;
         let Some(mount) = self.mount_for_git() else { return Ok(()) };
         let (from, onto) = (mount.join(path.as_str()), mount.join(to.as_str()));
-        let moved = blocking(move || {
-            if !onto.is_dir() || onto.join(GIT_DIR).symlink_metadata().is_ok() {
-                return Ok(false);
-            }
-            std::fs::rename(from.join(GIT_DIR), onto.join(GIT_DIR)).doing(|| format!("moving {} to {}", from.display(), onto.display()))?;
-            // Only this kept the directory, which was removed there.
-            let _ = std::fs::remove_dir(&from);
-            Ok(true)
-        });
-        if moved.await? {
+        if let Did::Already(true) = blocking(move || run(Job::Move { from, to: onto })).await? {
             tracing::info!("{path}: its repository was moved to {to}, and is there now");
         }
         Ok(())
@@ -180,8 +172,30 @@ impl Keeper {
         mounts.iter().find(|m| !m.info.read_only && m.info.command.is_none()).map(|m| m.info.mountpoint.clone())
     }
 
-    /// Takes in what others have of a repository, and sends what is new in it. Whether a bundle is on its way.
-    async fn one(self: Arc<Self>, at: &RepoAt, mount: &Path, now: bool) -> Result<bool> {
+    /// What those look like that are here.
+    async fn look_at(&self, all: &[u64]) -> HashMap<u64, u64> {
+        let _working = self.working.lock().await;
+        let Some(mount) = self.mount_for_git() else { return HashMap::new() };
+        let here = |dir: &u64| {
+            let at = self.vfs.repository(*dir).ok().flatten().filter(|at| at.here && at.shown)?;
+            Some((*dir, mount.join(at.path.as_str())))
+        };
+        let (dirs, works): (Vec<u64>, Vec<PathBuf>) = all.iter().filter_map(here).unzip();
+        if works.is_empty() {
+            return HashMap::new();
+        }
+        match blocking(move || run(Job::Look { works })).await {
+            Ok(Did::Looked(looks)) => dirs.into_iter().zip(looks).filter_map(|(dir, look)| Some((dir, look?))).collect(),
+            other => {
+                tracing::warn!("looking at repositories: {other:?}");
+                HashMap::new()
+            }
+        }
+    }
+
+    /// Takes in what others have of a repository, and sends what is new in it. `look`: what it looked like just now. Whether a
+    /// bundle is on its way.
+    async fn one(self: Arc<Self>, at: &RepoAt, mount: &Path, look: Option<u64>, now: bool) -> Result<bool> {
         let work = mount.join(at.path.as_str());
         let me = self.vfs.device().0;
         if !at.shown {
@@ -214,8 +228,7 @@ impl Keeper {
         }
         self.settle_in(at.dir, &work).await?;
         let pending = at.is_pending(&me);
-        let w = work.clone();
-        let look = blocking(move || fingerprint(&w)).await?;
+        let Some(look) = look else { return Ok(pending) };
         let seen = self.looked(at.dir, look);
         if seen.done == Some(look) || !now && seen.since.is_none_or(|s| s.elapsed() < QUIET) {
             return Ok(pending);
@@ -242,7 +255,10 @@ impl Keeper {
             return Ok(());
         }
         let work = work.to_owned();
-        let left = blocking(move || settle(&work)).await?;
+        let left = match blocking(move || run(Job::Settle { work })).await? {
+            Did::Settled(left) => left,
+            other => return Err(unexpected(&other)),
+        };
         let gap = if left.is_some_and(|n| n > 0) { gap * 2 } else { Duration::MAX };
         self.change(dir, |s| s.settle = Some((Instant::now() + gap.min(SETTLES), gap)));
         Ok(())
@@ -250,22 +266,19 @@ impl Keeper {
 
     /// Packs a repository and puts the bundle on its way, if anything is new. Blocking.
     fn send(&self, at: &RepoAt, work: &Path) -> Result<(RepoState, String)> {
-        let repo = match look(work)? {
-            Looked::Ready(r) => *r,
-            Looked::Refused(r) => return Ok((RepoState::Refused, r.0)),
-            Looked::Busy(b) => return Ok((RepoState::Waiting, b.0)),
-        };
         let room = self.room_for_git()?;
-        match pack(&repo, room.path())? {
-            Packing::Known => Ok((RepoState::Carried, String::new())),
-            Packing::Empty => Ok((RepoState::Carried, "there is nothing in it yet".to_owned())),
-            Packing::Busy(b) => Ok((RepoState::Waiting, b.0)),
-            Packing::Done(p) => {
+        match run(Job::Pack { work: work.to_owned(), room: room.path().to_owned() })? {
+            Did::Refused(why) => Ok((RepoState::Refused, why)),
+            Did::Packed(Packing::Known) => Ok((RepoState::Carried, String::new())),
+            Did::Packed(Packing::Empty) => Ok((RepoState::Carried, "there is nothing in it yet".to_owned())),
+            Did::Packed(Packing::Busy(b)) => Ok((RepoState::Waiting, b.0)),
+            Did::Packed(Packing::Done(p)) => {
                 self.put(at, &p, &[])?;
                 // After it is on its way: if this fails it is packed once more, which is all.
-                published(&repo, &p)?;
+                run(Job::Published { work: work.to_owned(), packed: *p })?;
                 Ok((RepoState::Pending, String::new()))
             }
+            other => Err(unexpected(&other)),
         }
     }
 
@@ -282,24 +295,29 @@ impl Keeper {
     /// Takes another machine's bundle in; what could not be joined.
     async fn take_in(&self, v: &Version, work: &Path) -> Result<Vec<String>> {
         let told = told_of(v)?;
-        let (w, id, known) = (work.to_owned(), v.device_id.clone(), told.clone());
-        if blocking(move || has_taken(&w, &id, &known)).await? {
+        let room = self.room_for_git()?;
+        let name = v.device_name.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect();
+        let from: (String, String, bool) = (v.device_id.clone(), name, true);
+        let job = |bundle: Option<PathBuf>| Job::Take {
+            work: work.to_owned(),
+            bundle,
+            told: Box::new(told.clone()),
+            from: from.clone(),
+            room: room.path().join("room"),
+        };
+        let asked = job(None);
+        if matches!(blocking(move || run(asked)).await?, Did::Already(true)) {
             return Ok(Vec::new());
         }
-        let room = self.room_for_git()?;
         let bundle = room.path().join("bundle");
         let file = File::create(&bundle).doing(|| "making a file for a bundle")?;
         self.vfs.fetch_bundle(v, &file).await?;
-        let (work, from) = (work.to_owned(), (v.device_id.clone(), v.device_name.clone()));
-        blocking(move || {
-            let name: String = from.1.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect();
-            let taken = take(&work, &bundle, &told, From { id: &from.0, name: &name, published: true }, room.path())?;
-            if taken.made {
-                tracing::info!("{}: its repository was made here", work.display());
-            }
-            Ok(taken.notes)
-        })
-        .await
+        std::fs::create_dir(room.path().join("room")).doing(|| "making a directory for a bundle")?;
+        let job = job(Some(bundle));
+        match blocking(move || run(job)).await? {
+            Did::Taken(notes) => Ok(notes),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// A directory of this process for what git makes on the way; removed when dropped.
@@ -388,37 +406,6 @@ fn told_of(v: &Version) -> Result<Told> {
 /// Whether it was made of a repository outside the drive.
 fn is_outside(v: &Version) -> bool {
     matches!(&v.kind, What::Bundle { meta, .. } if meta.contains_key(OUTSIDE))
-}
-
-/// What changes when git does anything in a repository: a number over names, sizes and times of what it writes last.
-fn fingerprint(work: &Path) -> Result<u64> {
-    let dir = work.join(GIT_DIR);
-    let mut h = blake3::Hasher::new();
-    let mut todo = vec![dir.clone()];
-    while let Some(at) = todo.pop() {
-        let entries = match std::fs::read_dir(&at) {
-            Ok(e) => e,
-            Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => continue,
-            Err(e) => return Err(Error::io(format!("listing {}", at.display()), e)),
-        };
-        let mut names: Vec<PathBuf> = entries.flatten().map(|e| e.path()).collect();
-        names.sort();
-        for p in names {
-            let Ok(m) = p.symlink_metadata() else { continue };
-            let name = p.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if name.starts_with("tcfs.") || name.starts_with(".tcfs.") || name == "objects" {
-                continue;
-            }
-            h.update(format!("{} {} {} {}\n", p.display(), m.len(), m.mtime(), m.mtime_nsec()).as_bytes());
-            let top = at == dir;
-            if m.is_dir() && (!top || name == "refs" || name == "logs") && !p.ends_with("refs/tcfs") {
-                todo.push(p);
-            }
-        }
-    }
-    let mut n = [0; 8];
-    n.copy_from_slice(&h.finalize().as_bytes()[..8]);
-    Ok(u64::from_le_bytes(n))
 }
 
 /// A directory that goes with what it was made for.

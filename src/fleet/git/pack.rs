@@ -10,6 +10,7 @@ use super::memory::Memory;
 use super::process::Git;
 use super::repo::{Busy, Repo, Told};
 use crate::error::{Error, IoContext, Kind, Result};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -29,7 +30,7 @@ pub(super) const FILES_NAME: &str = "files";
 const CHANGED: usize = 1000;
 
 /// A bundle.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Packed {
     /// The file.
     pub bundle: PathBuf,
@@ -38,7 +39,7 @@ pub struct Packed {
 }
 
 /// What packing came to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Packing {
     /// A bundle.
     Done(Box<Packed>),

@@ -23,7 +23,7 @@ pub struct Repo {
 pub struct Refused(pub String);
 
 /// Why it is not looked at now; for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Busy(pub String);
 
 /// What is in a repository, besides objects.

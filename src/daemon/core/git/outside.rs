@@ -4,14 +4,15 @@
 
 use super::{Keeper, OUTSIDE, told_of};
 use crate::daemon::core::blocking;
+use crate::daemon::helper::{run, unexpected};
 use crate::error::{Error, Kind, Result};
-use crate::fleet::git::{From, Looked, Packing, look, pack, take};
+use crate::fleet::git::{Did, Job, Packing};
 use crate::model::RelPath;
 use crate::vfs::RepoAt;
 use std::path::Path;
 
 /// Whose refs are kept apart that a push could not join with those of the drive.
-const PUSHED: From<'static> = From { id: "pushed", name: "pushed", published: false };
+const PUSHED: &str = "pushed";
 
 /// What came of pushing one.
 pub(in crate::daemon::core) enum Sent {
@@ -31,26 +32,28 @@ impl Keeper {
 
     /// Puts the repository at `work`, outside the drive, into the directory `dir` of the drive, which is at `path`. Blocking.
     pub(in crate::daemon::core) fn push(&self, work: &Path, dir: u64, path: &RelPath) -> Result<Sent> {
-        let repo = match look(work)? {
-            Looked::Ready(r) => *r,
-            Looked::Refused(r) => return Ok(Sent::Not(r.0)),
-            Looked::Busy(b) => return Ok(Sent::Not(b.0)),
-        };
         let room = self.room_for_git()?;
-        let packed = match pack(&repo, room.path())? {
-            Packing::Done(p) => *p,
+        let packed = match run(Job::Pack { work: work.to_owned(), room: room.path().to_owned() })? {
+            Did::Packed(Packing::Done(p)) => *p,
             // It has in it what it last exchanged with others, and so have they.
-            Packing::Known | Packing::Empty => return Ok(Sent::Same),
-            Packing::Busy(b) => return Ok(Sent::Not(b.0)),
+            Did::Packed(Packing::Known | Packing::Empty) => return Ok(Sent::Same),
+            Did::Packed(Packing::Busy(b)) => return Ok(Sent::Not(b.0)),
+            Did::Refused(why) => return Ok(Sent::Not(why)),
+            other => return Err(unexpected(&other)),
         };
         let at = self.vfs.repository(dir)?;
         if at.as_ref().is_some_and(|a| a.here) {
             let Some(mount) = self.mount_for_git() else {
                 return Ok(Sent::Not("the drive has a repository there on this machine; mount it, and the two are joined".to_owned()));
             };
-            let room = self.room_for_git()?;
-            let taken = take(&mount.join(path.as_str()), &packed.bundle, &packed.told, PUSHED, room.path())?;
-            return Ok(Sent::New(taken.notes));
+            let join = self.room_for_git()?;
+            let work = mount.join(path.as_str());
+            let from = (PUSHED.to_owned(), PUSHED.to_owned(), false);
+            let told = Box::new(packed.told);
+            return match run(Job::Take { work, bundle: Some(packed.bundle), told, from, room: join.path().to_owned() })? {
+                Did::Taken(notes) => Ok(Sent::New(notes)),
+                other => Err(unexpected(&other)),
+            };
         }
         let heads = at.map(|a| a.heads).unwrap_or_default();
         let me = self.vfs.device().0;
