@@ -32,7 +32,8 @@
 //!
 //! What stays on its machine is decided when a name is made: `vfs/rules.rs` and `vfs/ignores.rs` (`.tcfsignore`). A git
 //! repository travels as one version: `fleet/git/` makes and joins bundles, `vfs/bundles.rs` has them among the versions,
-//! `daemon/core/git.rs` says when.
+//! `daemon/core/git.rs` says when, and `daemon/helper.rs` is the process in which it is done. A database and its journals are
+//! sealed together by `vfs/companions.rs`.
 //!
 //! The way of a version from elsewhere: `fleet/follow.rs` reads the logs, `fleet/apply.rs` merges what is in them,
 //! `fleet/healing.rs` lets own work follow moves, `mount/fuse/invalidate.rs` tells the kernel and `retell.rs` the programs

@@ -101,6 +101,10 @@ fn what_a_program_left_when_it_was_killed_goes_out_together() {
     for end in ["-wal", ""] {
         std::fs::copy(copy.join(format!("db{end}")), a.path(format!("left.db{end}"))).unwrap();
     }
+    // What is called a lock and is none, as Ruby and Python have it, holds nothing up.
+    std::fs::write(a.path("Gemfile.lock"), "GEM\n").unwrap();
+    std::fs::write(a.path("Gemfile"), "source\n").unwrap();
+    until("it arrives at once", Duration::from_secs(9), || b.path("Gemfile").exists().then_some(()));
     // Asked for, they need not be quiet for long.
     a.wait();
     until("it arrives", SOON, || b.path("left.db").exists().then_some(()));

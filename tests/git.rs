@@ -616,3 +616,37 @@ fn what_was_done_before_a_bundle_came_is_published_all_the_same() {
     assert!(a.has(&on_b));
     assert!(a.parcel().is_none(), "and it goes back and forth no more");
 }
+
+#[test]
+fn who_takes_only_the_last_bundle_has_what_those_before_it_had() {
+    let t = tempfile::tempdir().unwrap();
+    let [mut a, mut b, mut c] = ["ann", "bob", "cid"].map(|n| Side::new(t.path(), n));
+    a.git(&["init", "-q", "-b", "main"]);
+    a.write("f", "one\n");
+    a.commit("one");
+    let p = a.parcel().unwrap();
+    b.files_from(&a);
+    b.take(&p).unwrap();
+    a.write("a", "a");
+    let on_a = a.commit("on ann");
+    let first = a.parcel().unwrap();
+    a.git(&["commit", "-q", "--amend", "-m", "rewritten"]);
+    a.git(&["-c", "gc.reflogExpire=now", "gc", "-q", "--prune=now"]);
+    assert!(a.has(&on_a), "it was published");
+    let second = a.parcel().unwrap();
+    let rewritten = a.git(&["rev-parse", "HEAD"]).trim().to_owned();
+    // Bob was away and never saw the first.
+    b.write("b", "b");
+    let on_b = b.commit("on bob");
+    b.take(&second).unwrap();
+    assert!(b.has(&on_a) && b.has(&rewritten));
+    // A third machine joins when only bob's is left, which took the place of ann's.
+    let p = b.parcel().unwrap();
+    c.files_from(&b);
+    c.take(&p).unwrap();
+    for (commit, what) in [(&on_a, "on ann"), (&rewritten, "rewritten"), (&on_b, "on bob")] {
+        assert!(c.has(commit), "{what}");
+    }
+    c.fsck();
+    assert!(first.told.state != second.told.state && c.parcel().is_none());
+}

@@ -229,6 +229,7 @@ fn git_status_among_stubs_fetches_nothing() {
     assert_eq!(fetched(&b), before, "git fetched files to say that they did not change");
     // Nor does it read again what it read, whatever came and went here.
     assert_eq!(fs::read(there.join("d2/f2")).unwrap(), b"content 2");
+    b.cli_long(&["unsync", "/repo/d2"]).ok();
     b.remount();
     b.fault(Some(serde_json::json!({ "mode": "down" })));
     let looked = git(&there, &["-c", "core.fsmonitor=false", "diff-files", "--name-only"]);

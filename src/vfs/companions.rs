@@ -13,13 +13,16 @@ use crate::error::{Error, Kind, Result};
 use crate::model::RelPath;
 use crate::state::Tree;
 use crate::state::rows::*;
+use crate::state::tree::path_of_dir;
 use parking_lot::MutexGuard;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// What the names of companions end with, after the name of their file: SQLite's journals, and locks.
-const ENDS: [&str; 6] = ["-wal", "-shm", "-journal", "-lock", ".lock", ".lck"];
+const ENDS: [&str; 6] = ["-wal", "-shm", "-journal", "-lock", ".lck", LOCK];
+/// One that counts only where the file is empty.
+const LOCK: &str = ".lock";
 /// So long nothing of it was written when it is sealed.
 const QUIET: Duration = Duration::from_secs(10);
 
@@ -54,7 +57,9 @@ impl Vfs {
             let file = |name: &str| {
                 let ino = r.get::<Slot>(Tree::Entry, slot_key(dir, name))?.map_or(0, |s| s.ino());
                 let inode: Option<Inode> = r.get(Tree::Inode, ino)?;
-                Ok::<_, crate::error::Error>(inode.filter(|i| i.kind == FileType::File && !i.dead).map(|_| ino))
+                // `Gemfile.lock` is no lock, and has something in it.
+                let counts = |i: &Inode| i.kind == FileType::File && !i.dead && (i.size == 0 || !name.ends_with(LOCK));
+                Ok::<_, Error>(inode.filter(counts).map(|_| ino))
             };
             let Some(first) = file(base)? else { return Ok(None) };
             let (mut members, mut companions) = (vec![first], Vec::new());
@@ -67,8 +72,10 @@ impl Vfs {
             }
             members.sort_unstable();
             members.dedup();
-            let path = || Ok::<_, crate::error::Error>(crate::state::tree::path_of_dir(r, dir)?.join(base));
-            Ok(if companions.is_empty() { None } else { Some(Together { path: path()?, companions, waits: false, members }) })
+            if companions.is_empty() {
+                return Ok(None);
+            }
+            Ok(Some(Together { path: path_of_dir(r, dir)?.join(base), companions, waits: false, members }))
         })
     }
 

@@ -267,7 +267,7 @@ impl Keeper {
     /// Packs a repository and puts the bundle on its way, if anything is new. Blocking.
     fn send(&self, at: &RepoAt, work: &Path) -> Result<(RepoState, String)> {
         let room = self.room_for_git()?;
-        match run(Job::Pack { work: work.to_owned(), room: room.path().to_owned() })? {
+        match run(Job::Pack { work: work.to_owned(), room: room.path().to_owned(), keep: true })? {
             Did::Refused(why) => Ok((RepoState::Refused, why)),
             Did::Packed(Packing::Known) => Ok((RepoState::Carried, String::new())),
             Did::Packed(Packing::Empty) => Ok((RepoState::Carried, "there is nothing in it yet".to_owned())),

@@ -4,6 +4,7 @@
 //! mount keeps a killed daemon alive for ever: the mount ends with the last thread, and the thread with the mount.
 
 use super::fingerprint::fingerprint;
+use super::take::guard;
 use super::{From, Looked, Packed, Packing, Told, has_taken, look, pack, published, settle, take};
 use crate::error::{IoContext, Result};
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,8 @@ pub enum Job {
         work: PathBuf,
         /// Directory.
         room: PathBuf,
+        /// It is published from here on: its commits are kept, before anybody else has them.
+        keep: bool,
     },
     /// [`published`].
     Published {
@@ -81,8 +84,14 @@ pub enum Did {
 pub fn work(job: Job) -> Result<Did> {
     Ok(match job {
         Job::Look { works } => Did::Looked(works.iter().map(|w| fingerprint(w).ok()).collect()),
-        Job::Pack { work, room } => match look(&work)? {
-            Looked::Ready(repo) => Did::Packed(pack(&repo, &room)?),
+        Job::Pack { work, room, keep } => match look(&work)? {
+            Looked::Ready(repo) => {
+                let packed = pack(&repo, &room)?;
+                if let (true, Packing::Done(p)) = (keep, &packed) {
+                    guard(&repo, &p.told.state)?;
+                }
+                Did::Packed(packed)
+            }
             Looked::Refused(r) => Did::Refused(r.0),
             Looked::Busy(b) => Did::Packed(Packing::Busy(b)),
         },

@@ -8,10 +8,10 @@ use super::files::Files;
 use super::index::Index;
 use super::memory::Memory;
 use super::process::Git;
-use super::repo::{Busy, Repo, Told};
+use super::repo::{Busy, OURS, Repo, Told};
 use crate::error::{Error, IoContext, Kind, Result};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -21,6 +21,8 @@ pub(super) const HEAD: &str = "refs/tcfs-head";
 pub(super) const INDEX: &str = "refs/tcfs-index";
 /// Where stashes are, by number.
 pub(super) const STASH: &str = "refs/tcfs-stash/";
+/// Where commits are that were published, or came from others, and that none of its refs names.
+pub(super) const KEPT_THERE: &str = "refs/tcfs-kept/";
 /// Where it is told what files look like: a commit of one file of this name.
 pub(super) const FILES: &str = "refs/tcfs-files";
 /// That name.
@@ -77,6 +79,12 @@ pub fn pack(repo: &Repo, scratch: &Path) -> Result<Packing> {
     }
     if lines.is_empty() {
         return Ok(Packing::Empty);
+    }
+    // This bundle takes the place of those that it knows of: what they brought and is not joined has to be in it.
+    let ours = repo.refs(OURS)?;
+    let kept: BTreeSet<&String> = ours.iter().filter(|(n, _)| !n.contains("/arriving/")).map(|(_, id)| id).collect();
+    for id in kept {
+        lines += &format!("create {KEPT_THERE}{} {id}\n", &id[..12]);
     }
     let changed = changed(repo, &own, scratch)?;
     // After that git has looked at all of them.

@@ -7,7 +7,7 @@
 use super::files::{Files, settle};
 use super::index::Index;
 use super::memory::Memory;
-use super::pack::{FILES, FILES_NAME, HEAD, INDEX, Packed, STASH, borrowing, content_of, index_tree};
+use super::pack::{FILES, FILES_NAME, HEAD, INDEX, KEPT_THERE, Packed, STASH, borrowing, content_of, index_tree};
 use super::process::Git;
 use super::repo::{Looked, OURS, Repo, State, Told, look};
 use super::working::Working;
@@ -125,11 +125,15 @@ pub fn take(work: &Path, bundle: &Path, told: &Told, from: From<'_>, scratch: &P
 
     // What arrived and is nowhere else by now stays reachable.
     let arrived = repo.refs(&arriving)?;
+    let kept = &KEPT_THERE["refs/".len()..];
     let index_commit = arrived.get(&INDEX["refs/".len()..]);
-    let named: Vec<&String> =
-        arrived.iter().filter(|(n, id)| !n.starts_with("tcfs-") && Some(*id) != index_commit).map(|(_, id)| id).collect();
+    let named: Vec<&String> = arrived
+        .iter()
+        .filter(|(n, id)| (n.starts_with(kept) || !n.starts_with("tcfs-")) && Some(*id) != index_commit)
+        .map(|(_, id)| id)
+        .collect();
     let drop_all: String = arrived.keys().map(|n| format!("delete {arriving}{n}\n")).collect();
-    keep(&repo, named.into_iter(), &arriving)?;
+    keep(&repo, named.into_iter())?;
     repo.git.text(&["update-ref", "--stdin"], Some(&drop_all))?;
 
     std::fs::remove_file(scratch.join("index"))
@@ -474,40 +478,54 @@ struct Changed {
 /// Where commits are kept that were published and that no ref of the user need name any more.
 const KEPT: &str = "refs/tcfs/kept/";
 
-/// Whether a ref other than those that begin with one of `but_not` leads to a commit.
-fn is_named(repo: &Repo, commit: &str, but_not: &[&str]) -> Result<bool> {
-    let exclude: Vec<String> = but_not.iter().map(|p| format!("--exclude={p}*")).collect();
-    let mut args = vec!["rev-list", "-n", "1", commit, "--not"];
-    args.extend(exclude.iter().map(String::as_str));
-    args.push("--all");
-    let found = repo.git.output(&args, None)?;
-    Ok(found.status.success() && found.stdout.is_empty())
+/// What has arrived and is not joined: the next bundle of the device takes its place.
+const ARRIVING: &str = "--exclude=refs/tcfs/*/arriving/*";
+
+/// The commits that objects lead to, each with what leads to it; others are left out.
+fn commits_of<'a>(repo: &Repo, ids: &BTreeSet<&'a String>) -> Result<Vec<(&'a String, String)>> {
+    let asked: String = ids.iter().map(|id| format!("{id}^{{commit}}\n")).collect();
+    let told = repo.git.text(&["cat-file", "--batch-check=%(objectname)"], Some(&asked))?;
+    let found = ids.iter().zip(told.lines()).filter(|(_, l)| !l.ends_with("missing"));
+    Ok(found.map(|(id, commit)| (*id, commit.to_owned())).collect())
 }
 
-/// Keeps commits reachable that nothing else names but what begins with `but_not`.
-fn keep<'a>(repo: &Repo, ids: impl Iterator<Item = &'a String>, but_not: &str) -> Result<()> {
-    for id in ids.collect::<BTreeSet<_>>() {
-        // A tag, or a commit; anything else is below one.
-        let Some(commit) = repo.git.line(&["rev-parse", "-q", "--verify", &format!("{id}^{{commit}}")])? else { continue };
-        if !is_named(repo, &commit, &[but_not])? {
-            repo.git.run(&["update-ref", &format!("{KEPT}{}", &id[..12]), id])?;
-        }
+/// Those of commits to which no ref leads that stays; of those that begin with `but_not` none counts.
+fn unnamed(repo: &Repo, commits: &[(&String, String)], but_not: Option<&str>) -> Result<BTreeSet<String>> {
+    let exclude = but_not.map(|p| format!("--exclude={p}*"));
+    let mut args = vec!["rev-list", "--stdin", "--not", ARRIVING];
+    args.extend(exclude.as_deref());
+    args.push("--all");
+    let asked: String = commits.iter().map(|(_, c)| format!("{c}\n")).collect();
+    if asked.is_empty() {
+        return Ok(BTreeSet::new());
     }
-    Ok(())
+    Ok(repo.git.text(&args, Some(&asked))?.lines().map(str::to_owned).collect())
+}
+
+/// Keeps commits reachable that nothing else names.
+fn keep<'a>(repo: &Repo, ids: impl Iterator<Item = &'a String>) -> Result<()> {
+    // A tag, or a commit; anything else is below one.
+    let commits = commits_of(repo, &ids.collect())?;
+    let alone = unnamed(repo, &commits, None)?;
+    let lines: String =
+        commits.iter().filter(|(_, c)| alone.contains(c)).map(|(id, _)| format!("update {KEPT}{} {id}\n", &id[..12])).collect();
+    if lines.is_empty() { Ok(()) } else { repo.git.text(&["update-ref", "--stdin"], Some(&lines)).map(drop) }
 }
 
 /// Keeps the commits of what is published from now on, whatever git does with the refs that name them, a collection at once
 /// included. Those of earlier publications stay where nothing else leads to them.
-fn guard(repo: &Repo, state: &State) -> Result<()> {
+pub(super) fn guard(repo: &Repo, state: &State) -> Result<()> {
     let heads = state.refs.iter().filter(|(n, _)| n.starts_with("refs/heads/")).map(|(_, id)| id);
     let mut ids: BTreeSet<&String> = heads.chain(state.stash.iter().map(|(id, _)| id)).collect();
     if !state.head.starts_with("refs/") && !state.head.is_empty() {
         ids.insert(&state.head);
     }
-    let kept = repo.refs(KEPT)?;
     let mut lines: String = ids.iter().map(|id| format!("update {KEPT}{} {id}\n", &id[..12])).collect();
-    for (name, id) in kept.iter().filter(|(_, id)| !ids.contains(id)) {
-        if is_named(repo, id, &[KEPT])? {
+    let kept = repo.refs(KEPT)?;
+    let commits = commits_of(repo, &kept.values().filter(|id| !ids.contains(id)).collect())?;
+    let alone = unnamed(repo, &commits, Some(KEPT))?;
+    for (name, id) in &kept {
+        if commits.iter().any(|(of, commit)| *of == id && !alone.contains(commit)) {
             lines += &format!("delete {KEPT}{name} {id}\n");
         }
     }

@@ -33,7 +33,7 @@ impl Keeper {
     /// Puts the repository at `work`, outside the drive, into the directory `dir` of the drive, which is at `path`. Blocking.
     pub(in crate::daemon::core) fn push(&self, work: &Path, dir: u64, path: &RelPath) -> Result<Sent> {
         let room = self.room_for_git()?;
-        let packed = match run(Job::Pack { work: work.to_owned(), room: room.path().to_owned() })? {
+        let packed = match run(Job::Pack { work: work.to_owned(), room: room.path().to_owned(), keep: false })? {
             Did::Packed(Packing::Done(p)) => *p,
             // It has in it what it last exchanged with others, and so have they.
             Did::Packed(Packing::Known | Packing::Empty) => return Ok(Sent::Same),
