@@ -11,8 +11,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
-use tcfs::fleet::git::{From, Looked, Packing, State, Told, look, pack, published, take};
+use std::time::{Duration, SystemTime};
+use tcfs::fleet::git::{From, Looked, Packing, State, Told, look, pack, published, recover, take};
 
 /// A machine with one repository.
 struct Side {
@@ -75,6 +75,7 @@ impl Side {
 
     /// Packs, and takes it for published.
     fn parcel(&mut self) -> Option<Parcel> {
+        recover(&self.work, SystemTime::now()).unwrap();
         let room = self.room();
         let Looked::Ready(repo) = look(&self.work).unwrap() else { return None };
         let Packing::Done(p) = pack(&repo, &room).unwrap() else { return None };
@@ -102,6 +103,7 @@ impl Side {
     }
 
     fn take(&mut self, p: &Parcel) -> tcfs::Result<Vec<String>> {
+        recover(&self.work, SystemTime::now()).unwrap();
         let room = self.room();
         let bundle = room.join("bundle");
         fs::write(&bundle, &p.bundle).unwrap();

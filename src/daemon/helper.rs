@@ -7,9 +7,19 @@ use crate::error::{Error, IoContext, Kind, Result};
 use crate::fleet::git::{Did, Job, work};
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::time::SystemTime;
 
 /// Arguments by which this program is asked to be one.
 pub const HELPER: [&str; 2] = ["git", "helper"];
+
+/// When this process began to look after repositories, which is before it mounts anything.
+static SINCE: OnceLock<SystemTime> = OnceLock::new();
+
+/// To be called before anything is mounted.
+pub(in crate::daemon) fn begin() {
+    SINCE.get_or_init(SystemTime::now);
+}
 
 /// Runs a job to its end. Blocking.
 pub(in crate::daemon) fn run(job: Job) -> Result<Did> {
@@ -24,7 +34,8 @@ pub(in crate::daemon) fn run(job: Job) -> Result<Did> {
         .stderr(Stdio::null())
         .spawn()
         .doing(doing)?;
-    let text = serde_json::to_vec(&job).map_err(|e| Error::new(Kind::Internal, doing()).source(e))?;
+    let since = SINCE.get_or_init(SystemTime::now);
+    let text = serde_json::to_vec(&(since, job)).map_err(|e| Error::new(Kind::Internal, doing()).source(e))?;
     if let Some(mut to) = child.stdin.take() {
         // It reads everything before it writes anything; if it was killed, that is said below.
         let _ = to.write_all(&text);
@@ -39,8 +50,9 @@ pub(in crate::daemon) fn run(job: Job) -> Result<Did> {
 pub fn serve(mut input: impl Read, mut output: impl Write) -> Result<()> {
     let mut text = Vec::new();
     input.read_to_end(&mut text).doing(|| "reading what is to be done")?;
-    let job: Job = serde_json::from_slice(&text).map_err(|e| Error::new(Kind::Usage, "this is asked by the daemon only").source(e))?;
-    let answer: std::result::Result<Did, WireError> = work(job).map_err(|e| WireError::from(&e));
+    let (since, job): (SystemTime, Job) =
+        serde_json::from_slice(&text).map_err(|e| Error::new(Kind::Usage, "this is asked by the daemon only").source(e))?;
+    let answer: std::result::Result<Did, WireError> = work(job, since).map_err(|e| WireError::from(&e));
     let text = serde_json::to_vec(&answer).map_err(|e| Error::new(Kind::Internal, "saying what came of it").source(e))?;
     output.write_all(&text).doing(|| "saying what came of it")
 }

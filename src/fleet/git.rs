@@ -25,3 +25,4 @@ pub use job::{Did, Job, work};
 pub use pack::{Packed, Packing, pack};
 pub use repo::{Busy, Looked, Past, Refused, Repo, State, Told, look};
 pub use take::{From, Taken, has_taken, published, take};
+pub use working::recover;

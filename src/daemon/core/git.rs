@@ -11,7 +11,7 @@ mod outside;
 use super::{Core, blocking, mount};
 use crate::clock::Clock;
 use crate::daemon::config::{Config, GitSyncMode};
-use crate::daemon::helper::{run, unexpected};
+use crate::daemon::helper::{self, run, unexpected};
 use crate::daemon::protocol::{GitRepo, GitStatus, GitSum, Item, RepoState, Response};
 use crate::daemon::service::Progress;
 use crate::error::{Error, IoContext, Kind, Result};
@@ -82,6 +82,7 @@ impl Keeper {
     pub(super) fn new(vfs: Arc<Vfs>, clock: Arc<dyn Clock>, config: &Config, mounts: Arc<Mutex<Vec<mount::Mounted>>>) -> Arc<Keeper> {
         let carries = config.sync_git_dirs && config.git_sync_mode == GitSyncMode::Bundle;
         clear_rooms(&vfs);
+        helper::begin();
         Arc::new(Keeper { vfs, clock, carries, mounts, seen: Mutex::default(), looked_at: Mutex::default(), working: Default::default() })
     }
 

@@ -5,10 +5,11 @@
 
 use super::fingerprint::fingerprint;
 use super::take::guard;
-use super::{From, Looked, Packed, Packing, Told, has_taken, look, pack, published, settle, take};
+use super::{From, Looked, Packed, Packing, Told, has_taken, look, pack, published, recover, settle, take};
 use crate::error::{IoContext, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// Something to do. Paths are absolute.
 #[derive(Debug, Serialize, Deserialize)]
@@ -80,8 +81,11 @@ pub enum Did {
     Noted,
 }
 
-/// Does it.
-pub fn work(job: Job) -> Result<Did> {
+/// Does it. `since`: when the daemon started that asks for it.
+pub fn work(job: Job, since: SystemTime) -> Result<Did> {
+    if let Job::Pack { work, .. } | Job::Take { work, .. } | Job::Settle { work } = &job {
+        recover(work, since)?;
+    }
     Ok(match job {
         Job::Look { works } => Did::Looked(works.iter().map(|w| fingerprint(w).ok()).collect()),
         Job::Pack { work, room, keep } => match look(&work)? {

@@ -1,7 +1,6 @@
 //! A repository looked at: whether it can be carried, whether it is at rest, and what is in it.
 
 use super::process::Git;
-use super::working;
 use crate::error::{IoContext, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -131,7 +130,6 @@ pub fn look(work: &Path) -> Result<Looked> {
         Ok(_) => return refused("its .git is a file: a linked worktree or a submodule belongs to another repository"),
         Err(_) => return refused("there is no .git"),
     }
-    working::recover(&dir)?;
     let has = |name: &str| dir.join(name).symlink_metadata().is_ok();
     if has("worktrees") && std::fs::read_dir(dir.join("worktrees")).is_ok_and(|mut d| d.next().is_some()) {
         return refused("it has linked worktrees");

@@ -39,8 +39,10 @@ impl Drop for Working {
     }
 }
 
-/// Removes the locks that an earlier process left.
-pub(super) fn recover(dir: &Path) -> Result<()> {
+/// Removes the locks that an earlier process left in a repository. `before`: when the drive was mounted again; a lock that was
+/// made since is the user's.
+pub fn recover(work: &Path, before: SystemTime) -> Result<()> {
+    let dir = &work.join(".git");
     let at = dir.join(FILE);
     let since = match std::fs::read_to_string(&at) {
         Ok(who) if who == me() => return Ok(()),
@@ -48,7 +50,7 @@ pub(super) fn recover(dir: &Path) -> Result<()> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(Error::io(format!("reading {}", at.display()), e)),
     };
-    let left = |p: &Path| p.metadata().and_then(|m| m.modified()).is_ok_and(|t| t >= since);
+    let left = |p: &Path| p.metadata().and_then(|m| m.modified()).is_ok_and(|t| t >= since && t < before);
     while let Some(lock) = find_lock(dir, 0, &left)? {
         tracing::info!("{} was left by a process that was killed, and is removed", lock.display());
         std::fs::remove_file(&lock).doing(|| format!("removing {}", lock.display()))?;
