@@ -13,6 +13,7 @@ mod files;
 mod fingerprint;
 mod index;
 mod job;
+mod kept;
 mod memory;
 mod pack;
 mod process;

@@ -4,7 +4,7 @@
 //! mount keeps a killed daemon alive for ever: the mount ends with the last thread, and the thread with the mount.
 
 use super::fingerprint::fingerprint;
-use super::take::guard;
+use super::kept::guard;
 use super::{From, Looked, Packed, Packing, Told, has_taken, look, pack, published, recover, settle, take};
 use crate::error::{IoContext, Result};
 use serde::{Deserialize, Serialize};
