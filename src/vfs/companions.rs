@@ -36,6 +36,8 @@ pub struct Together {
     /// Some of it was written and is not sealed.
     pub waits: bool,
     members: Vec<u64>,
+    /// One that counts if it is empty: its name, number and size.
+    lock: Option<(String, u64, u64)>,
 }
 
 /// The file that a name is a companion of, by the name alone.
@@ -53,29 +55,52 @@ impl Vfs {
 
     /// What belongs together under a name and those beside it.
     fn together_at(&self, dir: u64, base: &str) -> Result<Option<Together>> {
+        let Some(mut t) = self.beside(dir, base)? else { return Ok(None) };
+        // `Gemfile.lock` is no lock, and has something in it; one that is being written may have more in it than its row says.
+        if let Some((name, ino, size)) = t.lock.take() {
+            let size = match self.loaded(ino) {
+                Some(n) => {
+                    let mut st = n.st.lock();
+                    self.absorb(&mut st)?;
+                    st.size
+                }
+                None => size,
+            };
+            if size == 0 {
+                t.companions.push(name);
+                t.members.push(ino);
+            }
+        }
+        t.members.sort_unstable();
+        t.members.dedup();
+        Ok(if t.companions.is_empty() { None } else { Some(t) })
+    }
+
+    /// The file, and what lies beside it by the names alone.
+    fn beside(&self, dir: u64, base: &str) -> Result<Option<Together>> {
         self.replica.read(|r| {
             let file = |name: &str| {
                 let ino = r.get::<Slot>(Tree::Entry, slot_key(dir, name))?.map_or(0, |s| s.ino());
                 let inode: Option<Inode> = r.get(Tree::Inode, ino)?;
-                // `Gemfile.lock` is no lock, and has something in it.
-                let counts = |i: &Inode| i.kind == FileType::File && !i.dead && (i.size == 0 || !name.ends_with(LOCK));
-                Ok::<_, Error>(inode.filter(counts).map(|_| ino))
+                Ok::<_, Error>(inode.filter(|i| i.kind == FileType::File && !i.dead).map(|i| (ino, i.size)))
             };
-            let Some(first) = file(base)? else { return Ok(None) };
-            let (mut members, mut companions) = (vec![first], Vec::new());
+            let Some((first, _)) = file(base)? else { return Ok(None) };
+            let (mut members, mut companions, mut lock) = (vec![first], Vec::new(), None);
             for end in ENDS {
                 let name = format!("{base}{end}");
-                if let Some(ino) = file(&name)? {
-                    members.push(ino);
-                    companions.push(name);
+                match file(&name)? {
+                    Some((ino, size)) if end == LOCK => lock = Some((name, ino, size)),
+                    Some((ino, _)) => {
+                        members.push(ino);
+                        companions.push(name);
+                    }
+                    None => {}
                 }
             }
-            members.sort_unstable();
-            members.dedup();
-            if companions.is_empty() {
+            if companions.is_empty() && lock.is_none() {
                 return Ok(None);
             }
-            Ok(Some(Together { path: path_of_dir(r, dir)?.join(base), companions, waits: false, members }))
+            Ok(Some(Together { path: path_of_dir(r, dir)?.join(base), companions, waits: false, members, lock }))
         })
     }
 
