@@ -98,24 +98,18 @@ impl Rules {
         if self.git && name == ".git" {
             return Ok(Some(Rule::Git));
         }
-        if !self.git && is_gits_lock(name) {
-            let dir = dir()?;
-            if dir.components().any(|c| c == ".git") {
-                return Ok(Some(Rule::BuiltIn { pattern: ".git/**/*.lock".to_owned() }));
-            }
-            return self.users(|| Ok(dir), name, is_dir);
-        }
         if let Match::Ignore(g) = self.junk.matched(name, is_dir) {
             return Ok(Some(Rule::BuiltIn { pattern: g.original().to_owned() }));
         }
-        self.users(dir, name, is_dir)
-    }
-
-    fn users(&self, dir: impl FnOnce() -> Result<RelPath>, name: &str, is_dir: bool) -> Result<Option<Rule>> {
-        if !self.any_user {
+        let lock = !self.git && is_gits_lock(name);
+        if !self.any_user && !lock {
             return Ok(None);
         }
-        let path = dir()?.join(name);
+        let dir = dir()?;
+        if lock && dir.components().any(|c| c == ".git") {
+            return Ok(Some(Rule::BuiltIn { pattern: ".git/**/*.lock".to_owned() }));
+        }
+        let path = dir.join(name);
         Ok(match self.user.matched(path.as_str(), is_dir) {
             Match::Ignore(g) => Some(Rule::Configured { pattern: g.original().to_owned() }),
             _ => None,
@@ -149,6 +143,7 @@ mod tests {
         }
         assert!(is_raw("", ".git").is_none() && is_raw(".git", "index").is_none() && is_raw("a", "gc.pid").is_none());
         assert!(matches!(is_raw("a", "Cargo.lock"), Some(Rule::Configured { .. })));
+        assert!(matches!(is_raw("a", "._x.lock"), Some(Rule::BuiltIn { pattern }) if pattern == "._*"));
         assert!(is("", "build", true) && !is("d", "build", true) && !is("", "build", false));
     }
 }
