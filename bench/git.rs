@@ -1,10 +1,10 @@
 //! A large repository on the drive, beside the local disk and rclone: cloned, looked at, built in, and as stubs on a second
 //! machine.
 
-use crate::common::{Mounted, World, cli, native, tools, until};
+use crate::common::{Mounted, World, cli, native, until};
 use crate::peers::OtherMount;
 use crate::table::median;
-use crate::work::{HOUR, Plan, prepare};
+use crate::work::{HOUR, Plan, git_status, prepare};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -26,12 +26,6 @@ fn git(at: &Path, args: &[&str]) -> Command {
     let mut c = Command::new("git");
     c.current_dir(at).args(["-c", "core.untrackedCache=false", "-c", "gc.auto=0"]).args(args);
     c
-}
-
-fn status(at: &Path) -> f64 {
-    let done = cli::run(&mut git(at, &["--no-optional-locks", "status", "--porcelain"]), HOUR).ok();
-    assert_eq!(done.stdout, "", "{} has changes", at.display());
-    done.took.as_secs_f64()
 }
 
 /// A project whose dependencies are compiled each time.
@@ -66,10 +60,8 @@ pub fn run(plan: &Plan) {
         std::fs::create_dir_all(&dir).unwrap();
         dir
     };
-    let mut rclone = Command::new(tools::find("rclone"));
-    rclone.arg("mount").arg(at("rclone.src")).arg(at("rclone"));
-    rclone.args(["--vfs-cache-mode", "full", "--config", "/dev/null", "--dir-cache-time", "24h", "--cache-dir"]).arg(at("rclone.cache"));
-    let _rclone = OtherMount::start("rclone", &mut rclone, &at("rclone"));
+    at("rclone.src");
+    let _rclone = OtherMount::rclone(w.dir());
     let roots = [("native", at("native")), ("tcfs", drive.root().to_owned()), ("rclone", at("rclone"))];
 
     let mut figures = vec![vec![Vec::new(); roots.len()]; 3];
@@ -88,7 +80,7 @@ pub fn run(plan: &Plan) {
             drive.wait();
             // What was written in the second of the index is read once.
             cli::run(&mut git(&root.join("tree"), &["status", "--porcelain"]), HOUR).ok();
-            figures[1][n].push(median(&[(); 5].map(|()| status(&root.join("tree")))));
+            figures[1][n].push(median(&[(); 5].map(|()| git_status(root, plan))) / 1e3);
             // On rclone nothing can be run that was built there.
             if *name != "rclone" {
                 figures[2][n].push(build(root));
@@ -111,6 +103,6 @@ pub fn run(plan: &Plan) {
     });
     second.wait();
     let before = gets(&second);
-    let took = status(&tree);
+    let took = git_status(second.root(), plan) / 1e3;
     println!("\n`git status` of {} stubs: {took:.2} s, {} objects fetched.", files(plan), gets(&second) - before);
 }

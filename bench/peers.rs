@@ -27,7 +27,22 @@ pub struct OtherMount {
 }
 
 impl OtherMount {
-    pub fn start(name: &'static str, cmd: &mut Command, mnt: &Path) -> OtherMount {
+    /// rclone's mount of `rclone.src` in a directory.
+    pub fn rclone(dir: &Path) -> OtherMount {
+        let at = |name: &str| dir.join(name);
+        let mut rclone = Command::new(tools::find("rclone"));
+        rclone.arg("mount").arg(at("rclone.src")).arg(at("rclone")).args([
+            "--vfs-cache-mode",
+            "full",
+            "--config",
+            "/dev/null",
+            "--dir-cache-time",
+            "24h",
+        ]);
+        OtherMount::start("rclone", rclone.arg("--cache-dir").arg(at("rclone.cache")), &at("rclone"))
+    }
+
+    fn start(name: &'static str, cmd: &mut Command, mnt: &Path) -> OtherMount {
         std::fs::create_dir_all(mnt).unwrap();
         let child = cmd
             .stdin(Stdio::null())
@@ -76,16 +91,7 @@ impl Peer {
             Command::new(tools::find("bindfs")).arg("-f").arg(at("bindfs.src")).arg(at("bindfs")),
             &at("bindfs"),
         );
-        let mut rclone = Command::new(tools::find("rclone"));
-        rclone.arg("mount").arg(at("rclone.src")).arg(at("rclone")).args([
-            "--vfs-cache-mode",
-            "full",
-            "--config",
-            "/dev/null",
-            "--dir-cache-time",
-            "24h",
-        ]);
-        let rclone = OtherMount::start("rclone", rclone.arg("--cache-dir").arg(at("rclone.cache")), &at("rclone"));
+        let rclone = OtherMount::rclone(w.dir());
         let drive = w.mount("ann");
         if !native() {
             copy(drive.root());

@@ -109,7 +109,7 @@ impl Side {
         fs::write(&bundle, &p.bundle).unwrap();
         let done = take(&self.work, &bundle, &p.told, From { id: p.from, name: p.from, published: true }, &room);
         fs::remove_dir_all(room).unwrap();
-        done.map(|t| t.notes)
+        done
     }
 
     /// The files, as the drive brings them.
@@ -223,16 +223,22 @@ fn a_repository_roams_and_comes_back_as_it_was() {
     a.fsck();
 }
 
-#[test]
-fn what_both_sides_did_is_on_both_sides() {
-    let t = tempfile::tempdir().unwrap();
-    let (mut a, mut b) = (Side::new(t.path(), "ann"), Side::new(t.path(), "bob"));
+/// Two machines that have a repository of one commit in common.
+fn pair(dir: &Path) -> (Side, Side) {
+    let (mut a, mut b) = (Side::new(dir, "ann"), Side::new(dir, "bob"));
     a.git(&["init", "-q", "-b", "main"]);
     a.write("f", "one\n");
     a.commit("one");
     let p = a.parcel().unwrap();
     b.files_from(&a);
     b.take(&p).unwrap();
+    (a, b)
+}
+
+#[test]
+fn what_both_sides_did_is_on_both_sides() {
+    let t = tempfile::tempdir().unwrap();
+    let (mut a, mut b) = pair(t.path());
     // A commit on each, apart.
     a.write("a", "a");
     let on_a = a.commit("on ann");
@@ -599,13 +605,7 @@ fn a_process_that_takes() {
 #[test]
 fn what_was_done_before_a_bundle_came_is_published_all_the_same() {
     let t = tempfile::tempdir().unwrap();
-    let (mut a, mut b) = (Side::new(t.path(), "ann"), Side::new(t.path(), "bob"));
-    a.git(&["init", "-q", "-b", "main"]);
-    a.write("f", "one\n");
-    a.commit("one");
-    let p = a.parcel().unwrap();
-    b.files_from(&a);
-    b.take(&p).unwrap();
+    let (mut a, mut b) = pair(t.path());
     assert!(b.parcel().is_none(), "all of it came from ann");
     a.write("a", "a");
     a.commit("on ann");
@@ -622,13 +622,7 @@ fn what_was_done_before_a_bundle_came_is_published_all_the_same() {
 #[test]
 fn who_takes_only_the_last_bundle_has_what_those_before_it_had() {
     let t = tempfile::tempdir().unwrap();
-    let [mut a, mut b, mut c] = ["ann", "bob", "cid"].map(|n| Side::new(t.path(), n));
-    a.git(&["init", "-q", "-b", "main"]);
-    a.write("f", "one\n");
-    a.commit("one");
-    let p = a.parcel().unwrap();
-    b.files_from(&a);
-    b.take(&p).unwrap();
+    let ((mut a, mut b), mut c) = (pair(t.path()), Side::new(t.path(), "cid"));
     a.write("a", "a");
     let on_a = a.commit("on ann");
     let first = a.parcel().unwrap();

@@ -7,7 +7,7 @@ mod common;
 
 use common::{Mounted, World, cli, count, until};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +31,13 @@ fn git(at: &Path, args: &[&str]) -> String {
     let (ok, text) = git_may(at, args);
     assert!(ok, "git {args:?}\n{text}");
     text
+}
+
+/// A new repository.
+fn init(at: PathBuf) -> PathBuf {
+    fs::create_dir_all(&at).unwrap();
+    git(&at, &["init", "-q", "-b", "main"]);
+    at
 }
 
 /// Of commits of one second any may be the first.
@@ -73,9 +80,7 @@ fn same(a: &Mounted, b: &Mounted, repo: &str) {
 fn a_repository_roams_with_its_files() {
     let w = World::new();
     let (a, b) = (machine(&w, "ann"), machine(&w, "bob"));
-    let at = a.path("work/repo");
-    fs::create_dir_all(&at).unwrap();
-    git(&at, &["init", "-q", "-b", "main"]);
+    let at = init(a.path("work/repo"));
     for i in 0..count(20, 300) {
         fs::write(at.join(format!("f{}", i % 7)), format!("text {i}\n")).unwrap();
         git(&at, &["add", "-A"]);
@@ -146,9 +151,7 @@ fn a_repository_roams_with_its_files() {
 fn without_it_repositories_stay_and_what_cannot_be_carried_is_told() {
     let w = World::new();
     let (a, b) = (machine(&w, "ann"), w.mount("bob"));
-    let at = a.path("repo");
-    fs::create_dir(&at).unwrap();
-    git(&at, &["init", "-q", "-b", "main"]);
+    let at = init(a.path("repo"));
     fs::write(at.join("f"), "x").unwrap();
     git(&at, &["add", "-A"]);
     git(&at, &["commit", "-q", "-m", "one"]);
@@ -253,9 +256,7 @@ fn sees(m: &Mounted, repo: &Path, like: &Path) {
 #[test]
 fn a_repository_outside_the_drive_is_pushed_with_its_history_and_pulled_as_a_clone() {
     let w = World::new();
-    let out = w.dir().join("git/test-repo");
-    fs::create_dir_all(&out).unwrap();
-    git(&out, &["init", "-q", "-b", "main"]);
+    let out = init(w.dir().join("git/test-repo"));
     for n in 0..10 {
         fs::write(out.join(format!("f{}", n % 3)), format!("{n}\n")).unwrap();
         git(&out, &["add", "-A"]);
@@ -319,9 +320,7 @@ fn a_repository_outside_the_drive_is_pushed_with_its_history_and_pulled_as_a_clo
 fn a_repository_that_is_moved_takes_its_git_dir_along_everywhere() {
     let w = World::new();
     let (a, b) = (machine(&w, "ann"), machine(&w, "bob"));
-    let at = a.path("work/repo");
-    fs::create_dir_all(&at).unwrap();
-    git(&at, &["init", "-q", "-b", "main"]);
+    let at = init(a.path("work/repo"));
     fs::write(at.join("f"), "x").unwrap();
     git(&at, &["add", "-A"]);
     git(&at, &["commit", "-q", "-m", "one"]);
@@ -347,9 +346,7 @@ fn raw_mode_carries_files_and_never_a_lock() {
     let (a, b) = (raw("ann"), raw("bob"));
     let told = a.cli(&["status"]).ok();
     assert!(told.stdout.contains("git_sync_mode is raw"), "{}", told.stdout);
-    let (at, there) = (a.path("repo"), b.path("repo"));
-    fs::create_dir(&at).unwrap();
-    git(&at, &["init", "-q", "-b", "main"]);
+    let (at, there) = (init(a.path("repo")), b.path("repo"));
     for n in 0..count(15, 100) {
         fs::write(at.join("f"), format!("{n}\n")).unwrap();
         git(&at, &["add", "-A"]);
@@ -407,8 +404,7 @@ fn whatever_is_done_and_killed_on_two_mounts_no_commit_that_was_published_is_los
     let w = World::new();
     let machines = [machine(&w, "ann"), machine(&w, "bob")];
     let repo = |who: usize| machines[who].path("repo");
-    fs::create_dir(repo(0)).unwrap();
-    git(&repo(0), &["init", "-q", "-b", "main"]);
+    init(repo(0));
     fs::write(repo(0).join("f0"), "first\n").unwrap();
     git(&repo(0), &["add", "-A"]);
     git(&repo(0), &["commit", "-q", "-m", "first"]);

@@ -25,5 +25,5 @@ pub use files::settle;
 pub use job::{Did, Job, work};
 pub use pack::{Packed, Packing, pack};
 pub use repo::{Busy, Looked, Past, Refused, Repo, State, Told, look};
-pub use take::{From, Taken, has_taken, published, take};
+pub use take::{From, has_taken, published, take};
 pub use working::recover;

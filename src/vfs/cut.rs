@@ -211,7 +211,7 @@ impl Vfs {
             return Ok(());
         }
         if node.writers.load(Ordering::Acquire) == 0 {
-            self.seal_if_needed(node)?;
+            self.seal_alone(node)?;
         }
         let (whole, sealed) = {
             let st = node.st.lock();
@@ -219,7 +219,7 @@ impl Vfs {
         };
         match node.unsealed.load(Ordering::Acquire) {
             true if whole && !sealed => self.seal_copy(node).map(drop),
-            true if !whole => self.seal_if_needed(node),
+            true if !whole => self.seal_alone(node),
             _ => Ok(()),
         }
     }

@@ -62,6 +62,7 @@ impl Core {
         }
         // Modes and times of directories are set when everything in them is done.
         let mut finish: Vec<(Found, Arc<Dir>)> = Vec::new();
+        let mut bundled_dirs: Vec<(Found, Arc<Dir>)> = Vec::new();
         loop {
             let work = &work;
             let mut done = stream::iter(std::mem::take(&mut files))
@@ -117,10 +118,13 @@ impl Core {
                     files.push((below, name, dir.clone()));
                 }
             }
-            finish.extend(dir.map(|d| (f, d)));
+            if let Some(d) = dir {
+                bundled_dirs.extend(bundled.then(|| (f.clone(), d.clone())));
+                finish.push((f, d));
+            }
         }
         // With their files in place: they are taken for what the bundle says of them.
-        for (f, dir) in finish.iter().filter(|_| !request.dry_run) {
+        for (f, dir) in bundled_dirs.iter().filter(|_| !request.dry_run) {
             let skip = |why: String| Skipped { path: f.path.join(GIT_DIR).as_str().to_owned(), why };
             match self.git.pull(f.attr.ino, &dir.path).await {
                 Ok(None) => {}

@@ -134,7 +134,6 @@ pub fn settle(work: &Path) -> Result<Option<usize>> {
                     _ => {}
                 }
             }
-            Ok((true, ()))
         })?;
     }
     for at in ahead {

@@ -132,10 +132,10 @@ impl Index {
     }
 }
 
-/// Changes an index under git's lock, if `change` says so. None if there is none to change.
+/// Changes an index under git's lock. False if there is none to change.
 ///
 /// Errors: `Busy` if git works in it.
-pub(super) fn edit<T>(path: &Path, change: impl FnOnce(&mut Index) -> Result<(bool, T)>) -> Result<Option<T>> {
+pub(super) fn edit(path: &Path, change: impl FnOnce(&mut Index)) -> Result<bool> {
     let lock = path.with_extension("lock");
     let mut file = match File::options().write(true).create_new(true).open(&lock) {
         Ok(f) => f,
@@ -145,15 +145,13 @@ pub(super) fn edit<T>(path: &Path, change: impl FnOnce(&mut Index) -> Result<(bo
         Err(e) => return Err(Error::io(format!("making {}", lock.display()), e)),
     };
     let locked = Lock(&lock);
-    let Some(mut index) = Index::read(path)? else { return Ok(None) };
-    let (changed, out) = change(&mut index)?;
-    if changed {
-        let doing = || format!("writing {}", lock.display());
-        index.write(&mut file).doing(doing)?;
-        std::fs::rename(&lock, path).doing(doing)?;
-        std::mem::forget(locked);
-    }
-    Ok(Some(out))
+    let Some(mut index) = Index::read(path)? else { return Ok(false) };
+    change(&mut index);
+    let doing = || format!("writing {}", lock.display());
+    index.write(&mut file).doing(doing)?;
+    std::fs::rename(&lock, path).doing(doing)?;
+    std::mem::forget(locked);
+    Ok(true)
 }
 
 /// Removed when dropped.
@@ -271,7 +269,9 @@ mod tests {
             // Touched: git has to read it, until it is told that it is the same.
             names.iter().for_each(|n| write(n, 100));
             assert_eq!(git(at, &["diff-files", "--name-only"]).lines().count(), names.len() + 1);
-            let n = edit(&path, |i| {
+            let mut seen = 0;
+            let done = edit(&path, |i| {
+                seen = i.entries.len();
                 for n in 0..i.entries.len() {
                     let m = at.join(&i.entries[n].path).symlink_metadata().unwrap();
                     assert!(!i.entries[n].holds(&m));
@@ -280,13 +280,12 @@ mod tests {
                         assert!(i.entries[n].holds(&m));
                     }
                 }
-                Ok((true, i.entries.len()))
             });
-            assert_eq!(n.unwrap(), Some(names.len() + 1));
+            assert_eq!((done.unwrap(), seen), (true, names.len() + 1));
             assert_eq!(git(at, &["diff-files", "--name-only"]), "intended\n");
             git(at, &["fsck", "--full"]);
             std::fs::write(at.join(".git/index.lock"), "").unwrap();
-            assert_eq!(edit(&path, |_| Ok((true, ()))).unwrap_err().kind(), Kind::Busy);
+            assert_eq!(edit(&path, |_| ()).unwrap_err().kind(), Kind::Busy);
             assert!(at.join(".git/index.lock").exists());
         }
     }
@@ -300,7 +299,7 @@ mod tests {
         git(at, &["add", "-A"]);
         git(at, &["update-index", "--split-index"]);
         assert!(Index::read(&at.join(".git/index")).unwrap().is_none());
-        assert!(edit(&at.join(".git/index"), |_| Ok((true, ()))).unwrap().is_none());
+        assert!(!edit(&at.join(".git/index"), |_| ()).unwrap());
         assert!(!at.join(".git/index.lock").exists());
     }
 

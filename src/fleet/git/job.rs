@@ -109,8 +109,7 @@ pub fn work(job: Job, since: SystemTime) -> Result<Did> {
         Job::Take { work, bundle: None, told, from, .. } => Did::Already(has_taken(&work, &from.0, &told)?),
         Job::Take { work, bundle: Some(bundle), told, from, room } => {
             let from = From { id: &from.0, name: &from.1, published: from.2 };
-            let taken = take(&work, &bundle, &told, from, &room)?;
-            Did::Taken(taken.notes)
+            Did::Taken(take(&work, &bundle, &told, from, &room)?)
         }
         Job::Settle { work } => Did::Settled(settle(&work)?),
         Job::Move { from, to } => Did::Already(move_git_dir(&from, &to)?),

@@ -55,10 +55,9 @@ pub(super) fn guard(repo: &Repo, state: &State) -> Result<()> {
     let kept = repo.refs(KEPT)?;
     let commits = commits_of(repo, &kept.values().filter(|id| !ids.contains(id)).collect())?;
     let alone = unnamed(repo, &commits, Some(KEPT))?;
-    for (name, id) in &kept {
-        if commits.iter().any(|(of, commit)| *of == id && !alone.contains(commit)) {
-            lines += &format!("delete {KEPT}{name} {id}\n");
-        }
+    let named: BTreeSet<&String> = commits.iter().filter(|(_, commit)| !alone.contains(commit)).map(|(id, _)| *id).collect();
+    for (name, id) in kept.iter().filter(|(_, id)| named.contains(id)) {
+        lines += &format!("delete {KEPT}{name} {id}\n");
     }
     if !lines.is_empty() {
         repo.git.text(&["update-ref", "--stdin"], Some(&lines))?;

@@ -16,15 +16,6 @@ use crate::error::{Error, IoContext, Kind, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// What came of it.
-#[derive(Clone, Debug, Default)]
-pub struct Taken {
-    /// What could not be joined and is kept beside, for people.
-    pub notes: Vec<String>,
-    /// The repository was made.
-    pub made: bool,
-}
-
 /// Who made a bundle.
 #[derive(Clone, Copy, Debug)]
 pub struct From<'a> {
@@ -61,17 +52,16 @@ pub fn has_taken(work: &Path, id: &str, told: &Told) -> Result<bool> {
 }
 
 /// Takes in what is `told`, whose objects are in `bundle`, into the repository at `work`, which is made if there is none.
-/// `scratch` is an empty directory.
+/// `scratch` is an empty directory. What could not be joined and is kept beside, for people.
 ///
 /// Errors: `Busy` if the repository is in use, `Unsupported` if it cannot be carried, `Corrupt` for a bundle that git does
 /// not accept; then nothing was changed but objects.
-pub fn take(work: &Path, bundle: &Path, told: &Told, from: From<'_>, scratch: &Path) -> Result<Taken> {
-    let (mut taken, theirs) = (Taken::default(), &told.state);
+pub fn take(work: &Path, bundle: &Path, told: &Told, from: From<'_>, scratch: &Path) -> Result<Vec<String>> {
+    let theirs = &told.state;
     check(theirs)?;
     let dir = work.join(".git");
     if dir.symlink_metadata().is_err() {
         make(work, theirs)?;
-        taken.made = true;
     }
     let repo = match look(work)? {
         Looked::Ready(r) => *r,
@@ -122,7 +112,7 @@ pub fn take(work: &Path, bundle: &Path, told: &Told, from: From<'_>, scratch: &P
     join.index(head_moved)?;
     join.stash()?;
     join.settings()?;
-    taken.notes = join.notes;
+    let notes = join.notes;
 
     // What arrived and is nowhere else by now stays reachable.
     let arrived = repo.refs(&arriving)?;
@@ -152,7 +142,7 @@ pub fn take(work: &Path, bundle: &Path, told: &Told, from: From<'_>, scratch: &P
     memory.save(&repo.git.dir)?;
     // It is tried again for those that have not arrived.
     settle(work)?;
-    Ok(taken)
+    Ok(notes)
 }
 
 /// Whether what another machine tells can be told to git: it comes from the store, where anybody may have written it.

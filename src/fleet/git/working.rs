@@ -7,20 +7,10 @@
 use super::repo::find_lock;
 use crate::error::{Error, IoContext, Result};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::time::SystemTime;
 
 /// The note in `.git`.
 const FILE: &str = "tcfs.working";
-
-/// This process: another one of the same number was started at another time.
-fn me() -> &'static str {
-    static ME: OnceLock<String> = OnceLock::new();
-    ME.get_or_init(|| {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        format!("{} {}", std::process::id(), since.as_nanos())
-    })
-}
 
 /// Notes that this process works in a repository, until it is dropped.
 pub(super) struct Working(PathBuf);
@@ -28,7 +18,7 @@ pub(super) struct Working(PathBuf);
 impl Working {
     pub(super) fn begin(dir: &Path) -> Result<Working> {
         let at = dir.join(FILE);
-        std::fs::write(&at, me()).doing(|| format!("writing {}", at.display()))?;
+        std::fs::write(&at, "").doing(|| format!("writing {}", at.display()))?;
         Ok(Working(at))
     }
 }
@@ -44,11 +34,10 @@ impl Drop for Working {
 pub fn recover(work: &Path, before: SystemTime) -> Result<()> {
     let dir = &work.join(".git");
     let at = dir.join(FILE);
-    let since = match std::fs::read_to_string(&at) {
-        Ok(who) if who == me() => return Ok(()),
-        Ok(_) => at.metadata().and_then(|m| m.modified()).doing(|| format!("looking at {}", at.display()))?,
+    let since = match at.metadata().and_then(|m| m.modified()) {
+        Ok(t) => t,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(Error::io(format!("reading {}", at.display()), e)),
+        Err(e) => return Err(Error::io(format!("looking at {}", at.display()), e)),
     };
     let left = |p: &Path| p.metadata().and_then(|m| m.modified()).is_ok_and(|t| t >= since && t < before);
     while let Some(lock) = find_lock(dir, 0, &left)? {

@@ -76,8 +76,13 @@ impl Vfs {
             self.rmdir(to.0, to.1.as_bytes())?;
         }
         let there = self.mkdir(to.0, to.1.as_bytes(), inode.mode, inode.uid, inode.gid)?.ino;
-        for DirEntry { name, .. } in self.readdir(dir, 0, usize::MAX, false)? {
-            self.rename(dir, name.as_bytes(), there, name.as_bytes(), true)?;
+        for DirEntry { name, ino, .. } in self.readdir(dir, 0, usize::MAX, false)? {
+            let below: Option<Inode> = self.replica.read(|r| r.get(Tree::Inode, ino))?;
+            if below.is_some_and(|i| i.kind == FileType::Dir && !i.local_only) {
+                self.leave_dir(ino, (dir, &name), (there, &name))?;
+            } else {
+                self.rename(dir, name.as_bytes(), there, name.as_bytes(), true)?;
+            }
         }
         self.left.lock().insert(dir, there);
         self.rmdir(from.0, from.1.as_bytes())
