@@ -12,7 +12,7 @@
 //! | [`store`] | five calls over keys and bytes: a directory, S3, and what tests need | `model` |
 //! | [`model`] | the rules, pure: clocks, versions, merging, views, formats | nothing |
 //!
-//! An arrow may only point down. `error`, `clock` and [`sys`] (what one system can and another cannot) are used everywhere. Where to begin: how versions merge and what
+//! An arrow may only point down. `error`, `clock`, [`times`] and [`sys`] (what one system can and another cannot) are used everywhere. Where to begin: how versions merge and what
 //! lies in the store is told in [`model`], what a program on the mount can rely on in [`vfs`], the order of writes in
 //! [`fleet`].
 //!
@@ -50,6 +50,7 @@ pub mod mount;
 pub mod state;
 pub mod store;
 pub mod sys;
+pub mod times;
 pub mod vfs;
 
 pub use error::{Error, Kind as ErrorKind, Result};

@@ -131,3 +131,13 @@ mod tests {
         }
     }
 }
+
+/// Seconds by which this machine's zone is ahead of UTC at a moment (seconds since 1970), summer time included.
+pub fn zone_offset(at: i64) -> i32 {
+    // SAFETY: all zeros is a valid `tm`: numbers, and a name that may be null.
+    let mut tm: libc::tm = unsafe { std::mem::zeroed() };
+    let at = at as libc::time_t;
+    // SAFETY: both pointers are to values on this stack; the reentrant form keeps nothing of them.
+    let done = unsafe { libc::localtime_r(&at, &mut tm) };
+    if done.is_null() { 0 } else { i32::try_from(tm.tm_gmtoff).unwrap_or(0) }
+}

@@ -9,7 +9,7 @@ use super::config::{Config, StoreUrl};
 use super::mounts::{self, Answer, MountEntry};
 use super::pathargs::real_parent;
 use super::paths::Platform;
-use super::protocol::{Backend, Mount, MountInfo, Mounted, Request, Response, Status, Stopped, Unmount, Unmounted, Wait};
+use super::protocol::{Backend, Followed, Mount, MountInfo, Mounted, Request, Response, Status, Stopped, Unmount, Unmounted, Wait};
 use super::service::{Progress, Service};
 use crate::error::{Error, Kind, Result};
 use crate::mount::nfs::last_export;
@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::sync::{Mutex, watch};
 
 /// How long a daemon that ends with its last mount goes on publishing, while the store answers.
@@ -40,30 +40,18 @@ pub struct Shell {
     stop: watch::Sender<bool>,
     /// Mounts and unmounts are done one after the other.
     mounting: Mutex<()>,
-    started_at: i64,
 }
 
 impl Shell {
     /// Wraps `inner`; `stop` is told when the daemon is to end, `life` says whether it does without a mount.
     pub fn new(inner: Arc<dyn Service>, config: Arc<Config>, life: Arc<Life>, stop: watch::Sender<bool>) -> Shell {
-        let started_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64);
-        Shell { inner, config, life, stop, mounting: Mutex::new(()), started_at }
+        Shell { inner, config, life, stop, mounting: Mutex::new(()) }
     }
 
     async fn status(&self) -> Result<Status> {
         match self.inner.call(Request::Status, &Progress::none()).await? {
             Response::Status(mut s) => {
-                s.pid = std::process::id();
-                s.version = env!("CARGO_PKG_VERSION").to_owned();
-                s.started_at = self.started_at;
-                s.mounts = self.inner.mounts();
                 s.stays = self.life.stays.load(Ordering::SeqCst);
-                s.store = self.config.store.to_string();
-                s.conflict_mode = self.config.conflict_mode.as_str().to_owned();
-                s.state_dir = self.config.dirs.state.clone();
-                s.log = self.config.dirs.log();
-                s.socket = self.config.socket();
-                s.config_file = self.config.file.clone();
                 Ok(s)
             }
             other => Err(unexpected("status", &other)),
@@ -174,6 +162,14 @@ impl Service for Shell {
                 tracing::info!(pending, "told to stop");
                 self.stop.send_replace(true);
                 Ok(Response::Stopped(Stopped { pending }))
+            }
+            // It would go on for ever: the end of the daemon is its end.
+            Request::Follow => {
+                let mut stop = self.stop.subscribe();
+                tokio::select! {
+                    done = self.inner.call(Request::Follow, progress) => done,
+                    _ = stop.wait_for(|s| *s) => Ok(Response::Followed(Followed::default())),
+                }
             }
             other => self.inner.call(other, progress).await,
         }

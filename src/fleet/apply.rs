@@ -240,7 +240,7 @@ impl Fleet {
 
     /// One transaction: versions, records of later formats, cursor. Does nothing if the batch is not the next one.
     fn apply_next(&self, device: &str, seq: u64, versions: &[Version], parked: &[(u64, String)]) -> Result<u64> {
-        self.transact(|ns, me| {
+        let new = self.transact(|ns, me| {
             let cursor: Cursor = ns.t.get(Tree::Cursor, device)?.unwrap_or_default();
             if cursor.seq + 1 != seq {
                 // Another way than this one has applied it.
@@ -253,7 +253,11 @@ impl Fleet {
             let new = self.merge_all(ns, me, versions)?;
             ns.t.put(Tree::Cursor, device, &Cursor { seq, at: self.clock.now_ms() })?;
             Ok(new)
-        })
+        })?;
+        if new > 0 {
+            self.came(versions);
+        }
+        Ok(new)
     }
 
     /// Merges versions, heals, brings the names concerned up to date. How many changed their entry.

@@ -179,6 +179,7 @@ impl Fleet {
             })?;
             this.works();
             this.gone_out.notify_waiters();
+            this.went_out(&batch.versions);
             Ok(())
         })
         .await

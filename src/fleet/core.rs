@@ -124,6 +124,7 @@ pub struct Fleet {
     /// One collection at a time.
     pub(super) collecting: tokio::sync::Mutex<()>,
     pub(super) hearing: HearState,
+    pub(super) feed: super::feed::Feed,
     pub(super) bus: Option<Arc<dyn Bus>>,
 }
 
@@ -167,6 +168,7 @@ impl Fleet {
             lease: LeaseState::default(),
             collecting: Default::default(),
             hearing: HearState::default(),
+            feed: Default::default(),
             bus,
             replica,
             store,

@@ -17,6 +17,7 @@ use super::facts;
 use super::identity::PublicKey;
 use crate::error::{Error, Kind, Result};
 use crate::model::Version;
+use crate::model::activity::What;
 use crate::model::event::{self, Event};
 use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap};
@@ -385,12 +386,17 @@ impl Fleet {
         }
         let now = self.clock.now_ms();
         let said = Presence { online, heard_at: timestamp.saturating_mul(1000).min(now) };
-        {
+        let changed = {
             let mut all = self.hearing.presence.lock();
+            let was = all.get(device).is_some_and(|p| p.online);
             let known = all.entry(device.clone()).or_insert(said);
             if known.heard_at <= said.heard_at {
                 *known = said;
             }
+            (was != known.online).then_some(known.online)
+        };
+        if let Some(online) = changed {
+            self.happened(What::Device { device: device.clone(), online });
         }
         if hello && now - said.heard_at <= GONE_MS {
             later.beat = later.beat.min(Instant::now() + ANSWER);

@@ -6,6 +6,7 @@
 use super::core::{Fleet, blocking};
 use super::facts;
 use crate::error::{Error, Kind, Result};
+use crate::model::activity::What;
 use crate::store::identity;
 use futures_util::FutureExt;
 use std::sync::Arc;
@@ -48,6 +49,7 @@ impl Fleet {
             link.registered = Some((me.id.clone(), now));
         }
         self.online.store(true, Ordering::SeqCst);
+        self.happened(What::Store { reachable: true, why: None });
         Ok(())
     }
 
@@ -67,6 +69,7 @@ impl Fleet {
     pub(super) fn lost(&self, e: &Error) {
         if matches!(e.kind(), Kind::Unavailable | Kind::Timeout | Kind::Unauthorized) && self.online.swap(false, Ordering::SeqCst) {
             tracing::warn!("the store does not answer: {e}");
+            self.happened(What::Store { reachable: false, why: Some(e.to_string()) });
         }
     }
 

@@ -15,6 +15,7 @@ pub mod bus;
 mod core;
 mod cuts;
 pub mod facts;
+mod feed;
 pub mod files;
 mod follow;
 pub mod gc;

@@ -3,6 +3,7 @@
 //!
 //! Must: no I/O, no async, no clock, no logging. Everything here is a function of its arguments, the same on every device.
 
+pub mod activity;
 pub mod adopt;
 pub mod brake;
 pub mod coalesce;

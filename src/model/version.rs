@@ -126,6 +126,13 @@ pub struct Version {
 }
 
 impl Version {
+    /// Its id for people: 16 hex digits, the same on every device and before and after its bytes are cut.
+    pub fn id(&self) -> String {
+        let clock = serde_json::to_string(&self.vclock).unwrap_or_default();
+        let text = format!("{}\0{clock}\0{}\0{}", self.path, self.device_id, self.written_at);
+        Hash::of(text.as_bytes()).to_string().chars().take(16).collect()
+    }
+
     /// Whether it carries a repository.
     pub fn is_bundle(&self) -> bool {
         matches!(self.kind, Kind::Bundle { .. })

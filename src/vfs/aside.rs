@@ -6,7 +6,7 @@
 //! Not here: which names those are (`rules`).
 
 use super::Vfs;
-use super::names::{parse_name, spelled};
+use super::names::spelled;
 use super::remove::Cause;
 use super::{Touches, not_found};
 use crate::error::{Error, Kind, Result};
@@ -27,7 +27,7 @@ impl Vfs {
     /// Errors: `Exists` if there is a file `aside`; as for [`Vfs::unlink`].
     pub fn set_aside(&self, dir: u64, name: &[u8], aside: &[u8]) -> Result<()> {
         let own = [(dir, spelled(name)), (dir, spelled(aside))];
-        let (name, aside) = (self.unalias(dir, &parse_name(name)?)?, parse_name(aside)?);
+        let (name, aside) = (self.unalias(dir, &self.old_name(dir, name)?)?, self.new_name(dir, aside)?);
         let ino = self.ino_at(dir, &name)?;
         let kind = self.replica.read(|r| Ok(r.get::<Inode>(Tree::Inode, ino)?.map(|i| i.kind)))?.ok_or_else(|| not_found(&name))?;
         let node = if kind == FileType::File { Some(self.hold(ino)?) } else { None };

@@ -1,7 +1,8 @@
 //! Attributes: what `stat`, `chmod`, `touch`, `setfattr` and `df` see and change.
 
 use super::node::{Moment, St};
-use super::{Touches, Vfs};
+use super::state_attrs::STATE;
+use super::{Touches, Vfs, control, is_control};
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::model::Version;
 use crate::model::ops::{self, Accepted, AttrChange, Target};
@@ -142,6 +143,9 @@ impl Vfs {
 
     /// Attributes of an inode.
     pub fn getattr(&self, ino: u64) -> Result<Attr> {
+        if is_control(ino) {
+            return self.control_attr(ino);
+        }
         let since = self.moment();
         let i = self.replica.read(|r| inode_at(r, ino))?;
         Ok(self.attr_of(ino, &i, since))
@@ -149,6 +153,9 @@ impl Vfs {
 
     /// Changes attributes.
     pub fn setattr(&self, ino: u64, set: &SetAttr) -> Result<Attr> {
+        if is_control(ino) {
+            return Err(control::read_only());
+        }
         if let Some(size) = set.size {
             let i = self.replica.read(|r| inode_at(r, ino))?;
             match i.kind {
@@ -261,12 +268,22 @@ impl Vfs {
 
     /// Value of an extended attribute.
     pub fn getxattr(&self, ino: u64, name: &str) -> Result<Vec<u8>> {
+        if let Some(what) = name.strip_prefix(STATE) {
+            return self.state_attr(ino, what);
+        }
+        if is_control(ino) {
+            return Err(Error::new(Kind::NoAttr, format!("no attribute {name}")));
+        }
         let i = self.replica.read(|r| inode_at(r, ino))?;
         i.xattrs.get(name).cloned().ok_or_else(|| Error::new(Kind::NoAttr, format!("no attribute {name}")))
     }
 
     /// Names of the extended attributes.
+    /// Those that tell state are not among them: programs that copy attributes would try to set them.
     pub fn listxattr(&self, ino: u64) -> Result<Vec<String>> {
+        if is_control(ino) {
+            return Ok(Vec::new());
+        }
         let i = self.replica.read(|r| inode_at(r, ino))?;
         Ok(i.xattrs.into_keys().collect())
     }
@@ -276,8 +293,11 @@ impl Vfs {
         if !name.starts_with("user.") {
             return Err(Error::new(Kind::Unsupported, format!("attribute {name}: only user.* is kept")));
         }
-        if name.starts_with("user.tcfs.") {
-            return Err(Error::new(Kind::NotPermitted, format!("attribute {name}: user.tcfs.* tells state and cannot be set")));
+        if let Some(what) = name.strip_prefix(STATE) {
+            return self.set_state_attr(ino, what, value);
+        }
+        if is_control(ino) {
+            return Err(control::read_only());
         }
         let node = self.loaded(ino);
         let mut st = node.as_ref().map(|n| n.st.lock());
@@ -317,6 +337,9 @@ impl Vfs {
 
     /// Target of a symbolic link.
     pub fn readlink(&self, ino: u64) -> Result<String> {
+        if is_control(ino) {
+            return self.control_link(ino);
+        }
         let i = self.replica.read(|r| inode_at(r, ino))?;
         if i.kind == FileType::Symlink { Ok(i.target) } else { Err(Error::new(Kind::Invalid, "not a symbolic link")) }
     }

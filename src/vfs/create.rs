@@ -3,7 +3,7 @@
 //! Must: what a name replaces is fixed when it is made; a conflict is a head that arrived later.
 
 use super::attr::Attr;
-use super::names::{parse_name, path_for, spelled};
+use super::names::{path_for, spelled};
 use super::{Opened, Touches, Vfs};
 use crate::error::{Error, Kind, Result};
 use crate::model::ops::{self, Accepted};
@@ -40,7 +40,7 @@ impl Vfs {
     pub(crate) fn make_file(&self, dir: u64, name: &[u8], mode: u32, uid: u32, gid: u32, open: bool) -> Result<Attr> {
         self.room()?;
         let dir = self.live(dir);
-        let (given, name) = (spelled(name), parse_name(name)?);
+        let (given, name) = (spelled(name), self.new_name(dir, name)?);
         let ignored = self.ignored(dir, &name, false)?.is_some();
         let since = self.moment();
         let mut made = None;
@@ -112,7 +112,7 @@ impl Vfs {
     pub fn mkdir(&self, dir: u64, name: &[u8], mode: u32, uid: u32, gid: u32) -> Result<Attr> {
         self.room()?;
         let dir = self.live(dir);
-        let (given, name) = (spelled(name), parse_name(name)?);
+        let (given, name) = (spelled(name), self.new_name(dir, name)?);
         let ignored = self.ignored(dir, &name, true)?.is_some();
         let (ino, inode) = self.change_settled(&[(dir, given)], Touches::Only(&[dir]), |ns| {
             let parent = self.dir_inode(ns.t, dir)?;
@@ -152,7 +152,7 @@ impl Vfs {
     pub fn symlink(&self, dir: u64, name: &[u8], target: &[u8], uid: u32, gid: u32) -> Result<Attr> {
         self.room()?;
         let dir = self.live(dir);
-        let (given, name) = (spelled(name), parse_name(name)?);
+        let (given, name) = (spelled(name), self.new_name(dir, name)?);
         let target = std::str::from_utf8(target).map_err(|_| Error::new(Kind::NotUtf8, format!("the target of {name:?} is not UTF-8")))?;
         if target.is_empty() || target.len() > 4095 {
             let kind = if target.is_empty() { Kind::NotFound } else { Kind::NameTooLong };
@@ -196,7 +196,7 @@ impl Vfs {
             0o060000 => FileType::Block,
             _ => return Err(Error::new(Kind::Invalid, "making a node of an unknown type")),
         };
-        let (given, name) = (spelled(name), parse_name(name)?);
+        let (given, name) = (spelled(name), self.new_name(dir, name)?);
         let (ino, inode) = self.change_settled(&[(dir, given)], Touches::Only(&[dir]), |ns| {
             let gid = self.dir_inode(ns.t, dir)?.group_for(gid);
             let ino = ns.next_id();
@@ -217,7 +217,7 @@ impl Vfs {
     pub fn link(&self, ino: u64, dir: u64, name: &[u8]) -> Result<Attr> {
         self.room()?;
         let dir = self.live(dir);
-        let (given, name) = (spelled(name), parse_name(name)?);
+        let (given, name) = (spelled(name), self.new_name(dir, name)?);
         let ignored = self.ignored(dir, &name, false)?.is_some();
         let since = self.moment();
         let inode = self.change_settled(&[(dir, given)], Touches::Only(&[dir, ino]), |ns| {

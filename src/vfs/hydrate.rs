@@ -188,6 +188,15 @@ impl Vfs {
         Ok(chunks)
     }
 
+    /// The chunk list of a content that no inode shows.
+    pub(super) async fn chunks_of(&self, content: &FileContent, priority: Priority, deadline: Instant) -> Result<Arc<Chunks>> {
+        let list = match &content.chunks {
+            Some(list) => list.clone(),
+            None => self.listed_in_manifest(content.manifest, priority, deadline).await?,
+        };
+        checked(content, list)
+    }
+
     /// The chunk list that a manifest in the store tells.
     pub(super) async fn listed_in_manifest(&self, manifest: Hash, priority: Priority, deadline: Instant) -> Result<Vec<ChunkRef>> {
         let body = self.fetcher.manifest(manifest, priority, deadline).await?;

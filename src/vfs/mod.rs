@@ -18,6 +18,7 @@ mod brake;
 mod bundles;
 mod cache;
 mod companions;
+mod control;
 mod copies;
 mod create;
 mod cut;
@@ -43,6 +44,7 @@ mod rename;
 mod resolve;
 mod rules;
 mod seal;
+mod state_attrs;
 mod telling;
 mod write;
 
@@ -53,6 +55,7 @@ pub use brake::BrakeOptions;
 pub use bundles::{GIT_DIR, RepoAt};
 pub use cache::{CacheUse, Dropped};
 pub use companions::Together;
+pub use control::{CONTROL, Fact, Facts, Told, is_control};
 pub use create::LINKS_MAX;
 pub use cut::VfsFiles;
 pub use ignores::IGNORE_FILE;
@@ -165,6 +168,7 @@ pub struct Vfs {
     applied: AtomicU64,
     brake: brake::Brake,
     rt: tokio::runtime::Handle,
+    control: control::Control,
 }
 
 /// A number for this boot of the machine; 0 is never returned. For tests of power cuts, which cannot restart the
@@ -191,7 +195,6 @@ impl Vfs {
         let vfs = Arc::new(Vfs {
             replica,
             fetcher,
-            clock,
             rules,
             ignores: Default::default(),
             me,
@@ -218,6 +221,8 @@ impl Vfs {
             applied: AtomicU64::new(0),
             brake: brake::Brake::new(options.brake),
             rt: tokio::runtime::Handle::current(),
+            control: control::Control::new(Time::from_ns(clock.now_ns())),
+            clock,
             options,
         });
         vfs.own_root()?;

@@ -3,7 +3,7 @@
 //! Not here: what a name stands for (`heads`), making and removing names (`create`, `remove`).
 
 use super::attr::Attr;
-use super::{Vfs, not_found};
+use super::{CONTROL, Vfs, is_control, not_found};
 use crate::error::{Error, Kind, Result};
 use crate::model::RelPath;
 use crate::model::path::{NameError, PATH_MAX, name as check_name};
@@ -95,6 +95,12 @@ impl Vfs {
     pub fn lookup(&self, dir: u64, name: &[u8]) -> Result<Attr> {
         let dir = self.live(dir);
         let name = parse_name(name)?;
+        if is_control(dir) {
+            return self.control_lookup(dir, &name);
+        }
+        if dir == ROOT && name == CONTROL {
+            return Ok(self.control_dir());
+        }
         let ino = self.replica.read(|r| {
             let slot: Option<Slot> = r.get(Tree::Entry, slot_key(dir, &name))?;
             if slot.is_none() && inode_at(r, dir)?.kind != FileType::Dir {
@@ -130,6 +136,9 @@ impl Vfs {
 
     /// Lines of a listing after `cookie` (0 = from the start), at most `max`; `.` and `..` are the front end's.
     pub fn readdir(&self, dir: u64, cookie: u64, max: usize, attrs: bool) -> Result<Vec<DirEntry>> {
+        if is_control(dir) {
+            return self.control_list(dir, cookie, max, attrs);
+        }
         let dir = self.live(dir);
         let mut out: Vec<(DirEntry, Option<Inode>)> = Vec::new();
         let since = self.moment();
@@ -182,6 +191,9 @@ impl Vfs {
 
     /// The directory that a directory is in; the root is in itself.
     pub fn parent(&self, dir: u64) -> Result<u64> {
+        if is_control(dir) {
+            return self.control_parent(dir);
+        }
         let i = self.replica.read(|r| inode_at(r, dir))?;
         Ok(i.links.first().map_or(ROOT, |l| l.0))
     }

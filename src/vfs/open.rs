@@ -4,7 +4,7 @@
 //! Must: what a save through a handle replaces is what was shown when the file was opened for writing.
 //! Not here: what is sealed when the last writer goes (`seal`), files that the kernel writes by itself (`lent`).
 
-use super::Vfs;
+use super::{Vfs, control, is_control};
 use super::node::{Node, St};
 use crate::content::readahead::ReadAhead;
 use crate::error::{Error, Kind, Result};
@@ -86,6 +86,9 @@ impl Vfs {
     /// Opens a regular file. `truncate` empties it. Not for the network to answer: a stub opens at once; if it is not large
     /// it is fetched in the background.
     pub fn open_file(self: &Arc<Self>, ino: u64, write: bool, truncate: bool) -> Result<Opened> {
+        if is_control(ino) {
+            return self.open_control(ino, write || truncate, true);
+        }
         let opened = self.open_sparing(ino, write, truncate)?;
         if !opened.whole {
             self.hydrate_opened(opened.fh)?;
@@ -94,7 +97,10 @@ impl Vfs {
     }
 
     /// The same, and nothing is fetched but what is read.
-    pub fn open_sparing(&self, ino: u64, write: bool, truncate: bool) -> Result<Opened> {
+    pub fn open_sparing(self: &Arc<Self>, ino: u64, write: bool, truncate: bool) -> Result<Opened> {
+        if is_control(ino) {
+            return self.open_control(ino, write || truncate, false);
+        }
         let node = self.hold(ino)?;
         let opened = self.open_node(&node, write, truncate);
         if opened.is_err() {
@@ -176,6 +182,9 @@ impl Vfs {
     /// Each `close` of a descriptor: puts extents and size into the database. Never waits for the network, never
     /// reports a conflict.
     pub fn flush(&self, fh: u64) -> Result<()> {
+        if control::is_handle(fh) {
+            return Ok(());
+        }
         let h = self.handle(fh)?;
         if !h.write {
             return Ok(());
@@ -192,6 +201,9 @@ impl Vfs {
 
     /// The last descriptor of an open is gone: seals when it was the last writer.
     pub fn release(&self, fh: u64) -> Result<()> {
+        if control::is_handle(fh) {
+            return self.release_control(fh);
+        }
         let Some((_, h)) = self.handles.remove(&fh) else { return Ok(()) };
         let node = h.node.clone();
         let mut last_writer = false;

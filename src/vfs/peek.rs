@@ -5,12 +5,10 @@
 
 use super::{Vfs, not_found};
 use crate::content::Priority;
-use crate::error::{Error, IoContext, Kind, Result};
-use crate::model::manifest::Manifest;
+use crate::error::{Error, Kind, Result};
 use crate::model::{ChunkRef, RelPath, Version};
 use crate::state::tree::register_at;
 use bytes::Bytes;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -56,14 +54,7 @@ impl Vfs {
             let opened = crate::fleet::blocking(open).await?;
             return Ok(Peek { vfs: self.clone(), from: From::Local { fh: opened.fh, at: 0 } });
         }
-        let list = match &content.chunks {
-            Some(list) => list.clone(),
-            None => {
-                let body = self.fetcher.manifest(content.manifest, Priority::Foreground, self.peek_deadline()).await?;
-                let list = Manifest::parse(&body)?.chunk_refs();
-                list.ok_or_else(|| Error::new(Kind::Corrupt, format!("manifest {} tells no chunk sizes", content.manifest)))?
-            }
-        };
+        let list = self.chunks_of(content, Priority::Foreground, self.peek_deadline()).await?.list.clone();
         Ok(Peek { vfs: self.clone(), from: From::Chunks { list, next: 0 } })
     }
 
@@ -79,7 +70,7 @@ impl Peek {
             From::Local { fh, at } => {
                 let now = self.vfs.hydrate_read(*fh, *at, STEP).await?;
                 let mut buf = vec![0; now.len];
-                now.file.read_exact_at(&mut buf, *at).doing(|| "reading a version")?;
+                now.read_into(&mut buf, *at)?;
                 *at += now.len as u64;
                 Ok(buf.into())
             }

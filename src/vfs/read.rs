@@ -3,28 +3,60 @@
 //! Must: only a call that says so (`async`) waits for the store, and only up to the read deadline.
 //! Not here: fetching (`hydrate`).
 
-use super::Vfs;
+use super::{Vfs, control};
 use crate::content::Priority;
 use crate::error::{Error, Kind, Result};
+use bytes::Bytes;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// A range that can be read at once: the local file, and how many bytes of it.
+/// A range that can be read at once.
 pub struct ReadNow {
-    /// The local file.
-    pub file: Arc<File>,
+    from: Source,
     /// Bytes to read at the offset asked for; less than asked at the end of the file.
     pub len: usize,
 }
 
+enum Source {
+    /// The local file.
+    File(Arc<File>),
+    /// The bytes themselves.
+    Bytes(Bytes),
+}
+
 impl ReadNow {
+    /// From a local file.
+    pub(super) fn file(file: Arc<File>, len: usize) -> ReadNow {
+        ReadNow { from: Source::File(file), len }
+    }
+
+    /// What was asked for.
+    pub(super) fn bytes(bytes: Bytes) -> ReadNow {
+        ReadNow { len: bytes.len(), from: Source::Bytes(bytes) }
+    }
+
+    /// The local file that they are in; none for bytes that are in no file.
+    pub fn local(&self) -> Option<&File> {
+        match &self.from {
+            Source::File(file) => Some(file),
+            Source::Bytes(_) => None,
+        }
+    }
+
     /// Reads the bytes at `offset`, which is the one asked for, into `buf`, which has `len` bytes. Blocking on the local disk.
     pub fn read_into(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        let file = match &self.from {
+            Source::File(file) => file,
+            Source::Bytes(bytes) => {
+                buf.copy_from_slice(&bytes[..buf.len()]);
+                return Ok(());
+            }
+        };
         let mut done = 0;
         while done < buf.len() {
-            match self.file.read_at(&mut buf[done..], offset + done as u64) {
+            match file.read_at(&mut buf[done..], offset + done as u64) {
                 Ok(0) => break,
                 Ok(n) => done += n,
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
@@ -43,6 +75,9 @@ const GAVE_UP: i64 = 1000;
 impl Vfs {
     /// What of a read can be served at once; none if bytes must be fetched ([`Vfs::hydrate_read`]).
     pub fn read_now(self: &Arc<Self>, fh: u64, off: u64, len: usize) -> Result<Option<ReadNow>> {
+        if control::is_handle(fh) {
+            return Ok(None);
+        }
         let h = self.handle(fh)?;
         let (now, whole, size) = {
             let mut st = h.node.st.lock();
@@ -50,7 +85,7 @@ impl Vfs {
             let len = end.saturating_sub(off) as usize;
             // First the file, which tells whether it is still there.
             let file = self.local_file(&h.node, &mut st)?;
-            if len > 0 && !st.is_here(off..end) { (None, false, st.size) } else { (Some(ReadNow { file, len }), st.is_whole(), st.size) }
+            if len > 0 && !st.is_here(off..end) { (None, false, st.size) } else { (Some(ReadNow::file(file, len)), st.is_whole(), st.size) }
         };
         if !whole {
             let range = h.ahead.lock().on_read(off, len as u64, size);
@@ -61,6 +96,9 @@ impl Vfs {
 
     /// Brings the bytes of a read here, waiting for the store up to the read deadline. Cancel-safe.
     pub async fn hydrate_read(self: &Arc<Self>, fh: u64, off: u64, len: usize) -> Result<ReadNow> {
+        if control::is_handle(fh) {
+            return self.read_control(fh, off, len).await.map(ReadNow::bytes);
+        }
         let h = self.handle(fh)?;
         let range = off..off.saturating_add(len as u64);
         // A kernel asks again at once, for less, when a read failed: that must not take the deadline twice.
@@ -71,7 +109,7 @@ impl Vfs {
         let mut done = self.hydrate_range(&h.node, range.clone(), Priority::Foreground).await;
         if done.as_ref().is_err_and(|e| e.kind() == Kind::NoSpace) {
             match self.read_aside(&h.node, range).await {
-                Ok((file, len)) => return Ok(ReadNow { file: Arc::new(file), len }),
+                Ok((file, len)) => return Ok(ReadNow::file(Arc::new(file), len)),
                 Err(e) => done = Err(e),
             }
         }
@@ -90,11 +128,14 @@ impl Vfs {
         }
         let mut st = h.node.st.lock();
         let end = off.saturating_add(len as u64).min(st.size);
-        Ok(ReadNow { file: self.local_file(&h.node, &mut st)?, len: end.saturating_sub(off) as usize })
+        Ok(ReadNow::file(self.local_file(&h.node, &mut st)?, end.saturating_sub(off) as usize))
     }
 
     /// `SEEK_DATA` / `SEEK_HOLE`: by the local file where all is here, else everything counts as data.
     pub fn seek(&self, fh: u64, off: i64, whence: i32) -> Result<i64> {
+        if control::is_handle(fh) {
+            return self.seek_control(fh, off, whence);
+        }
         let h = self.handle(fh)?;
         let mut st = h.node.st.lock();
         self.absorb(&mut st)?;

@@ -4,7 +4,7 @@
 //! Not here: freeing the bytes (`orphans`).
 
 use super::names::{ALIAS, Alias, parse_name, spelled};
-use super::{Touches, Vfs, not_found};
+use super::{Touches, Vfs, is_control, not_found};
 use crate::error::{Error, Kind, Result};
 use crate::model::ops::{self, Author, Target};
 use crate::model::view::{ConflictMode, View};
@@ -28,6 +28,9 @@ impl Vfs {
     /// Removes a name of anything but a directory.
     pub fn unlink(&self, dir: u64, name: &[u8]) -> Result<()> {
         let dir = self.live(dir);
+        if is_control(dir) {
+            return self.remove_found(dir, &parse_name(name)?);
+        }
         let (given, name) = (spelled(name), self.unalias(dir, &parse_name(name)?)?);
         let until = Instant::now() + ALIAS;
         let promoted = self.change_settled(&[(dir, given)], Touches::Only(&[dir]), |ns| {
@@ -132,7 +135,7 @@ impl Vfs {
     /// Removes an empty directory.
     pub fn rmdir(&self, dir: u64, name: &[u8]) -> Result<()> {
         let dir = self.live(dir);
-        let (given, name) = (spelled(name), parse_name(name)?);
+        let (given, name) = (spelled(name), self.old_name(dir, name)?);
         self.change_settled(&[(dir, given)], Touches::Only(&[dir]), |ns| {
             self.dir_inode(ns.t, dir)?;
             self.rmdir_in(ns, dir, &name, Cause::Deleted)

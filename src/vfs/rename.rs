@@ -9,7 +9,7 @@ mod file;
 mod leave;
 mod local;
 
-use super::names::{parse_name, path_for, spelled};
+use super::names::{path_for, spelled};
 use super::node::{Node, St};
 use super::remove::Cause;
 use super::{Touches, Vfs, not_found};
@@ -37,8 +37,8 @@ impl Vfs {
     pub fn rename(&self, dir: u64, name: &[u8], to: u64, to_name: &[u8], no_replace: bool) -> Result<()> {
         let (dir, to) = (self.live(dir), self.live(to));
         let own = [(dir, spelled(name)), (to, spelled(to_name))];
-        let name = self.unalias(dir, &parse_name(name)?)?;
-        let to_name = parse_name(to_name)?;
+        let name = self.unalias(dir, &self.old_name(dir, name)?)?;
+        let to_name = self.new_name(to, to_name)?;
         let (from, onto) = ((dir, name.as_str()), (to, to_name.as_str()));
         loop {
             match self.rename_once(&own, from, onto, no_replace) {
@@ -254,7 +254,7 @@ impl Vfs {
     pub fn exchange(&self, a: u64, a_name: &[u8], b: u64, b_name: &[u8]) -> Result<()> {
         let (a, b) = (self.live(a), self.live(b));
         let own = [(a, spelled(a_name)), (b, spelled(b_name))];
-        let (an, bn) = (parse_name(a_name)?, parse_name(b_name)?);
+        let (an, bn) = (self.new_name(a, a_name)?, self.new_name(b, b_name)?);
         while !self.exchange_once(&own, (a, &an), (b, &bn))? {}
         self.ignores.forget();
         self.tell_spelling(own[0], &an);

@@ -294,6 +294,25 @@ impl Vfs {
         n
     }
 
+    /// The same by path, with size and whether a program has it open for writing.
+    pub fn unsealed_paths(&self) -> Result<Vec<(crate::model::RelPath, u64, bool)>> {
+        let nodes: Vec<_> = self.nodes.iter().filter(|n| n.unsealed.load(Ordering::Acquire)).map(|n| n.clone()).collect();
+        let mut out = Vec::with_capacity(nodes.len());
+        for node in nodes {
+            let (size, local) = {
+                let st = node.st.lock();
+                (st.size, st.local_only)
+            };
+            // One without a name is nobody's any more.
+            if let Ok(path) = self.path_of(node.ino)
+                && !local
+            {
+                out.push((path, size, node.writers.load(Ordering::Acquire) > 0));
+            }
+        }
+        Ok(out)
+    }
+
     /// For a graceful stop: seals everything as it is.
     pub fn seal_all(&self) -> Result<()> {
         self.seal_together(true)?;

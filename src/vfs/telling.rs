@@ -18,6 +18,8 @@ pub trait Invalidate: Send + Sync {
     fn attr(&self, ino: u64);
     /// Bytes of `ino`, or what a listing of it shows, changed.
     fn data(&self, ino: u64);
+    /// What is pinned changed.
+    fn pins(&self) {}
 }
 
 impl Vfs {

@@ -4,7 +4,7 @@
 //! Must: before the first byte changes, the row says that it may have (`node::before_change`).
 //! Not here: `fsync` (`fsync`), versions (`seal`).
 
-use super::Vfs;
+use super::{Vfs, control};
 use super::node::{Node, St};
 use super::open::Handle;
 use crate::content::Priority;
@@ -157,6 +157,10 @@ impl Vfs {
     /// `copy_file_range` within the drive. Bytes are copied between the local files (by reflink where the disk can), at
     /// most `COPY_MAX` in one call: the bytes copied.
     pub async fn copy_range(self: &Arc<Self>, from: u64, off_in: u64, to: u64, off_out: u64, len: u64) -> Result<u64> {
+        if control::is_handle(from) {
+            // The caller reads and writes then.
+            return Err(Error::new(Kind::CrossDevice, "copying out of the control directory"));
+        }
         let (src, dst) = (self.handle(from)?, self.handle(to)?);
         let len = {
             let mut st = src.node.st.lock();

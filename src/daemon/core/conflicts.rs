@@ -2,7 +2,6 @@
 //!
 //! Must: the list is read from an index of paths in conflict, never by looking through the drive.
 
-use super::history::id_of;
 use super::paths::{kind_of_version, size_of_version};
 use super::{Core, blocking};
 use crate::daemon::protocol::{
@@ -106,7 +105,7 @@ pub(super) fn conflict(c: &InConflict, me: &str, shown: bool) -> Conflict {
             written_at: v.written_at,
             kind: kind_of_version(v),
             size: size_of_version(v),
-            version: id_of(v),
+            version: v.id(),
         }
     });
     Conflict { path: c.path.as_str().to_owned(), heads: heads.collect(), resolve: ways(c, shown) }

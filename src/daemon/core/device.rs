@@ -126,6 +126,20 @@ impl Core {
                 blocking(move || remembered(&replica)).await?
             }
         };
+        let list = self.devices_known(devices)?;
+        let devices = list.len() as u64;
+        for d in list {
+            progress.item(Item::Device(d)).await?;
+        }
+        Ok(Response::Devices(Devices { devices, offline }))
+    }
+
+    /// What is known of the fleet without asking anybody. Blocking on the local state.
+    pub(super) fn devices_now(&self) -> Result<Vec<Device>> {
+        self.devices_known(remembered(&self.replica)?)
+    }
+
+    fn devices_known(&self, devices: Vec<Listed>) -> Result<Vec<Device>> {
         let me = self.fleet.me();
         let cursors = self.fleet.cursors()?;
         let own = self.replica.read(|r| facts::published(r, &me.id))?;
@@ -158,11 +172,7 @@ impl Core {
                 ..Device::default()
             });
         }
-        let devices = list.len() as u64;
-        for d in list {
-            progress.item(Item::Device(d)).await?;
-        }
-        Ok(Response::Devices(Devices { devices, offline }))
+        Ok(list)
     }
 
     pub(super) async fn device_enroll(&self, request: DeviceEnroll) -> Result<Response> {

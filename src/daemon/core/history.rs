@@ -9,7 +9,7 @@ use super::{Core, blocking};
 use crate::daemon::protocol::{DeviceRef, History, HistoryVersion, Item, OnPath, Response, Restore, Restored};
 use crate::daemon::service::Progress;
 use crate::error::{Error, Kind, Result};
-use crate::model::{Hash, RelPath, Version, brake};
+use crate::model::{RelPath, Version, brake};
 use crate::state::Tree;
 use crate::state::rows::{FileType, Sealed};
 use crate::vfs::Vfs;
@@ -31,13 +31,6 @@ struct Known {
     head: bool,
 }
 
-/// The id of a version, the same on every device and before and after its bytes are cut: 16 hex digits.
-pub(super) fn id_of(v: &Version) -> String {
-    let clock = serde_json::to_string(&v.vclock).unwrap_or_default();
-    let text = format!("{}\0{clock}\0{}\0{}", v.path, v.device_id, v.written_at);
-    Hash::of(text.as_bytes()).to_string().chars().take(16).collect()
-}
-
 /// The versions of a path, newest first: heads, then what they replaced.
 fn known(vfs: &Vfs, path: &RelPath) -> Result<Vec<Known>> {
     let (entry, old) = vfs.versions(path)?;
@@ -45,7 +38,7 @@ fn known(vfs: &Vfs, path: &RelPath) -> Result<Vec<Known>> {
     heads.sort_by_key(|v| std::cmp::Reverse(v.written_at));
     let mut seen = HashSet::new();
     let all = heads.into_iter().map(|v| (v, true)).chain(old.into_iter().rev().map(|v| (v, false)));
-    let known = all.map(|(version, head)| Known { id: id_of(&version), version, head });
+    let known = all.map(|(version, head)| Known { id: version.id(), version, head });
     Ok(known.filter(|k| seen.insert(k.id.clone())).collect())
 }
 
@@ -70,7 +63,7 @@ impl Core {
             };
             let versions = all.len() as u64;
             // Of a removed path the newest delete is what counts now.
-            let current = shown.map(|v| id_of(&v)).or_else(|| all.iter().find(|k| k.head).map(|k| k.id.clone()));
+            let current = shown.map(|v| v.id()).or_else(|| all.iter().find(|k| k.head).map(|k| k.id.clone()));
             let me = vfs.device().0;
             for k in all {
                 let v = &k.version;
@@ -199,7 +192,7 @@ fn plan(vfs: &Vfs, path: &RelPath, request: &Restore) -> Result<Plan> {
         return Ok(Plan { versions, id: then.map_or(String::new(), |k| k.id.clone()), at });
     }
     let shown = vfs.shown(path)?;
-    let current = shown.as_ref().map(id_of);
+    let current = shown.as_ref().map(Version::id);
     let is_dir = vfs.find(path).is_ok_and(|f| f.attr.kind == FileType::Dir);
     let older = all.iter().find(|k| {
         let v = &k.version;

@@ -226,6 +226,9 @@ impl Invalidate for Pinner {
     fn data(&self, ino: u64) {
         self.note(|q| q.inos.push(ino));
     }
+    fn pins(&self) {
+        self.look_through();
+    }
 }
 
 impl Pinner {

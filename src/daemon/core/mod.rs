@@ -5,12 +5,14 @@
 //! closes the database; nothing of it waits for the store.
 //! Not here: what a request means in detail (one file each beside this one).
 
+mod activity;
 mod adopt;
 mod brake;
 mod conflicts;
 mod device;
 mod diff;
 mod doctor;
+mod facts;
 mod front;
 mod gc;
 mod git;
@@ -46,7 +48,7 @@ use crate::store::{StoreRef, open};
 use crate::vfs::{Invalidate, Options as VfsOptions, Vfs, VfsFiles};
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -88,6 +90,9 @@ pub struct Core {
     mounts: Arc<Mutex<Vec<mount::Mounted>>>,
     stop: watch::Sender<bool>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
+    /// Itself, for what goes on on another thread.
+    this: Weak<Core>,
+    started_at: i64,
     lock: Mutex<Option<StateLock>>,
 }
 
@@ -185,7 +190,10 @@ impl Core {
         let (stop, stopped) = watch::channel(false);
         let mounts = Arc::default();
         let git = git::Keeper::new(vfs.clone(), clock.clone(), &config, Arc::clone(&mounts));
-        let core = Arc::new(Core {
+        let started_at = clock.now_ms();
+        let core = Arc::new_cyclic(|this| Core {
+            this: this.clone(),
+            started_at,
             git,
             config,
             clock,
@@ -203,11 +211,19 @@ impl Core {
             tasks: Mutex::default(),
             lock: Mutex::new(Some(lock)),
         });
+        core.vfs.tells(Arc::new(facts::OfCore(Arc::downgrade(&core))));
         core.start(&stopped);
         Ok(core)
     }
 
+    /// Itself, for work on another thread.
+    fn shared(&self) -> Result<Arc<Core>> {
+        self.this.upgrade().ok_or_else(|| Error::new(Kind::Interrupted, "the drive is being closed"))
+    }
+
     fn start(self: &Arc<Self>, stopped: &watch::Receiver<bool>) {
+        // Before anything happens.
+        let activity = activity::write_down(self, stopped.clone());
         let fleet = tokio::spawn(self.fleet.clone().run(stopped.clone()));
         let bell = {
             let (sealed, fleet, mut stopped) = (self.vfs.sealed.clone(), self.fleet.clone(), stopped.clone());
@@ -267,7 +283,7 @@ impl Core {
         };
         let devices = tokio::spawn(device::keep_fresh(self.fleet.clone(), self.replica.clone(), stopped.clone()));
         let repositories = tokio::spawn(self.git.clone().run(stopped.clone()));
-        self.tasks.lock().extend([fleet, commits, house, pins, devices, repositories]);
+        self.tasks.lock().extend([activity, fleet, commits, house, pins, devices, repositories]);
         // Rings for as long as the process lives; ended with it.
         self.tasks.lock().push(bell);
     }
@@ -334,6 +350,7 @@ impl Service for Core {
             Request::StoreShow => self.store_show().await,
             Request::StoreMove(m) => self.store_move(m, progress).await,
             Request::Adopt(a) => self.adopt(a, progress).await,
+            Request::Follow => self.follow(progress).await,
             Request::Gc(g) => self.gc(g, progress).await,
             // The process around this service ends it.
             other @ (Request::Stop | Request::Stay) => Err(Error::new(Kind::Unsupported, format!("{} is not possible here", other.op()))),

@@ -313,7 +313,11 @@ impl Work {
                 break;
             }
             let (to, off, path) = (to.clone(), at, whole.to_owned());
-            let n = blocking(move || copy_range(&now.file, &to, off, now.len).doing(|| format!("writing {}", path.display()))).await?;
+            let copied = move || {
+                let from = now.local().ok_or_else(|| Error::new(Kind::Invalid, "no file of the drive"))?;
+                copy_range(from, &to, off, now.len).doing(|| format!("writing {}", path.display()))
+            };
+            let n = blocking(copied).await?;
             if n == 0 {
                 break;
             }

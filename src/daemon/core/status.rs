@@ -2,6 +2,7 @@
 
 use super::{Core, blocking};
 use crate::daemon::protocol::{Cache, DeviceRef, Nats, Outbox, Response, Status, StoreState, Wait, Waited};
+use crate::daemon::service::Service;
 use crate::error::{Kind, Result};
 use crate::model::RelPath;
 use crate::state::Tree;
@@ -14,26 +15,34 @@ const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 impl Core {
     pub(super) async fn status(&self) -> Result<Response> {
-        let (fleet, vfs, replica, counted) = (self.fleet.clone(), self.vfs.clone(), self.replica.clone(), self.vfs.clone());
-        let (publish, oldest, store_id, counts) = blocking(move || {
-            let oldest = replica.read(|r| r.scan_int::<Sealed>(Tree::Outbox, 0, u64::MAX, 1))?.first().map(|(_, s)| s.at);
-            let counts = (
-                replica.read(crate::state::tree::names)?,
-                counted.conflict_count()?,
-                super::device::count(&replica)?,
-                counted.under_brake_count()?,
-            );
-            Ok((fleet.publish_status()?, oldest, replica.read(crate::fleet::facts::store_id)?, counts))
-        })
-        .await?;
+        let this = self.shared()?;
+        blocking(move || this.status_now().map(Response::Status)).await
+    }
+
+    /// Blocking on the local state only.
+    pub(super) fn status_now(&self) -> Result<Status> {
+        let (vfs, replica) = (&self.vfs, &self.replica);
+        let oldest = replica.read(|r| r.scan_int::<Sealed>(Tree::Outbox, 0, u64::MAX, 1))?.first().map(|(_, s)| s.at);
+        let publish = self.fleet.publish_status()?;
         let follow = self.fleet.follow_status();
         let cache = vfs.cache_use();
         let unsealed = vfs.unsealed_files();
         let me = self.fleet.me();
-        Ok(Response::Status(Status {
+        let config = &self.config;
+        Ok(Status {
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at: self.started_at,
+            store: config.store.to_string(),
+            mounts: self.mounts(),
+            conflict_mode: config.conflict_mode.as_str().to_owned(),
+            state_dir: config.dirs.state.clone(),
+            log: config.dirs.log(),
+            socket: config.socket(),
+            config_file: config.file.clone(),
             device: Some(DeviceRef { id: me.id.clone(), name: me.name.clone() }),
             store_state: StoreState {
-                id: store_id,
+                id: replica.read(crate::fleet::facts::store_id)?,
                 reachable: self.fleet.is_online(),
                 last_ok_at: follow.caught_up_at,
                 last_error: follow.last_error.or(publish.last_error.clone()),
@@ -43,6 +52,7 @@ impl Core {
             outbox: Outbox {
                 bytes: publish.bytes,
                 active: publish.active.max(u64::from(publish.current.is_some())),
+                current: publish.current,
                 oldest_at: oldest,
                 last_error: publish.last_error,
                 retry_at: None,
@@ -54,17 +64,18 @@ impl Core {
                 pinned_bytes: self.pinner.bytes(),
                 unpublished_bytes: publish.bytes,
                 hydrated_files: cache.files,
-                dir: self.config.cache.dir.clone(),
+                dir: config.cache.dir.clone(),
             },
-            entries: counts.0,
-            conflicts: counts.1,
-            held_back: counts.3,
+            entries: replica.read(crate::state::tree::names)?,
+            conflicts: vfs.conflict_count()?,
+            held_back: vfs.under_brake_count()?,
             // This machine counts before the registry was ever read.
-            devices: counts.2.max(1),
+            devices: super::device::count(replica)?.max(1),
             nats: self.bus_state(),
-            warnings: self.config.warnings(),
-            ..Status::default()
-        }))
+            warnings: config.warnings(),
+            // The process around the core knows.
+            stays: false,
+        })
     }
 
     fn bus_state(&self) -> Nats {

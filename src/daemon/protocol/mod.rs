@@ -10,6 +10,7 @@
 //! [`PROTOCOL`]. The structs of [`response`] are also what `--json` prints.
 //! Not here: the socket itself (`daemon::socket`, `daemon::client`), the work (`daemon::service::Service`).
 
+pub mod activity;
 pub mod adopt;
 pub mod diff;
 pub mod git;
@@ -19,6 +20,7 @@ pub mod response;
 pub mod wire;
 
 pub use self::ignore::*;
+pub use activity::*;
 pub use adopt::*;
 pub use diff::*;
 pub use git::*;

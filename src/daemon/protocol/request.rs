@@ -70,6 +70,8 @@ pub enum Request {
     StoreMove(StoreMove),
     /// Take over a bucket in the older layout. Items: [`super::AdoptedPath`]; answer: [`super::AdoptSum`].
     Adopt(Adopt),
+    /// What happens, as it happens, until the client goes away. Items: [`super::Activity`]; answer: [`super::Followed`].
+    Follow,
     /// Collect garbage. Answer: [`super::Collected`].
     Gc(Gc),
     /// Go on when nothing is mounted. Answer: [`super::Status`].
@@ -109,6 +111,7 @@ impl Request {
             Request::StoreShow => "store_show",
             Request::StoreMove(_) => "store_move",
             Request::Adopt(_) => "adopt",
+            Request::Follow => "follow",
             Request::Gc(_) => "gc",
             Request::Stay => "stay",
             Request::Stop => "stop",

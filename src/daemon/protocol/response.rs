@@ -15,7 +15,7 @@ pub use fleet::*;
 pub use status::*;
 pub use versions::*;
 
-use super::{AdoptSum, AdoptedPath, Diff, GitRepo, GitSum, IgnoredPath, Ignoring};
+use super::{Activity, AdoptSum, AdoptedPath, Diff, Followed, GitRepo, GitSum, IgnoredPath, Ignoring};
 use serde::{Deserialize, Serialize};
 
 /// The end of a request that was done; `type` names it.
@@ -75,6 +75,8 @@ pub enum Response {
     StoreMoved(StoreMoved),
     /// To `adopt`.
     Adopted(AdoptSum),
+    /// To `follow`.
+    Followed(Followed),
     /// To `gc`.
     Collected(Collected),
     /// To `stop`.
@@ -99,6 +101,7 @@ impl Response {
             Response::Status(_) | Response::Mounted(_) | Response::Unmounted(_) | Response::Listed(_) => 0,
             Response::Git(_) | Response::Pinned(_) | Response::Unpinned(_) | Response::History(_) | Response::Restored(_) => 0,
             Response::Conflicts(_) | Response::Devices(_) | Response::Enrolled(_) | Response::Revoked(_) => 0,
+            Response::Followed(_) => 0,
             Response::Approved(_) | Response::Diff(_) | Response::Store(_) | Response::StoreMoved(_) | Response::Stopped(_) => 0,
         }
     }
@@ -126,6 +129,8 @@ pub enum Item {
     Adopted(AdoptedPath),
     /// Of `ignore`.
     Ignored(IgnoredPath),
+    /// Of `follow`.
+    Activity(Activity),
     /// Of `git_status`.
     Repository(GitRepo),
 }

@@ -9,6 +9,7 @@ use super::super::apply::{parked_key, parse_unapplied};
 use super::super::core::{Fleet, blocking};
 use super::choose::{Chosen, Lines};
 use crate::error::Result;
+use crate::model::activity::What;
 use crate::model::snapshot::{Header, Line, Parked};
 use crate::model::{Hash, Version};
 use crate::state::Tree;
@@ -31,6 +32,7 @@ impl Fleet {
         let this = self.clone();
         blocking(move || this.load(&chosen)).await?;
         tracing::info!(lines, seconds = began.elapsed().as_secs(), "the snapshot is loaded");
+        self.happened(What::CaughtUp { versions: lines });
         Ok(Some(lines))
     }
 

@@ -3,7 +3,7 @@
 //! Must: what is not the stored spelling of a name is never kept by the kernel: nobody tells it when that changes.
 
 use crate::error::{Error, Kind};
-use crate::vfs::{Attr, FileType as Type, ReadNow, Time};
+use crate::vfs::{Attr, FileType as Type, ReadNow, Time, is_control};
 use fuser::{Errno, FileAttr, FileType, INodeNo, ReplyData, ReplyXattr};
 use std::cell::RefCell;
 use std::ffi::OsStr;
@@ -95,7 +95,12 @@ pub(super) fn ttl(name: &OsStr) -> Duration {
 }
 
 /// How long the kernel may believe what it was told; changes are notified.
-pub(super) const TTL: Duration = Duration::from_secs(24 * 3600);
+const TTL: Duration = Duration::from_secs(24 * 3600);
+
+/// How long it may believe the attributes of an inode. Of the control directory nothing is notified.
+pub(super) fn ttl_of(ino: u64) -> Duration {
+    if is_control(ino) { Duration::ZERO } else { TTL }
+}
 
 /// Replies with an error or goes on.
 macro_rules! ok {

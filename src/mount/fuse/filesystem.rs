@@ -3,11 +3,11 @@
 //! Must: no handler waits for the network or for a disk to sync: what needs that is answered from a task later.
 
 use super::Fuse;
-use super::convert::{TTL, attr_of, errno, kind_of, negative, ok, reply_read, time_of, ttl, xattr};
+use super::convert::{attr_of, errno, kind_of, negative, ok, reply_read, time_of, ttl, ttl_of, xattr};
 use super::passthrough::{PASSTHROUGH_FROM, read_only};
 use super::retell::{Lookup, RETOLD};
 use crate::error::{Kind, Result};
-use crate::vfs::{Attr, SetAttr};
+use crate::vfs::{Attr, SetAttr, is_control};
 use fuser::{
     CopyFileRangeFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig,
     LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
@@ -23,7 +23,7 @@ use std::time::{Duration, SystemTime};
 impl Fuse {
     fn entry(&self, name: &OsStr, reply: ReplyEntry, attr: Result<Attr>) {
         let a = ok!(reply, attr);
-        reply.entry(&ttl(name), &attr_of(&a), Generation(u64::from(a.generation)));
+        reply.entry(&ttl(name).min(ttl_of(a.ino)), &attr_of(&a), Generation(u64::from(a.generation)));
     }
 }
 
@@ -65,7 +65,9 @@ impl Filesystem for Fuse {
             Lookup::Past(was) => return reply.entry(&Duration::ZERO, &was.attr, was.generation),
         }
         match self.vfs.lookup(parent.0, name.as_bytes()) {
-            Err(e) if e.kind() == Kind::NotFound => reply.entry(&ttl(name), &negative(), Generation(0)),
+            Err(e) if e.kind() == Kind::NotFound => {
+                reply.entry(&ttl(name).min(ttl_of(parent.0)), &negative(), Generation(0));
+            }
             Ok(a) if self.vfs.is_fleeting(parent.0, name.as_bytes()) => {
                 reply.entry(&Duration::ZERO, &attr_of(&a), Generation(u64::from(a.generation)));
             }
@@ -77,7 +79,7 @@ impl Filesystem for Fuse {
 
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
         let a = ok!(reply, self.vfs.getattr(ino.0));
-        reply.attr(&TTL, &attr_of(&a));
+        reply.attr(&ttl_of(ino.0), &attr_of(&a));
     }
 
     fn setattr(
@@ -100,7 +102,7 @@ impl Filesystem for Fuse {
     ) {
         if self.retell.is_by(req) {
             let a = ok!(reply, self.vfs.getattr(ino.0));
-            return reply.attr(&TTL, &attr_of(&a));
+            return reply.attr(&ttl_of(ino.0), &attr_of(&a));
         }
         let time = |t: TimeOrNow| match t {
             TimeOrNow::SpecificTime(t) => time_of(t),
@@ -116,7 +118,7 @@ impl Filesystem for Fuse {
             kill_suid: uid.is_some() || gid.is_some() || size.is_some() && req.uid() != 0,
         };
         let a = ok!(reply, self.vfs.setattr(ino.0, &set));
-        reply.attr(&TTL, &attr_of(&a));
+        reply.attr(&ttl_of(ino.0), &attr_of(&a));
     }
 
     fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
@@ -200,6 +202,11 @@ impl Filesystem for Fuse {
         let write = flags.acc_mode() != OpenAccMode::O_RDONLY;
         let truncate = flags.0 & libc::O_TRUNC != 0;
         let opened = ok!(reply, self.vfs.open_file(ino.0, write, truncate));
+        if is_control(ino.0) {
+            // Without the kernel's cache, where what it says may change from one read to the next.
+            let how = if self.vfs.is_old(ino.0) { FopenFlags::empty() } else { FopenFlags::FOPEN_DIRECT_IO };
+            return reply.opened(FileHandle(opened.fh), how | FopenFlags::FOPEN_NOFLUSH);
+        }
         if truncate && req.uid() != 0 {
             let _ = self.vfs.setattr(ino.0, &SetAttr { kill_suid: true, ..SetAttr::default() });
         }
@@ -376,7 +383,7 @@ impl Filesystem for Fuse {
             let page = ok!(reply, self.vfs.readdir(ino.0, cookie, 128, true));
             for e in &page {
                 if let Some(a) = &e.attr
-                    && reply.add(INodeNo(e.ino), e.cookie, &e.name, &TTL, &attr_of(a), Generation(u64::from(a.generation)))
+                    && reply.add(INodeNo(e.ino), e.cookie, &e.name, &ttl_of(e.ino), &attr_of(a), Generation(u64::from(a.generation)))
                 {
                     return reply.ok();
                 }

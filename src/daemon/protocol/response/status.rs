@@ -99,6 +99,9 @@ pub struct Outbox {
     pub bytes: u64,
     /// Versions being worked on right now.
     pub active: u64,
+    /// A path that is on its way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current: Option<String>,
     /// When the oldest was written.
     pub oldest_at: Option<i64>,
     /// Why the last try failed, if it did.

@@ -1,0 +1,133 @@
+//! What the files of the control directory say (`vfs::control`).
+//!
+//! Must: each is what `tcfs … --json` prints of the same thing, made by the same functions. Must: nothing here asks the
+//! network.
+
+use super::activity::events_file;
+use super::conflicts::conflict;
+use super::paths::{kind_of_version, size_of_version};
+use super::Core;
+use crate::daemon::protocol::{Pending, Status};
+use crate::error::{Error, Kind, Result};
+use crate::state::Tree;
+use crate::state::rows::Sealed;
+use crate::vfs::{Fact, Facts, Told};
+use serde::Serialize;
+use std::fmt::Write;
+use std::sync::Weak;
+
+/// Versions of the outbox that `pending.json` lists.
+const PENDING: usize = 10_000;
+
+/// The core as the drive asks it.
+pub(super) struct OfCore(pub Weak<Core>);
+
+impl Facts for OfCore {
+    fn tell(&self, of: Fact) -> Result<Option<Told>> {
+        let Some(core) = self.0.upgrade() else { return Ok(None) };
+        Ok(Some(match of {
+            Fact::Status => Told::Text(json(&core.status_now()?)?),
+            Fact::Devices => Told::Text(json(&core.devices_now()?)?),
+            Fact::Conflicts => {
+                let (me, shown) = (core.fleet.me().id.clone(), core.vfs.siblings_shown());
+                let all: Vec<_> = core.vfs.conflicts()?.iter().map(|c| conflict(c, &me, shown)).collect();
+                Told::Text(json(&all)?)
+            }
+            Fact::Pending => Told::Text(json(&core.pending_now()?)?),
+            Fact::Metrics => Told::Text(metrics(&core.status_now()?).into_bytes()),
+            Fact::Events => Told::File(events_file(&core.config.dirs.state)),
+            Fact::Log => Told::File(core.config.dirs.log()),
+        }))
+    }
+}
+
+/// For people too: one field a line.
+fn json<T: Serialize>(what: &T) -> Result<Vec<u8>> {
+    let mut out = serde_json::to_vec_pretty(what).map_err(|e| Error::new(Kind::Internal, "writing JSON").source(e))?;
+    out.push(b'\n');
+    Ok(out)
+}
+
+impl Core {
+    /// What is not in the store's log yet, oldest first.
+    pub(super) fn pending_now(&self) -> Result<Vec<Pending>> {
+        let rows: Vec<(u64, Sealed)> = self.replica.read(|r| r.scan_int(Tree::Outbox, 0, u64::MAX, PENDING))?;
+        let sealed = rows.iter().flat_map(|(_, s)| s.versions.iter().map(move |v| (s, v)));
+        let sealed = sealed.map(|(s, v)| Pending {
+            path: v.path.as_str().to_owned(),
+            kind: kind_of_version(v),
+            size: size_of_version(v),
+            since: s.at,
+            open: false,
+            recovered: s.recovered,
+        });
+        let open = self.vfs.unsealed_paths()?.into_iter().map(|(path, size, open)| Pending {
+            path: path.as_str().to_owned(),
+            size,
+            since: self.clock.now_ms(),
+            open,
+            ..Pending::default()
+        });
+        Ok(sealed.chain(open).take(PENDING).collect())
+    }
+}
+
+/// Prometheus' text format, version 0.0.4: <https://prometheus.io/docs/instrumenting/exposition_formats/>.
+fn metrics(s: &Status) -> String {
+    let mut out = String::new();
+    let mut put = |name: &str, kind: &str, help: &str, values: &[(&str, f64)]| {
+        let _ = writeln!(out, "# HELP tcfs_{name} {help}\n# TYPE tcfs_{name} {kind}");
+        for (labels, v) in values {
+            let _ = writeln!(out, "tcfs_{name}{labels} {v}");
+        }
+    };
+    let is = |b: bool| if b { 1.0 } else { 0.0 };
+    let info = format!("{{version={:?},device={:?}}}", s.version, s.device.as_ref().map_or("", |d| &d.name));
+    put("info", "gauge", "Which program and machine this is.", &[(&info, 1.0)]);
+    put("start_time_seconds", "gauge", "When the daemon started, seconds since 1970.", &[("", s.started_at as f64 / 1000.0)]);
+    put("entries", "gauge", "Names that a listing of the whole drive shows.", &[("", s.entries as f64)]);
+    put("pending_versions", "gauge", "Local versions that are not in the store's log yet.", &[("", s.pending as f64)]);
+    put("pending_bytes", "gauge", "Bytes of file content still to be uploaded.", &[("", s.outbox.bytes as f64)]);
+    let oldest = s.outbox.oldest_at.map_or(0.0, |t| t as f64 / 1000.0);
+    put("pending_oldest_time_seconds", "gauge", "When the oldest of them was written; 0: none waits.", &[("", oldest)]);
+    put("open_for_writing", "gauge", "Files open for writing with bytes that are not sealed.", &[("", s.outbox.open_for_writing as f64)]);
+    put("conflicts", "gauge", "Paths with more than one visible version.", &[("", s.conflicts as f64)]);
+    put("held_back", "gauge", "Deletes that wait for approval.", &[("", s.held_back as f64)]);
+    put("devices", "gauge", "Devices enrolled and not revoked.", &[("", s.devices as f64)]);
+    put("store_reachable", "gauge", "Whether the store answers.", &[("", is(s.store_state.reachable))]);
+    put("bus_connected", "gauge", "Whether the event bus is connected.", &[("", is(s.nats.state == "connected"))]);
+    put("bus_batches_total", "counter", "Batches that came over the event bus.", &[("", s.nats.heard as f64)]);
+    put("cache_bytes", "gauge", "Bytes of published content here.", &[("", s.cache.bytes as f64)]);
+    put("cache_max_bytes", "gauge", "Cap on them.", &[("", s.cache.max_bytes as f64)]);
+    put("cache_pinned_bytes", "gauge", "Bytes of them that are pinned.", &[("", s.cache.pinned_bytes as f64)]);
+    put("cache_files", "gauge", "Files with bytes here.", &[("", s.cache.hydrated_files as f64)]);
+    put("mounts", "gauge", "Mounts of the drive.", &[("", s.mounts.len() as f64)]);
+    let label = |what: &str| format!("{{op={what:?}}}");
+    let ops: Vec<(String, &crate::store::count::OpCounts)> = s.store_state.requests.iter().map(|(k, v)| (label(k), v)).collect();
+    let asked: Vec<(&str, f64)> = ops.iter().map(|(l, c)| (l.as_str(), c.requests as f64)).collect();
+    put("store_requests_total", "counter", "Requests to the store.", &asked);
+    let bytes: Vec<(&str, f64)> = ops.iter().map(|(l, c)| (l.as_str(), c.bytes as f64)).collect();
+    put("store_bytes_total", "counter", "Bytes of their bodies.", &bytes);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_is_one_that_a_scraper_reads() {
+        let text = metrics(&Status { pending: 3, ..Status::default() });
+        assert!(text.contains("\ntcfs_pending_versions 3\n"), "{text}");
+        for block in text.split("# HELP ").skip(1) {
+            let name = block.split(' ').next().unwrap();
+            let mut lines = block.lines().skip(1);
+            let kind = lines.next().unwrap();
+            assert!(kind == format!("# TYPE {name} gauge") || kind == format!("# TYPE {name} counter"), "{kind}");
+            for line in lines {
+                let (series, value) = line.rsplit_once(' ').unwrap();
+                assert!(series.starts_with(name) && value.parse::<f64>().is_ok(), "{line}");
+            }
+        }
+    }
+}
