@@ -85,7 +85,9 @@ mod tests {
         assert_eq!(parse("2026-02-13 18:04", 0, zone), parse("2026-02-13T16:04:00Z", 0, zone));
         assert_eq!(parse("2026-02-13", 0, UtcOffset::UTC).map(|t| t % 86_400_000), Ok(0));
         let now = 1_000_000_000_000;
-        for (text, ago) in [("2h", 7_200_000), ("2h ago", 7_200_000), ("3 days ago", 259_200_000), ("yesterday", 86_400_000), ("90s", 90_000)] {
+        for (text, ago) in
+            [("2h", 7_200_000), ("2h ago", 7_200_000), ("3 days ago", 259_200_000), ("yesterday", 86_400_000), ("90s", 90_000)]
+        {
             assert_eq!(parse(text, now, zone), Ok(now - ago), "{text}");
             assert!(is_relative(text));
         }

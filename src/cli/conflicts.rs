@@ -118,11 +118,16 @@ async fn diff(ctx: &Ctx, path: &str, with: Option<String>) -> Result<u8> {
     let response = ctx.ask(drive, Request::ConflictDiff(ConflictDiff { path, with }), |_| {}).await?;
     ctx.out.object(&response);
     let Response::Diff(d) = &response else { return Err(unexpected(&response)) };
+    show_diff(ctx, d);
+    Ok(response.exit_code())
+}
+
+/// How two versions differ.
+pub fn show_diff(ctx: &Ctx, d: &Diff) {
     match (d.form, &d.text) {
         (DiffForm::Text, Some(text)) => lines(ctx, text),
         _ => sides(ctx, d),
     }
-    Ok(response.exit_code())
 }
 
 /// The difference line by line: as it is for `patch`, and so that control characters do nothing to a terminal.

@@ -53,26 +53,31 @@ impl Ls {
 
     fn show(&self, ctx: &Ctx, e: &Entry) -> String {
         let name = if self.recursive { e.path.as_str() } else { e.path.rsplit('/').next().unwrap_or(&e.path) };
-        let mut name = ctx.out.name(name);
-        if e.kind == EntryKind::Dir {
-            name.push('/');
-        }
-        if !self.long {
-            return name;
-        }
-        let arrow = e.target.as_ref().map_or(String::new(), |t| format!(" -> {}", ctx.out.name(t)));
-        let marks = [(e.pinned, " [pinned]"), (e.conflict, " [conflict]")];
-        let marks: String = marks.iter().filter(|m| m.0).map(|m| m.1).collect();
-        format!(
-            "{} {:>9} {} {:<10} {:<12} {name}{arrow}{}",
-            format::mode(e.mode),
-            format::size(e.size),
-            ctx.out.time(e.mtime.saturating_mul(1000)),
-            if e.kind == EntryKind::File { residence(e.residence) } else { "" },
-            e.device,
-            ctx.out.yellow(&marks),
-        )
+        line(ctx, e, name, self.long)
     }
+}
+
+/// An entry under a name.
+pub fn line(ctx: &Ctx, e: &Entry, name: &str, long: bool) -> String {
+    let mut name = ctx.out.name(name);
+    if e.kind == EntryKind::Dir {
+        name.push('/');
+    }
+    if !long {
+        return name;
+    }
+    let arrow = e.target.as_ref().map_or(String::new(), |t| format!(" -> {}", ctx.out.name(t)));
+    let marks = [(e.pinned, " [pinned]"), (e.conflict, " [conflict]")];
+    let marks: String = marks.iter().filter(|m| m.0).map(|m| m.1).collect();
+    format!(
+        "{} {:>9} {} {:<10} {:<12} {name}{arrow}{}",
+        format::mode(e.mode),
+        format::size(e.size),
+        ctx.out.time(e.mtime.saturating_mul(1000)),
+        if e.kind == EntryKind::File { residence(e.residence) } else { "" },
+        e.device,
+        ctx.out.yellow(&marks),
+    )
 }
 
 fn residence(r: Residence) -> &'static str {

@@ -10,17 +10,21 @@ pub mod output;
 
 mod adopt;
 mod approve;
+mod cache;
 mod completions;
 mod config;
 mod conflicts;
 mod daemon;
 mod device;
+mod diff;
 mod doctor;
+mod find;
 mod gc;
 mod git;
 mod history;
 mod hydrate;
 mod ignore;
+mod log;
 mod ls;
 mod mount;
 mod pin;
@@ -31,9 +35,11 @@ mod restore;
 mod service;
 mod status;
 mod store;
+mod trash;
 mod unmount;
 mod unsync;
 mod wait;
+mod why;
 
 use crate::error::{Error, Kind, Result};
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -93,17 +99,23 @@ enum Cmd {
     Unmount(unmount::Unmount),
     Status(status::Status),
     Ls(ls::Ls),
+    Find(find::Find),
+    Why(why::Why),
     Push(push::Push),
     Pull(pull::Pull),
     Hydrate(hydrate::Hydrate),
     Unsync(unsync::Unsync),
     Pin(pin::Pin),
     Unpin(pin::Unpin),
+    Cache(cache::Cache),
     Ignore(ignore::Ignore),
     Git(git::Git),
     Wait(wait::Wait),
     History(history::History),
     Restore(restore::Restore),
+    Diff(diff::Diff),
+    Log(log::Log),
+    Trash(trash::Trash),
     Conflicts(conflicts::Conflicts),
     ResolveConflict(resolve_conflict::ResolveConflict),
     Approve(approve::Approve),
@@ -121,7 +133,7 @@ enum Cmd {
 /// The program. `args` with its name first; a name of `tcfsd` makes the daemon the default command. Not generic: it would
 /// be compiled, with all that it calls, once more for each program.
 pub fn main(args: ArgsOs) -> ExitCode {
-    let args: Vec<OsString> = args.collect();
+    let args: Vec<OsString> = find::dashes(args.collect());
     let is_tcfsd = args.first().and_then(|a| Path::new(a).file_name()).is_some_and(|n| n == "tcfsd");
     let cli = match Cli::try_parse_from(&args) {
         Ok(c) => c,
@@ -171,6 +183,12 @@ async fn dispatch(command: Cmd, ctx: &Ctx) -> Result<u8> {
         Cmd::Unmount(c) => c.run(ctx).await,
         Cmd::Status(c) => c.run(ctx).await,
         Cmd::Ls(c) => c.run(ctx).await,
+        Cmd::Find(c) => c.run(ctx).await,
+        Cmd::Why(c) => c.run(ctx).await,
+        Cmd::Diff(c) => c.run(ctx).await,
+        Cmd::Log(c) => c.run(ctx).await,
+        Cmd::Trash(c) => c.run(ctx).await,
+        Cmd::Cache(c) => c.run(ctx).await,
         Cmd::Push(c) => c.run(ctx).await,
         Cmd::Pull(c) => c.run(ctx).await,
         Cmd::Hydrate(c) => c.run(ctx).await,

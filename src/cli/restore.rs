@@ -31,6 +31,11 @@ pub struct Restore {
 }
 
 impl Restore {
+    /// What was there last.
+    pub fn of(path: String, to: Option<String>) -> Restore {
+        Restore { path, version: None, at: None, to }
+    }
+
     pub async fn run(self, ctx: &Ctx) -> Result<u8> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64);
         let at = self.at.as_ref().map(|t| format::parse_time(t, now, ctx.out.offset())).transpose();

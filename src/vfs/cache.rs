@@ -16,9 +16,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::time::Instant;
 
-/// Free bytes on the disk of the cache (or a tenth of it) below which cached files go before the cap is reached.
-const FREE_AT_LEAST: u64 = 256 << 20;
-
 /// Ends the one eviction that goes on in the background, also if it panics.
 struct Evicting<'a>(&'a Vfs);
 
@@ -97,6 +94,20 @@ impl Vfs {
         CacheUse { bytes: c.total, max_bytes: c.max, files: c.order.len() as u64 }
     }
 
+    /// The files with the most bytes here, the largest first.
+    pub fn largest_cached(&self, top: usize) -> Vec<(u64, u64)> {
+        let mut all: Vec<(u64, u64)> = self.cache.lock().order.iter().map(|(ino, bytes)| (*ino, *bytes)).collect();
+        all.sort_by_key(|(ino, bytes)| (std::cmp::Reverse(*bytes), *ino));
+        all.truncate(top);
+        all
+    }
+
+    /// When the bytes of a file were last used, milliseconds since 1970, coarse; 0 if that is not known.
+    pub fn used_at(&self, ino: u64) -> Result<i64> {
+        let row = self.replica.read(|r| r.get::<Local>(Tree::Local, ino))?.map_or(0, |l| l.used.saturating_mul(1000));
+        Ok(self.trace(ino).read.map_or(row, |(at, _)| at.max(row)))
+    }
+
     /// Notes that a cached file was used.
     pub(crate) fn used(&self, ino: u64) {
         self.cache.lock().order.promote(&ino);
@@ -137,7 +148,7 @@ impl Vfs {
         let disk = rustix::fs::statvfs(&self.options.cache_dir).ok();
         disk.is_some_and(|d| {
             let (all, free) = (d.f_blocks.saturating_mul(d.f_frsize), d.f_bavail.saturating_mul(d.f_frsize));
-            self.replica.db().is_low() || free < FREE_AT_LEAST.min(all / 10)
+            self.replica.db().is_low() || free < self.options.min_free.min(all / 10)
         })
     }
 
@@ -238,7 +249,12 @@ impl Vfs {
         }
         let this = self.clone();
         let dropped = tokio::task::spawn_blocking(move || this.drop_bytes_of(ino, &manifest)).await;
-        dropped.map_err(|e| Error::new(Kind::Internal, "dropping cached bytes").source(e))?
+        let dropped = dropped.map_err(|e| Error::new(Kind::Internal, "dropping cached bytes").source(e))??;
+        if let Dropped::Freed(_) = dropped {
+            let asked = priority == Priority::Foreground;
+            self.note_dropped(ino, if asked { "somebody asked for it (tcfs unsync)" } else { "the cache, or its disk, was full" });
+        }
+        Ok(dropped)
     }
 
     /// [`Vfs::drop_bytes`] if the file still has the content of `manifest`.

@@ -3,8 +3,8 @@
 //! Must: the local file is synced before the row that says so, and the row before the answer. Must: after a sync that
 //! failed none succeeds until the bytes are in the store or written anew from the start.
 
-use super::{Vfs, control};
 use super::node::{Node, St};
+use super::{Vfs, control};
 use crate::error::{Error, Kind, Result};
 use crate::state::rows::Promise;
 use std::sync::atomic::Ordering;

@@ -22,6 +22,7 @@ mod control;
 mod copies;
 mod create;
 mod cut;
+mod find;
 mod fsync;
 mod heads;
 mod hydrate;
@@ -37,6 +38,7 @@ mod orphans;
 mod peek;
 mod place;
 mod read;
+mod readers;
 mod recover;
 mod regain;
 mod remove;
@@ -45,6 +47,7 @@ mod resolve;
 mod rules;
 mod seal;
 mod state_attrs;
+mod survey;
 mod telling;
 mod write;
 
@@ -66,6 +69,7 @@ pub use open::{Handle, OpenFile, Opened};
 pub use peek::Peek;
 pub use place::{Bytes, Compared, New, Placed};
 pub use read::ReadNow;
+pub use readers::{Brings, Reader, ReaderRules, Refusals, Trace};
 pub use resolve::InConflict;
 pub use rules::{Rule, Rules};
 pub use seal::Unsealed;
@@ -116,6 +120,10 @@ pub struct Options {
     pub sync_git_dirs: bool,
     /// Directories with at most so many entries below them are moved and written out in one transaction.
     pub move_at_once: usize,
+    /// Which programs do not bring files here.
+    pub readers: ReaderRules,
+    /// Free bytes on the disk of the cache below which cached files go before the cap is reached.
+    pub min_free: u64,
     /// When deletes are many.
     pub brake: BrakeOptions,
     /// This boot of the machine ([`boot_id`]): bytes of another one that were not synced are not trusted.
@@ -169,6 +177,8 @@ pub struct Vfs {
     brake: brake::Brake,
     rt: tokio::runtime::Handle,
     control: control::Control,
+    names: find::Index,
+    readers: readers::Readers,
 }
 
 /// A number for this boot of the machine; 0 is never returned. For tests of power cuts, which cannot restart the
@@ -221,6 +231,8 @@ impl Vfs {
             applied: AtomicU64::new(0),
             brake: brake::Brake::new(options.brake),
             rt: tokio::runtime::Handle::current(),
+            names: Default::default(),
+            readers: readers::Readers::new(&options.readers)?,
             control: control::Control::new(Time::from_ns(clock.now_ns())),
             clock,
             options,

@@ -4,8 +4,9 @@
 //! Must: what a save through a handle replaces is what was shown when the file was opened for writing.
 //! Not here: what is sealed when the last writer goes (`seal`), files that the kernel writes by itself (`lent`).
 
-use super::{Vfs, control, is_control};
 use super::node::{Node, St};
+use super::readers::Allowance;
+use super::{Vfs, control, is_control};
 use crate::content::readahead::ReadAhead;
 use crate::error::{Error, Kind, Result};
 use crate::state::Tree;
@@ -31,6 +32,8 @@ pub struct Handle {
     /// When a read of it last found no store, by the clock, milliseconds; 0 for never.
     pub(super) gave_up: AtomicI64,
     pub(crate) ahead: Mutex<ReadAhead>,
+    /// What reading it may bring here.
+    pub(super) allowance: Allowance,
 }
 
 /// What `open` gave.
@@ -68,7 +71,16 @@ impl Drop for OpenFile {
 impl Handle {
     pub(super) fn new(node: Arc<Node>, write: bool, passthrough: bool, lent: bool) -> Handle {
         let (lent, closing) = (AtomicBool::new(lent), AtomicBool::new(false));
-        Handle { node, write, passthrough, lent, closing, gave_up: AtomicI64::new(0), ahead: Mutex::new(ReadAhead::default()) }
+        Handle {
+            node,
+            write,
+            passthrough,
+            lent,
+            closing,
+            gave_up: AtomicI64::new(0),
+            ahead: Mutex::new(ReadAhead::default()),
+            allowance: Allowance::all(),
+        }
     }
 
     /// It is used again after a `close` of one of its descriptors: another one is open.

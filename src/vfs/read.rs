@@ -3,7 +3,7 @@
 //! Must: only a call that says so (`async`) waits for the store, and only up to the read deadline.
 //! Not here: fetching (`hydrate`).
 
-use super::{Vfs, control};
+use super::{Brings, Vfs, control};
 use crate::content::Priority;
 use crate::error::{Error, Kind, Result};
 use bytes::Bytes;
@@ -87,7 +87,11 @@ impl Vfs {
             let file = self.local_file(&h.node, &mut st)?;
             if len > 0 && !st.is_here(off..end) { (None, false, st.size) } else { (Some(ReadNow::file(file, len)), st.is_whole(), st.size) }
         };
-        if !whole {
+        let brings = h.allowance.get();
+        if now.is_none() && brings == Brings::Nothing {
+            return Err(Error::new(Kind::Denied, format!("inode {}: this program may not bring bytes here", h.node.ino)));
+        }
+        if !whole && brings == Brings::All {
             let range = h.ahead.lock().on_read(off, len as u64, size);
             self.prefetch(&h.node, range);
         }

@@ -123,6 +123,11 @@ impl Vfs {
         Ok((!others.is_empty()).then_some(others))
     }
 
+    /// The version that an entry shows; none for what no device wrote.
+    pub fn shown_at(&self, f: &super::Found) -> Result<Option<crate::model::Version>> {
+        if f.dir == 0 { Ok(None) } else { self.shown_by(f.dir, &f.name, f.attr.ino) }
+    }
+
     /// The version that an inode shows under a name.
     pub(crate) fn shown_by(&self, dir: u64, name: &str, ino: u64) -> Result<Option<crate::model::Version>> {
         let Some((reg, _)) = self.register_behind(dir, name)? else { return Ok(None) };

@@ -51,6 +51,7 @@ impl Vfs {
         for c in changes {
             if let Change::Name { dir, name, .. } = c {
                 self.note_companion(*dir, name);
+                self.names.note(*dir, name);
             }
             match c {
                 Change::Name { name, .. } if name == IGNORE_FILE => self.ignores.forget(),

@@ -4,9 +4,9 @@
 //! Must: before the first byte changes, the row says that it may have (`node::before_change`).
 //! Not here: `fsync` (`fsync`), versions (`seal`).
 
-use super::{Vfs, control};
 use super::node::{Node, St};
 use super::open::Handle;
+use super::{Vfs, control};
 use crate::content::Priority;
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::fleet::blocking;

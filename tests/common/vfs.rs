@@ -68,6 +68,8 @@ impl Rig {
             exclude_patterns: vec!["*.swp".into()],
             sync_git_dirs: false,
             move_at_once: tcfs::vfs::MOVE_AT_ONCE,
+            readers: Default::default(),
+            min_free: 256 << 20,
             brake: tcfs::vfs::BrakeOptions::default(),
             boot: 1,
         };

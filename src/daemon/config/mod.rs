@@ -14,7 +14,7 @@ pub use value::{ConflictMode, DeviceName, GitSyncMode, LogLevel, Size, Span, Sto
 use super::paths::{self, Dirs, Env, Platform};
 use crate::error::{Error, Kind, Result};
 use crate::fleet::nats::NatsOptions;
-use crate::vfs::BrakeOptions;
+use crate::vfs::{BrakeOptions, ReaderRules};
 use keys::{KEYS, Key};
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -130,6 +130,8 @@ pub struct CacheConfig {
     pub dir: PathBuf,
     /// Opening a smaller file brings all of it.
     pub hydrate_whole_below: Size,
+    /// Free bytes on its disk below which it shrinks.
+    pub min_free: Size,
 }
 
 impl CacheConfig {
@@ -200,6 +202,8 @@ pub struct Config {
     pub cache: CacheConfig,
     /// `[brake]`.
     pub brake: BrakeOptions,
+    /// Which programs do not bring files here.
+    pub hydration: ReaderRules,
     /// `[gc]`.
     pub gc: GcConfig,
     /// `[nfs]`.
@@ -329,7 +333,8 @@ impl Config {
                 credentials_file: None,
                 profile: "default".to_owned(),
             },
-            cache: CacheConfig { max_bytes: None, dir: dirs.cache.clone(), hydrate_whole_below: Size(64 << 20) },
+            cache: CacheConfig { max_bytes: None, dir: dirs.cache.clone(), hydrate_whole_below: Size(64 << 20), min_free: Size(256 << 20) },
+            hydration: default_readers(),
             brake: BrakeOptions::default(),
             gc: GcConfig { enabled: true },
             nfs: NfsConfig::default(),
@@ -451,6 +456,25 @@ pub struct Shown {
     pub env: String,
     /// What it does.
     pub about: String,
+}
+
+/// Programs that look at every file on their own account: indexers, and what makes previews.
+fn default_readers() -> ReaderRules {
+    let names = |l: &[&str]| l.iter().map(|n| (*n).to_owned()).collect();
+    ReaderRules {
+        deny: names(&[
+            "tracker-miner*",
+            "tracker-extract*",
+            "localsearch*",
+            "baloo*",
+            "*thumbnailer*",
+            "updatedb*",
+            "plocate*",
+            "mlocate*",
+        ]),
+        cached_only: Vec::new(),
+        range_only: Vec::new(),
+    }
 }
 
 fn given_state(sources: &Sources) -> Result<Option<PathBuf>> {

@@ -1,11 +1,12 @@
-//! `conflict_diff`: how two versions of a path in conflict differ.
+//! `conflict_diff` and `diff`: how two versions differ.
 //!
 //! Must: memory is bounded whatever the files are: texts are compared line by line up to a size, everything else as
 //! bytes, from the first chunk that differs on.
 
 use super::conflicts::{conflict, in_conflict_at};
+use super::paths::{kind_of_version, size_of_version};
 use super::{Core, blocking};
-use crate::daemon::protocol::{self, Diff, DiffForm, DiffSide, Response};
+use crate::daemon::protocol::{self, DeviceRef, Diff, DiffForm, DiffQuery, DiffSide, Head, Response, Restore};
 use crate::daemon::service::Progress;
 use crate::error::{Error, Kind, Result};
 use crate::model::{self, RelPath, Version};
@@ -37,15 +38,81 @@ impl Core {
         let side = |i: usize, v: &Version| DiffSide {
             head: listed.heads[i].clone(),
             hash: v.file().and_then(|c| c.hash).map(|h| h.to_string()),
-            target: match &v.kind {
-                model::Kind::Symlink { target } => Some(target.clone()),
-                _ => None,
-            },
+            target: target(v),
         };
         let mut diff = Diff { path: listed.path.clone(), shown: side(0, &shown.1), other: side(at, &other.1), ..Diff::default() };
         progress.bytes("comparing", 0, None, Some(&diff.path));
-        compare(&self.vfs, &found.path, (&shown.1, &other.1), (shown.0.as_str(), other.0.as_str()), &mut diff).await?;
+        let ends = [(&found.path, &shown.1), (&found.path, &other.1)];
+        compare(&self.vfs, ends, (shown.0.as_str(), other.0.as_str()), &mut diff).await?;
         Ok(Response::Diff(diff))
+    }
+}
+
+impl Core {
+    /// How a path differs from an older version of it, from what it was at a time, or from another path.
+    pub(super) async fn diff(&self, request: DiffQuery, progress: &Progress) -> Result<Response> {
+        let path = self.path(&request.path)?;
+        let other = request.other.as_deref().map(|p| self.path(p)).transpose()?;
+        let (vfs, me) = (self.vfs.clone(), self.fleet.me().id.clone());
+        let (new, old) = blocking(move || {
+            vfs.seal_closed()?;
+            let new = present(&vfs, &path)?;
+            let old = match &other {
+                Some(o) => present(&vfs, o)?,
+                None => {
+                    let entry = vfs.entry_of(&path)?;
+                    let query = Restore { path: String::new(), version: request.version.clone(), at: request.at, to: None };
+                    let v = super::history::one_version(&vfs, &entry, &query)?;
+                    (entry, v)
+                }
+            };
+            Ok((new, old))
+        })
+        .await?;
+        let side = |at: &RelPath, v: &Version| DiffSide {
+            head: Head {
+                path: at.as_str().to_owned(),
+                own: v.device_id == me,
+                place: DeviceRef { id: v.place().1.to_owned(), name: v.place().0.to_owned() },
+                device: DeviceRef { id: v.device_id.clone(), name: v.device_name.clone() },
+                written_at: v.written_at,
+                kind: kind_of_version(v),
+                size: size_of_version(v),
+                version: v.id(),
+                shown: false,
+            },
+            hash: v.file().and_then(|c| c.hash).map(|h| h.to_string()),
+            target: target(v),
+        };
+        // The older one first, so that what was added since shows as added.
+        let (mut was, mut is) = (side(&old.0, &old.1), side(&new.0, &new.1));
+        is.head.shown = true;
+        was.head.shown = request.other.is_some();
+        let mut diff = Diff { path: is.head.path.clone(), shown: was, other: is, ..Diff::default() };
+        progress.bytes("comparing", 0, None, Some(&diff.path));
+        let name = |at: &RelPath, v: &Version| format!("{at} {}", crate::times::rfc3339(v.written_at));
+        let names = (name(&old.0, &old.1), name(&new.0, &new.1));
+        let ends = [(&old.0, &old.1), (&new.0, &new.1)];
+        compare(&self.vfs, ends, (&names.0, &names.1), &mut diff).await?;
+        Ok(Response::Diff(diff))
+    }
+}
+
+/// The version that a path shows. Blocking.
+fn present(vfs: &Vfs, path: &RelPath) -> Result<(RelPath, Version)> {
+    let found = vfs.find(path)?;
+    match vfs.shown_at(&found)? {
+        Some(v) if v.is_dir() => Err(Error::new(Kind::IsDir, format!("{path} is a directory"))
+            .hint("compare its files; `diff -r` compares it with what it was: .tcfs/at/TIME/PATH in the mount")),
+        Some(v) => Ok((path.clone(), v)),
+        None => Err(Error::new(Kind::Invalid, format!("{path} has no versions: it is a directory, or never leaves this machine"))),
+    }
+}
+
+fn target(v: &Version) -> Option<String> {
+    match &v.kind {
+        model::Kind::Symlink { target } => Some(target.clone()),
+        _ => None,
     }
 }
 
@@ -80,13 +147,14 @@ fn chosen(found: &InConflict, typed: &RelPath, with: Option<&str>) -> Result<usi
     }
 }
 
-async fn compare(vfs: &Arc<Vfs>, path: &RelPath, versions: (&Version, &Version), names: (&str, &str), diff: &mut Diff) -> Result<()> {
-    let (Some(a), Some(b)) = (versions.0.file(), versions.1.file()) else {
+async fn compare(vfs: &Arc<Vfs>, ends: [(&RelPath, &Version); 2], names: (&str, &str), diff: &mut Diff) -> Result<()> {
+    let [(path_a, was), (path_b, is)] = ends;
+    let (Some(a), Some(b)) = (was.file(), is.file()) else {
         diff.form = DiffForm::Kind;
         return Ok(());
     };
     let small = a.size.max(b.size) <= TEXT_MAX;
-    let (mut x, mut y) = (vfs.peek(path, versions.0).await?, vfs.peek(path, versions.1).await?);
+    let (mut x, mut y) = (vfs.peek(path_a, was).await?, vfs.peek(path_b, is).await?);
     if small {
         let (x, y) = (whole(&mut x).await?, whole(&mut y).await?);
         diff.shown.hash.get_or_insert_with(|| model::Hash::of(&x).to_string());

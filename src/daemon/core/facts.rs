@@ -3,10 +3,10 @@
 //! Must: each is what `tcfs … --json` prints of the same thing, made by the same functions. Must: nothing here asks the
 //! network.
 
+use super::Core;
 use super::activity::events_file;
 use super::conflicts::conflict;
 use super::paths::{kind_of_version, size_of_version};
-use super::Core;
 use crate::daemon::protocol::{Pending, Status};
 use crate::error::{Error, Kind, Result};
 use crate::state::Tree;

@@ -21,6 +21,8 @@ use std::time::Duration;
 const PUBLISH_FIRST: Duration = Duration::from_secs(10);
 /// Rows of the outbox that are looked through for what is not published.
 const OUTBOX: usize = 50_000;
+/// Removals in one directory that follow each other so closely are one.
+const ONE_REMOVAL: Duration = Duration::from_secs(60);
 /// Shortest beginning of an id that is accepted.
 const SHORTEST: usize = 4;
 
@@ -157,6 +159,15 @@ struct Plan {
     at: i64,
 }
 
+/// The one version of a path that a request means, which is no directory.
+pub(super) fn one_version(vfs: &Vfs, path: &RelPath, request: &Restore) -> Result<Version> {
+    let mut plan = plan(vfs, path, request)?;
+    match (plan.versions.pop(), plan.versions.is_empty()) {
+        (Some(v), true) if !v.is_dir() => Ok(v),
+        _ => Err(Error::new(Kind::IsDir, format!("{path} was a directory then")).hint("compare its files")),
+    }
+}
+
 fn plan(vfs: &Vfs, path: &RelPath, request: &Restore) -> Result<Plan> {
     let nothing = |why: String| Error::new(Kind::NotFound, why).hint("`tcfs history` lists the versions of a path");
     let one = |k: &Known| Plan { versions: vec![k.version.clone()], id: k.id.clone(), at: k.version.written_at };
@@ -176,7 +187,14 @@ fn plan(vfs: &Vfs, path: &RelPath, request: &Restore) -> Result<Plan> {
         }
         return Ok(one(k));
     }
-    if let Some(at) = request.at {
+    let gone = vfs.shown(path)?.is_none() && !vfs.exists(path);
+    let newest = all.iter().find(|k| !k.version.is_tombstone() && !k.version.is_held_back());
+    let was_dir = newest.map_or_else(|| Ok::<_, Error>(all.is_empty() && !vfs.ever_below(path)?.is_empty()), |k| Ok(k.version.is_dir()))?;
+    let at = match request.at {
+        None if gone && was_dir => Some(before_removal(vfs, path)?),
+        at => at,
+    };
+    if let Some(at) = at {
         let then = in_effect(&all, at);
         if let Some(k) = then.filter(|k| !k.version.is_tombstone() && !k.version.is_dir()) {
             return Ok(one(k));
@@ -212,6 +230,21 @@ fn plan(vfs: &Vfs, path: &RelPath, request: &Restore) -> Result<Plan> {
         None if all.is_empty() => Err(nothing(format!("{path}: nothing of that name was ever in the drive"))),
         None => Err(nothing(format!("{path} has no other version"))),
     }
+}
+
+/// The moment before a directory was removed with what was in it: before the first of the removals that followed each other.
+fn before_removal(vfs: &Vfs, path: &RelPath) -> Result<i64> {
+    let mut removals = Vec::new();
+    vfs.each_head(path, &mut |v| removals.extend(v.is_tombstone().then_some(v.written_at)))?;
+    removals.sort_unstable_by(|a, b| b.cmp(a));
+    let mut first = removals.first().copied().unwrap_or(i64::MAX);
+    for at in removals {
+        if first - at > ONE_REMOVAL.as_millis() as i64 {
+            break;
+        }
+        first = at;
+    }
+    Ok(first.saturating_sub(1))
 }
 
 /// The version that counted at a time, by what its author's clock said.

@@ -138,7 +138,7 @@ fn carried(vfs: &Vfs, dir: Found) -> Result<(Vec<String>, u64)> {
 }
 
 /// By which rule a path stays here. Blocking.
-fn why(vfs: &Vfs, path: &RelPath, is_dir: bool) -> Result<IgnoredPath> {
+pub(super) fn why(vfs: &Vfs, path: &RelPath, is_dir: bool) -> Result<IgnoredPath> {
     let found = match vfs.find(path) {
         Ok(f) => Some(f),
         Err(e) if matches!(e.kind(), Kind::NotFound | Kind::NotDir) => None,

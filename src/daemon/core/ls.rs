@@ -43,7 +43,19 @@ impl Core {
     }
 }
 
-fn entry(vfs: &Vfs, pins: &Pins, f: &Found) -> Result<Entry> {
+/// Where bytes are, for lists.
+pub(super) fn residence(held: Held) -> Residence {
+    match held {
+        Held::Stub => Residence::Stub,
+        Held::Partial => Residence::Partial,
+        Held::Hydrated => Residence::Hydrated,
+        Held::Pending => Residence::Pending,
+        Held::LocalOnly => Residence::LocalOnly,
+    }
+}
+
+/// A line of a list.
+pub(super) fn entry(vfs: &Vfs, pins: &Pins, f: &Found) -> Result<Entry> {
     let look = vfs.look(f)?;
     let link = f.attr.kind == FileType::Symlink;
     Ok(Entry {
@@ -53,13 +65,7 @@ fn entry(vfs: &Vfs, pins: &Pins, f: &Found) -> Result<Entry> {
         mode: f.attr.kind.bits() | f.attr.mode,
         mtime: f.attr.mtime.sec,
         mtime_ns: f.attr.mtime.nsec,
-        residence: match look.held {
-            Held::Stub => Residence::Stub,
-            Held::Partial => Residence::Partial,
-            Held::Hydrated => Residence::Hydrated,
-            Held::Pending => Residence::Pending,
-            Held::LocalOnly => Residence::LocalOnly,
-        },
+        residence: residence(look.held),
         pinned: pins.cover(&f.path),
         conflict: look.conflict,
         device: look.device,

@@ -8,17 +8,20 @@
 mod activity;
 mod adopt;
 mod brake;
+mod cache;
 mod conflicts;
 mod device;
 mod diff;
 mod doctor;
 mod facts;
+mod find;
 mod front;
 mod gc;
 mod git;
 mod history;
 mod hydrate;
 mod ignore;
+mod log;
 mod ls;
 mod mount;
 mod paths;
@@ -26,6 +29,8 @@ mod pull;
 mod push;
 mod status;
 mod store;
+mod trash;
+mod why;
 
 use super::config::Config;
 use super::protocol::{MountInfo, Request, Response};
@@ -48,8 +53,8 @@ use crate::store::{StoreRef, open};
 use crate::vfs::{Invalidate, Options as VfsOptions, Vfs, VfsFiles};
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -161,6 +166,8 @@ impl Core {
             // As bundles they stay where they are.
             sync_git_dirs: config.sync_git_dirs && config.git_sync_mode.as_str() != "bundle",
             move_at_once: crate::vfs::MOVE_AT_ONCE,
+            readers: config.hydration.clone(),
+            min_free: config.cache.min_free.0,
             brake: config.brake,
             boot: crate::vfs::boot_id(),
         };
@@ -267,6 +274,7 @@ impl Core {
                         v.free_orphans()?;
                         v.sync_waiting()?;
                         v.evict_if_disk_full();
+                        v.tidy();
                         r.db().checkpoint()?;
                         sealed
                     });
@@ -350,6 +358,12 @@ impl Service for Core {
             Request::StoreShow => self.store_show().await,
             Request::StoreMove(m) => self.store_move(m, progress).await,
             Request::Adopt(a) => self.adopt(a, progress).await,
+            Request::Why(p) => self.why(p).await,
+            Request::Find(f) => self.find(f, progress).await,
+            Request::Log(l) => self.log(l, progress).await,
+            Request::Trash(t) => self.trash(t, progress).await,
+            Request::CacheList(c) => self.cache_list(c, progress).await,
+            Request::Diff(d) => self.diff(d, progress).await,
             Request::Follow => self.follow(progress).await,
             Request::Gc(g) => self.gc(g, progress).await,
             // The process around this service ends it.

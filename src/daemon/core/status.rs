@@ -1,7 +1,7 @@
 //! `status` and `wait`.
 
 use super::{Core, blocking};
-use crate::daemon::protocol::{Cache, DeviceRef, Nats, Outbox, Response, Status, StoreState, Wait, Waited};
+use crate::daemon::protocol::{Cache, DeviceRef, KeptFrom, Nats, Outbox, Response, Status, StoreState, Wait, Waited};
 use crate::daemon::service::Service;
 use crate::error::{Kind, Result};
 use crate::model::RelPath;
@@ -25,7 +25,6 @@ impl Core {
         let oldest = replica.read(|r| r.scan_int::<Sealed>(Tree::Outbox, 0, u64::MAX, 1))?.first().map(|(_, s)| s.at);
         let publish = self.fleet.publish_status()?;
         let follow = self.fleet.follow_status();
-        let cache = vfs.cache_use();
         let unsealed = vfs.unsealed_files();
         let me = self.fleet.me();
         let config = &self.config;
@@ -58,14 +57,7 @@ impl Core {
                 retry_at: None,
                 open_for_writing: unsealed.open,
             },
-            cache: Cache {
-                bytes: cache.bytes,
-                max_bytes: cache.max_bytes,
-                pinned_bytes: self.pinner.bytes(),
-                unpublished_bytes: publish.bytes,
-                hydrated_files: cache.files,
-                dir: config.cache.dir.clone(),
-            },
+            cache: self.cache_now(publish.bytes),
             entries: replica.read(crate::state::tree::names)?,
             conflicts: vfs.conflict_count()?,
             held_back: vfs.under_brake_count()?,
@@ -76,6 +68,20 @@ impl Core {
             // The process around the core knows.
             stays: false,
         })
+    }
+
+    /// `unpublished`: bytes that wait in the outbox.
+    pub(super) fn cache_now(&self, unpublished: u64) -> Cache {
+        let (cache, kept) = (self.vfs.cache_use(), self.vfs.refusals());
+        Cache {
+            bytes: cache.bytes,
+            max_bytes: cache.max_bytes,
+            pinned_bytes: self.pinner.bytes(),
+            unpublished_bytes: unpublished,
+            hydrated_files: cache.files,
+            dir: self.config.cache.dir.clone(),
+            kept_from: KeptFrom { denied: kept.denied, cached_only: kept.cached_only, range_only: kept.range_only },
+        }
     }
 
     fn bus_state(&self) -> Nats {

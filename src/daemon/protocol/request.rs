@@ -5,7 +5,7 @@
 //! stripped by the service unless an entry of that name exists ([`crate::daemon::pathargs::strip_store_words`]).
 //! The empty path and `/` are the root. A trailing `/` matters only where a field says so.
 
-use super::{Adopt, ConflictDiff, GitStatus, Ignore};
+use super::{Adopt, CacheList, ConflictDiff, DiffQuery, Find, GitStatus, Ignore, LogQuery, Trash};
 use crate::daemon::paths::Platform;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -70,6 +70,18 @@ pub enum Request {
     StoreMove(StoreMove),
     /// Take over a bucket in the older layout. Items: [`super::AdoptedPath`]; answer: [`super::AdoptSum`].
     Adopt(Adopt),
+    /// Why a path is as it is. Answer: [`super::Why`].
+    Why(OnPath),
+    /// Entries by name and more. Items: [`super::Entry`]; answer: [`super::FoundSum`].
+    Find(Find),
+    /// What changed where, newest first. Items: [`super::LogLine`]; answer: [`super::LogSum`].
+    Log(LogQuery),
+    /// What was removed. Items when listing: [`super::Removed`]; answer: [`super::TrashSum`].
+    Trash(Trash),
+    /// What the cache holds. Items: [`super::Cached`], largest first; answer: [`super::CacheSum`].
+    CacheList(CacheList),
+    /// How a path differs from what it was, or from another one. Answer: [`super::Diff`].
+    Diff(DiffQuery),
     /// What happens, as it happens, until the client goes away. Items: [`super::Activity`]; answer: [`super::Followed`].
     Follow,
     /// Collect garbage. Answer: [`super::Collected`].
@@ -111,6 +123,12 @@ impl Request {
             Request::StoreShow => "store_show",
             Request::StoreMove(_) => "store_move",
             Request::Adopt(_) => "adopt",
+            Request::Why(_) => "why",
+            Request::Find(_) => "find",
+            Request::Log(_) => "log",
+            Request::Trash(_) => "trash",
+            Request::CacheList(_) => "cache_list",
+            Request::Diff(_) => "diff",
             Request::Follow => "follow",
             Request::Gc(_) => "gc",
             Request::Stay => "stay",

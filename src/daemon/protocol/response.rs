@@ -15,7 +15,10 @@ pub use fleet::*;
 pub use status::*;
 pub use versions::*;
 
-use super::{Activity, AdoptSum, AdoptedPath, Diff, Followed, GitRepo, GitSum, IgnoredPath, Ignoring};
+use super::{
+    Activity, AdoptSum, AdoptedPath, CacheSum, Cached, Diff, Followed, FoundSum, GitRepo, GitSum, IgnoredPath, Ignoring, LogLine, LogSum,
+    Removed, TrashSum, Why,
+};
 use serde::{Deserialize, Serialize};
 
 /// The end of a request that was done; `type` names it.
@@ -55,7 +58,7 @@ pub enum Response {
     Restored(Restored),
     /// To `conflicts`.
     Conflicts(Conflicts),
-    /// To `conflict_diff`.
+    /// To `conflict_diff` and `diff`.
     Diff(Diff),
     /// To `resolve_conflict`.
     Resolved(Resolved),
@@ -75,6 +78,16 @@ pub enum Response {
     StoreMoved(StoreMoved),
     /// To `adopt`.
     Adopted(AdoptSum),
+    /// To `why`.
+    Why(Why),
+    /// To `find`.
+    Found(FoundSum),
+    /// To `log`.
+    Logged(LogSum),
+    /// To `trash`.
+    Trash(TrashSum),
+    /// To `cache_list`.
+    Cache(CacheSum),
     /// To `follow`.
     Followed(Followed),
     /// To `gc`.
@@ -101,7 +114,12 @@ impl Response {
             Response::Status(_) | Response::Mounted(_) | Response::Unmounted(_) | Response::Listed(_) => 0,
             Response::Git(_) | Response::Pinned(_) | Response::Unpinned(_) | Response::History(_) | Response::Restored(_) => 0,
             Response::Conflicts(_) | Response::Devices(_) | Response::Enrolled(_) | Response::Revoked(_) => 0,
-            Response::Followed(_) => 0,
+            Response::Why(_)
+            | Response::Found(_)
+            | Response::Logged(_)
+            | Response::Trash(_)
+            | Response::Cache(_)
+            | Response::Followed(_) => 0,
             Response::Approved(_) | Response::Diff(_) | Response::Store(_) | Response::StoreMoved(_) | Response::Stopped(_) => 0,
         }
     }
@@ -111,7 +129,7 @@ impl Response {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Item {
-    /// Of `ls`.
+    /// Of `ls` and `find`.
     Entry(Entry),
     /// Of `history`.
     Version(HistoryVersion),
@@ -129,6 +147,12 @@ pub enum Item {
     Adopted(AdoptedPath),
     /// Of `ignore`.
     Ignored(IgnoredPath),
+    /// Of `log`.
+    Change(LogLine),
+    /// Of `trash`.
+    Removed(Removed),
+    /// Of `cache_list`.
+    Cached(Cached),
     /// Of `follow`.
     Activity(Activity),
     /// Of `git_status`.

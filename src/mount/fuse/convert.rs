@@ -3,7 +3,7 @@
 //! Must: what is not the stored spelling of a name is never kept by the kernel: nobody tells it when that changes.
 
 use crate::error::{Error, Kind};
-use crate::vfs::{Attr, FileType as Type, ReadNow, Time, is_control};
+use crate::vfs::{Attr, FileType as Type, ReadNow, Reader, Time, is_control};
 use fuser::{Errno, FileAttr, FileType, INodeNo, ReplyData, ReplyXattr};
 use std::cell::RefCell;
 use std::ffi::OsStr;
@@ -100,6 +100,18 @@ const TTL: Duration = Duration::from_secs(24 * 3600);
 /// How long it may believe the attributes of an inode. Of the control directory nothing is notified.
 pub(super) fn ttl_of(ino: u64) -> Duration {
     if is_control(ino) { Duration::ZERO } else { TTL }
+}
+
+/// The program that a request comes from. Its thread's number is enough to find it; one that is gone has no names.
+pub(super) fn reader(pid: u32) -> Reader {
+    if pid == 0 {
+        return Reader::default();
+    }
+    let exe = std::fs::read_link(format!("/proc/{pid}/exe")).ok();
+    let exe = exe.and_then(|p| p.file_name().map(|n| n.to_string_lossy().trim_end_matches(" (deleted)").to_owned()));
+    let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok().map(|t| t.trim_end().to_owned());
+    let comm = comm.filter(|c| Some(c) != exe.as_ref());
+    Reader { names: exe.into_iter().chain(comm).collect() }
 }
 
 /// Replies with an error or goes on.

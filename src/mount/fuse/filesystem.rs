@@ -3,7 +3,7 @@
 //! Must: no handler waits for the network or for a disk to sync: what needs that is answered from a task later.
 
 use super::Fuse;
-use super::convert::{attr_of, errno, kind_of, negative, ok, reply_read, time_of, ttl, ttl_of, xattr};
+use super::convert::{attr_of, errno, kind_of, negative, ok, reader, reply_read, time_of, ttl, ttl_of, xattr};
 use super::passthrough::{PASSTHROUGH_FROM, read_only};
 use super::retell::{Lookup, RETOLD};
 use crate::error::{Kind, Result};
@@ -201,7 +201,7 @@ impl Filesystem for Fuse {
         }
         let write = flags.acc_mode() != OpenAccMode::O_RDONLY;
         let truncate = flags.0 & libc::O_TRUNC != 0;
-        let opened = ok!(reply, self.vfs.open_file(ino.0, write, truncate));
+        let opened = ok!(reply, self.vfs.open_for(ino.0, write, truncate, &reader(req.pid())));
         if is_control(ino.0) {
             // Without the kernel's cache, where what it says may change from one read to the next.
             let how = if self.vfs.is_old(ino.0) { FopenFlags::empty() } else { FopenFlags::FOPEN_DIRECT_IO };

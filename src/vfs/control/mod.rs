@@ -18,8 +18,8 @@
 //! Not here: what the state files say (`Facts`, which the daemon implements), which version was there at a moment (`past`),
 //! open files (`reading`).
 
-mod reading;
 mod past;
+mod reading;
 
 use super::{Attr, DirEntry, FileType, ROOT, Time, Vfs, not_found};
 use crate::error::{Error, IoContext, Kind, Result};
@@ -27,12 +27,12 @@ use crate::model::brake::seen_by;
 use crate::model::{Hash, Kind as Made, RelPath, Version};
 use crate::state::rows::cookie_of;
 use crate::times;
-use reading::Open;
 use bytes::Bytes;
 use dashmap::DashMap;
 use lru::LruCache;
 use parking_lot::Mutex;
 use past::Was;
+use reading::Open;
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::os::unix::fs::MetadataExt;
@@ -124,7 +124,12 @@ enum What {
     /// `at/`.
     At,
     /// A directory as it was.
-    Past { at: i64, path: RelPath, mode: u32, mtime: (i64, u32) },
+    Past {
+        at: i64,
+        path: RelPath,
+        mode: u32,
+        mtime: (i64, u32),
+    },
     /// `history/`, or a path in it.
     History(RelPath),
     /// A file or link of the past.
@@ -409,9 +414,7 @@ impl Vfs {
                 Ok(Attr { size, ..self.attr_of_file(node, node.kind(), mode & 0o7777, (*mtime).into()) })
             }
             What::Fact(f) => match self.told(*f, FRESH)? {
-                Some(Now::Text(t, changed)) => {
-                    Ok(Attr { size: t.len() as u64, ..self.attr_of_file(node, FileType::File, 0o444, changed) })
-                }
+                Some(Now::Text(t, changed)) => Ok(Attr { size: t.len() as u64, ..self.attr_of_file(node, FileType::File, 0o444, changed) }),
                 Some(Now::File(p)) => self.attr_on_disk(node, &p, 0o444),
                 None => Err(not_found(&node.path)),
             },
@@ -524,7 +527,13 @@ impl Vfs {
 
     pub(super) fn release_control(&self, fh: u64) -> Result<()> {
         match self.control.open.remove(&fh).map(|(_, o)| o) {
-            Some(o) => if let Open::Here(inner) = *o { self.release(inner) } else { Ok(()) },
+            Some(o) => {
+                if let Open::Here(inner) = *o {
+                    self.release(inner)
+                } else {
+                    Ok(())
+                }
+            }
             None => Ok(()),
         }
     }

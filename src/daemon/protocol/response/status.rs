@@ -127,6 +127,20 @@ pub struct Cache {
     pub hydrated_files: u64,
     /// Where.
     pub dir: PathBuf,
+    /// Opens by programs that may not bring files here: refused, or given only what is here, or what they read.
+    #[serde(default)]
+    pub kept_from: KeptFrom,
+}
+
+/// How often `[hydration]` kept bytes from coming, since the daemon started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptFrom {
+    /// Opens refused.
+    pub denied: u64,
+    /// Opens that read only what is here.
+    pub cached_only: u64,
+    /// Opens that bring only what they read.
+    pub range_only: u64,
 }
 
 /// The event bus.
