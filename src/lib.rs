@@ -2,7 +2,9 @@
 //!
 //! | layer | what it is | may use |
 //! |---|---|---|
-//! | [`cli`] | the command line, one file a command | `daemon` but not `daemon::core`, `model` |
+//! | [`cli`] | the command line, one file a command | `tui`, `mcp`, `daemon` but not `daemon::core`, `model` |
+//! | [`tui`] | the same facts full-screen, live; state, drawing and the way to the daemon apart | `daemon` but not `daemon::core`, `model` |
+//! | [`mcp`] | the same for programs that speak the Model Context Protocol | `daemon` but not `daemon::core`, `model` |
 //! | [`daemon`] | the process: configuration, socket, life, and (`daemon::core`) everything put together | all below |
 //! | [`mount`] | front ends of the drive (FUSE, NFS): they convert and decide nothing | `vfs`, `model` |
 //! | [`vfs`] | the drive by inode: names, attributes, bytes, sealing, hydration | `fleet`, `content`, `state`, `model` |
@@ -12,7 +14,7 @@
 //! | [`store`] | five calls over keys and bytes: a directory, S3, and what tests need | `model` |
 //! | [`model`] | the rules, pure: clocks, versions, merging, views, formats | nothing |
 //!
-//! An arrow may only point down. `error`, `clock`, [`times`] and [`sys`] (what one system can and another cannot) are used everywhere. Where to begin: how versions merge and what
+//! An arrow may only point down. `error`, `clock`, [`human`] and [`sys`] (what one system can and another cannot) are used everywhere. Where to begin: how versions merge and what
 //! lies in the store is told in [`model`], what a program on the mount can rely on in [`vfs`], the order of writes in
 //! [`fleet`].
 //!
@@ -45,12 +47,14 @@ pub mod content;
 pub mod daemon;
 pub mod error;
 pub mod fleet;
+pub mod human;
 pub mod model;
+pub mod mcp;
 pub mod mount;
 pub mod state;
 pub mod store;
 pub mod sys;
-pub mod times;
+pub mod tui;
 pub mod vfs;
 
 pub use error::{Error, Kind as ErrorKind, Result};

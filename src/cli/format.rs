@@ -1,22 +1,7 @@
 //! Numbers, times and modes as people read them.
 
-use time::{OffsetDateTime, UtcOffset};
-
-/// `1.5 GiB`; whole below 1 KiB.
-pub fn size(bytes: u64) -> String {
-    let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    let mut value = bytes as f64;
-    let mut unit = 0;
-    while value >= 1024.0 && unit + 1 < units.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    match unit {
-        0 => format!("{bytes} B"),
-        _ if value < 10.0 => format!("{value:.1} {}", units[unit]),
-        _ => format!("{value:.0} {}", units[unit]),
-    }
-}
+pub use crate::human::{size, span, time};
+use time::UtcOffset;
 
 /// `1 file`, `2 files`, `12,345 files`.
 pub fn count(n: u64, one: &str, many: &str) -> String {
@@ -31,29 +16,9 @@ pub fn count(n: u64, one: &str, many: &str) -> String {
     format!("{out} {}", if n == 1 { one } else { many })
 }
 
-/// `2 min`, `3 h`, `5 d`.
-pub fn span(ms: i64) -> String {
-    let s = ms.max(0) / 1000;
-    match s {
-        0..=119 => format!("{s} s"),
-        120..=7199 => format!("{} min", s / 60),
-        7200..=172_799 => format!("{} h", s / 3600),
-        _ => format!("{} d", s / 86_400),
-    }
-}
-
-/// `2026-02-13 18:04:05` in the given zone.
-pub fn time(ms: i64, zone: UtcOffset) -> String {
-    let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000).map(|t| t.to_offset(zone));
-    match at {
-        Ok(t) => format!("{:04}-{:02}-{:02} {:02}:{:02}:{:02}", t.year(), u8::from(t.month()), t.day(), t.hour(), t.minute(), t.second()),
-        Err(_) => format!("{ms} ms"),
-    }
-}
-
-/// Reads a moment as [`crate::times::parse`] does. Milliseconds since 1970.
+/// Reads a moment as [`crate::human::parse`] does. Milliseconds since 1970.
 pub fn parse_time(text: &str, now_ms: i64, zone: UtcOffset) -> Result<i64, String> {
-    crate::times::parse(text, now_ms, zone)
+    crate::human::parse(text, now_ms, zone)
 }
 
 /// `drwxr-xr-x`.

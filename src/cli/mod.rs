@@ -35,7 +35,9 @@ mod restore;
 mod service;
 mod status;
 mod store;
+mod mcp;
 mod trash;
+mod tui;
 mod unmount;
 mod unsync;
 mod wait;
@@ -123,6 +125,8 @@ enum Cmd {
     Gc(gc::Gc),
     Device(device::Device),
     Store(store::Store),
+    Tui(tui::Tui),
+    Mcp(mcp::Mcp),
     Doctor(doctor::Doctor),
     Daemon(daemon::Daemon),
     Service(service::Service),
@@ -207,6 +211,8 @@ async fn dispatch(command: Cmd, ctx: &Ctx) -> Result<u8> {
         Cmd::Gc(c) => c.run(ctx).await,
         Cmd::Device(c) => c.run(ctx).await,
         Cmd::Store(c) => c.run(ctx).await,
+        Cmd::Tui(c) => c.run(ctx).await,
+        Cmd::Mcp(c) => c.run(ctx).await,
         Cmd::Doctor(c) => c.run(ctx).await,
         Cmd::Daemon(c) => c.run(ctx).await,
         Cmd::Service(c) => c.run(ctx).await,

@@ -90,7 +90,7 @@ impl Core {
         was.head.shown = request.other.is_some();
         let mut diff = Diff { path: is.head.path.clone(), shown: was, other: is, ..Diff::default() };
         progress.bytes("comparing", 0, None, Some(&diff.path));
-        let name = |at: &RelPath, v: &Version| format!("{at} {}", crate::times::rfc3339(v.written_at));
+        let name = |at: &RelPath, v: &Version| format!("{at} {}", crate::human::rfc3339(v.written_at));
         let names = (name(&old.0, &old.1), name(&new.0, &new.1));
         let ends = [(&old.0, &old.1), (&new.0, &new.1)];
         compare(&self.vfs, ends, (&names.0, &names.1), &mut diff).await?;

@@ -7,8 +7,9 @@ use super::Core;
 use super::activity::events_file;
 use super::conflicts::conflict;
 use super::paths::{kind_of_version, size_of_version};
-use crate::daemon::protocol::{Pending, Status};
-use crate::error::{Error, Kind, Result};
+use crate::daemon::protocol::{Item, Pending, PendingSum, Response, Status, ToldFile, ToldText};
+use crate::daemon::service::Progress;
+use crate::error::{Error, IoContext, Kind, Result};
 use crate::state::Tree;
 use crate::state::rows::Sealed;
 use crate::vfs::{Fact, Facts, Told};
@@ -18,6 +19,9 @@ use std::sync::Weak;
 
 /// Versions of the outbox that `pending.json` lists.
 const PENDING: usize = 10_000;
+
+/// Bytes of a log that are told at a time.
+const END: u64 = 64 << 10;
 
 /// The core as the drive asks it.
 pub(super) struct OfCore(pub Weak<Core>);
@@ -41,6 +45,25 @@ impl Facts for OfCore {
     }
 }
 
+/// Whole lines at the end of a file; nothing if there is none.
+fn end_of(path: &std::path::Path) -> Result<Vec<u8>> {
+    use std::os::unix::fs::FileExt;
+    let doing = || format!("reading {}", path.display());
+    let file = match std::fs::File::open(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.doing(doing)?,
+    };
+    let size = file.metadata().doing(doing)?.len();
+    let from = size.saturating_sub(END);
+    let mut buf = vec![0; (size - from) as usize];
+    file.read_exact_at(&mut buf, from).doing(doing)?;
+    if from > 0 {
+        let line = buf.iter().position(|b| *b == b'\n').map_or(0, |i| i + 1);
+        buf.drain(..line);
+    }
+    Ok(buf)
+}
+
 /// For people too: one field a line.
 fn json<T: Serialize>(what: &T) -> Result<Vec<u8>> {
     let mut out = serde_json::to_vec_pretty(what).map_err(|e| Error::new(Kind::Internal, "writing JSON").source(e))?;
@@ -49,6 +72,32 @@ fn json<T: Serialize>(what: &T) -> Result<Vec<u8>> {
 }
 
 impl Core {
+    /// What a file of the control directory says; of a log the end.
+    pub(super) async fn told(&self, request: ToldFile) -> Result<Response> {
+        let this = self.shared()?;
+        super::blocking(move || {
+            let known = Fact::ALL.iter().find(|(_, name)| *name == request.name);
+            let missing = || Error::new(Kind::NotFound, format!("the control directory has no file {:?}", request.name));
+            let told = OfCore(std::sync::Arc::downgrade(&this)).tell(known.ok_or_else(missing)?.0)?.ok_or_else(missing)?;
+            let bytes = match told {
+                Told::Text(t) => t,
+                Told::File(path) => end_of(&path)?,
+            };
+            Ok(Response::Told(ToldText { text: String::from_utf8_lossy(&bytes).into_owned() }))
+        })
+        .await
+    }
+
+    pub(super) async fn pending(&self, progress: &Progress) -> Result<Response> {
+        let this = self.shared()?;
+        let all = super::blocking(move || this.pending_now()).await?;
+        let pending = all.len() as u64;
+        for p in all {
+            progress.item(Item::Pending(p)).await?;
+        }
+        Ok(Response::Pending(PendingSum { pending }))
+    }
+
     /// What is not in the store's log yet, oldest first.
     pub(super) fn pending_now(&self) -> Result<Vec<Pending>> {
         let rows: Vec<(u64, Sealed)> = self.replica.read(|r| r.scan_int(Tree::Outbox, 0, u64::MAX, PENDING))?;

@@ -358,6 +358,8 @@ impl Service for Core {
             Request::StoreShow => self.store_show().await,
             Request::StoreMove(m) => self.store_move(m, progress).await,
             Request::Adopt(a) => self.adopt(a, progress).await,
+            Request::Pending => self.pending(progress).await,
+            Request::Told(t) => self.told(t).await,
             Request::Why(p) => self.why(p).await,
             Request::Find(f) => self.find(f, progress).await,
             Request::Log(l) => self.log(l, progress).await,

@@ -9,7 +9,7 @@ use super::{Core, blocking};
 use crate::daemon::protocol::{By, Change, DeviceRef, EntryKind, OnPath, Residence, Response, RuleOf, Why};
 use crate::error::{Error, Kind, Result};
 use crate::model::{RelPath, Version};
-use crate::times::rfc3339;
+use crate::human::rfc3339;
 use crate::vfs::{FileType, Held};
 
 impl Core {

@@ -1,9 +1,10 @@
 //! `adopt`: taking over a bucket in the older layout.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Arguments of [`super::Request::Adopt`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Adopt {
     /// URL of the store that has the older layout; none: this drive's own.
     #[serde(default)]
@@ -20,7 +21,7 @@ pub struct Adopt {
 }
 
 /// What a path such as `data/plan.md` below the prefix `data` becomes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Doubled {
     /// `data/plan.md`: it is a directory of that name.
@@ -30,7 +31,7 @@ pub enum Doubled {
 }
 
 /// What became of an old path.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AdoptOutcome {
     /// It is in the drive now.
@@ -59,7 +60,7 @@ pub enum AdoptOutcome {
 }
 
 /// A line of `tcfs adopt --json`: one old path.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AdoptedPath {
     /// Path in the drive, or as the older layout has it where it is none.
     pub path: String,
@@ -73,7 +74,7 @@ pub struct AdoptedPath {
 }
 
 /// A device of the older registry.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OldDevice {
     /// Its name.
     pub name: String,
@@ -84,7 +85,7 @@ pub struct OldDevice {
 }
 
 /// Keys that are no content.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct IgnoredKeys {
     /// What they begin with.
     pub prefix: String,
@@ -93,7 +94,7 @@ pub struct IgnoredKeys {
 }
 
 /// Sum of `tcfs adopt`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AdoptSum {
     /// URL of the store that was read, without secrets.
     pub from: String,

@@ -1,10 +1,11 @@
 //! `conflict_diff`: how two versions of a path in conflict differ.
 
 use super::response::Head;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Arguments of [`super::Request::ConflictDiff`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ConflictDiff {
     /// PATH of the entry, or of the sibling that is compared with it.
     pub path: String,
@@ -15,7 +16,7 @@ pub struct ConflictDiff {
 }
 
 /// How the versions differ.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DiffForm {
     /// As texts; `text` has the lines.
@@ -28,7 +29,7 @@ pub enum DiffForm {
 }
 
 /// One side.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DiffSide {
     /// The version.
     pub head: Head,
@@ -41,7 +42,7 @@ pub struct DiffSide {
 }
 
 /// `tcfs conflicts diff`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Diff {
     /// Path of the entry.
     pub path: String,

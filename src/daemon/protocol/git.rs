@@ -1,9 +1,10 @@
 //! `git_status`: the repositories in the drive.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Arguments of [`super::Request::GitStatus`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GitStatus {
     /// PATH: repositories at and below it.
     #[serde(default)]
@@ -11,7 +12,7 @@ pub struct GitStatus {
 }
 
 /// How it is with a repository.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RepoState {
     /// Repositories are not carried: it is on this machine only.
@@ -28,7 +29,7 @@ pub enum RepoState {
 }
 
 /// A repository.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GitRepo {
     /// Namespace path of its worktree.
     pub path: String,
@@ -47,7 +48,7 @@ pub struct GitRepo {
 }
 
 /// To `git_status`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GitSum {
     /// Repositories are carried as bundles.
     pub carried: bool,

@@ -1,5 +1,6 @@
 //! `ignore`: which paths stay on their machine, and why.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What `--build-dirs` keeps here: what tools build or fetch again from what is in the drive.
@@ -32,7 +33,7 @@ pub const BUILD_DIRS: &[&str] = &[
 ];
 
 /// Arguments of [`super::Request::Ignore`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Ignore {
     /// PATH of the directory in whose `.tcfsignore` lines are added; what counts there is told otherwise.
     #[serde(default)]
@@ -46,7 +47,7 @@ pub struct Ignore {
 }
 
 /// Who keeps a path here.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RuleOf {
     /// Nobody: it is carried, or would be.
@@ -67,7 +68,7 @@ pub enum RuleOf {
 }
 
 /// Why a path stays here, or that it does not.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct IgnoredPath {
     /// Namespace path.
     pub path: String,
@@ -87,7 +88,7 @@ pub struct IgnoredPath {
 }
 
 /// To `ignore`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Ignoring {
     /// Namespace path of the `.tcfsignore` that lines were added to, or whose lines these are.
     pub file: String,

@@ -2,10 +2,11 @@
 
 use super::response::{DeviceRef, EntryKind, Head, Residence};
 use super::{Change, IgnoredPath};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// `tcfs why`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Why {
     /// Path.
     pub path: String,
@@ -50,7 +51,7 @@ pub struct Why {
 }
 
 /// When, and by whom.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct By {
     /// Milliseconds since 1970.
     pub at: i64,
@@ -62,7 +63,7 @@ pub struct By {
 }
 
 /// Arguments of [`super::Request::Find`]. All that is given must hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Find {
     /// Only below this PATH.
     #[serde(default)]
@@ -106,7 +107,7 @@ pub struct Find {
 }
 
 /// Sum of `tcfs find`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FoundSum {
     /// Entries sent.
     pub entries: u64,
@@ -115,7 +116,7 @@ pub struct FoundSum {
 }
 
 /// Arguments of [`super::Request::Log`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LogQuery {
     /// Only at and below this PATH.
     #[serde(default)]
@@ -135,7 +136,7 @@ pub struct LogQuery {
 }
 
 /// A line of `tcfs log`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LogLine {
     /// What was done.
     #[serde(flatten)]
@@ -147,7 +148,7 @@ pub struct LogLine {
 }
 
 /// Sum of `tcfs log`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LogSum {
     /// Lines sent.
     pub lines: u64,
@@ -156,7 +157,7 @@ pub struct LogSum {
 }
 
 /// What becomes of the trash.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TrashAct {
     /// It is listed.
@@ -167,7 +168,7 @@ pub enum TrashAct {
 }
 
 /// Arguments of [`super::Request::Trash`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Trash {
     /// Only at and below this PATH.
     #[serde(default)]
@@ -178,7 +179,7 @@ pub struct Trash {
 }
 
 /// A line of `tcfs trash list`: a path that was removed and can be brought back.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Removed {
     /// Path.
     pub path: String,
@@ -195,7 +196,7 @@ pub struct Removed {
 }
 
 /// Sum of `tcfs trash`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TrashSum {
     /// What was done.
     pub act: TrashAct,
@@ -206,7 +207,7 @@ pub struct TrashSum {
 }
 
 /// Arguments of [`super::Request::CacheList`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CacheList {
     /// The largest so many files; 0: only the sum.
     #[serde(default)]
@@ -214,7 +215,7 @@ pub struct CacheList {
 }
 
 /// A line of `tcfs cache --top`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Cached {
     /// Path.
     pub path: String,
@@ -229,7 +230,7 @@ pub struct Cached {
 }
 
 /// Sum of `tcfs cache`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CacheSum {
     /// The cache.
     #[serde(flatten)]
@@ -243,7 +244,7 @@ pub struct CacheSum {
 }
 
 /// Arguments of [`super::Request::Diff`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DiffQuery {
     /// PATH, present or removed.
     pub path: String,

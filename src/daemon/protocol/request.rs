@@ -5,13 +5,14 @@
 //! stripped by the service unless an entry of that name exists ([`crate::daemon::pathargs::strip_store_words`]).
 //! The empty path and `/` are the root. A trailing `/` matters only where a field says so.
 
-use super::{Adopt, CacheList, ConflictDiff, DiffQuery, Find, GitStatus, Ignore, LogQuery, Trash};
+use super::{Adopt, CacheList, ConflictDiff, DiffQuery, Find, GitStatus, Ignore, LogQuery, ToldFile, Trash};
 use crate::daemon::paths::Platform;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// A request; `op` names it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "op", rename_all = "snake_case")]
 pub enum Request {
     /// What is mounted, pending, cached. Answer: [`super::Status`].
@@ -70,6 +71,10 @@ pub enum Request {
     StoreMove(StoreMove),
     /// Take over a bucket in the older layout. Items: [`super::AdoptedPath`]; answer: [`super::AdoptSum`].
     Adopt(Adopt),
+    /// What is not in the store yet. Items: [`super::Pending`], oldest first; answer: [`super::PendingSum`].
+    Pending,
+    /// A file of the control directory. Answer: [`super::ToldText`].
+    Told(ToldFile),
     /// Why a path is as it is. Answer: [`super::Why`].
     Why(OnPath),
     /// Entries by name and more. Items: [`super::Entry`]; answer: [`super::FoundSum`].
@@ -123,6 +128,8 @@ impl Request {
             Request::StoreShow => "store_show",
             Request::StoreMove(_) => "store_move",
             Request::Adopt(_) => "adopt",
+            Request::Pending => "pending",
+            Request::Told(_) => "told",
             Request::Why(_) => "why",
             Request::Find(_) => "find",
             Request::Log(_) => "log",
@@ -138,7 +145,7 @@ impl Request {
 }
 
 /// How the kernel is served.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Backend {
     /// FUSE on Linux, NFS on macOS.
@@ -158,7 +165,7 @@ impl Backend {
 }
 
 /// Arguments of [`Request::Mount`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Mount {
     /// Absolute; made if it does not exist.
     pub mountpoint: PathBuf,
@@ -180,7 +187,7 @@ pub struct Mount {
 }
 
 /// Arguments of [`Request::Unmount`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Unmount {
     /// Absolute; none: every mount of this daemon.
     #[serde(default)]
@@ -191,7 +198,7 @@ pub struct Unmount {
 }
 
 /// Arguments of [`Request::Push`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Push {
     /// Absolute local path of a file, symbolic link or directory.
     pub source: PathBuf,
@@ -208,7 +215,7 @@ pub struct Push {
 }
 
 /// Arguments of [`Request::Pull`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Pull {
     /// PATH to copy.
     pub path: String,
@@ -227,7 +234,7 @@ pub struct Pull {
 }
 
 /// Arguments of [`Request::Ls`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Ls {
     /// PATH; a file lists itself.
     #[serde(default)]
@@ -241,14 +248,14 @@ pub struct Ls {
 }
 
 /// A request on one path and what is below it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OnPath {
     /// PATH.
     pub path: String,
 }
 
 /// Arguments of [`Request::Wait`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Wait {
     /// Only this PATH and below; none: everything.
     #[serde(default)]
@@ -259,7 +266,7 @@ pub struct Wait {
 }
 
 /// Arguments of [`Request::Restore`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Restore {
     /// PATH, present or removed.
     pub path: String,
@@ -275,7 +282,7 @@ pub struct Restore {
 }
 
 /// Arguments of [`Request::Conflicts`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ListConflicts {
     /// Only this PATH and below.
     #[serde(default)]
@@ -286,7 +293,7 @@ pub struct ListConflicts {
 }
 
 /// Which head stays.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Keep {
     /// This device's own head, else the shown one.
@@ -300,7 +307,7 @@ pub enum Keep {
 }
 
 /// Arguments of [`Request::ResolveConflict`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ResolveConflict {
     /// PATH of the entry or of one of its siblings.
     pub path: String,
@@ -309,7 +316,7 @@ pub struct ResolveConflict {
 }
 
 /// What becomes of deletes under the brake.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BrakeAct {
     /// Nothing: they are listed.
@@ -322,7 +329,7 @@ pub enum BrakeAct {
 }
 
 /// Arguments of [`Request::Approve`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Approve {
     /// Only this PATH and below.
     #[serde(default)]
@@ -336,7 +343,7 @@ pub struct Approve {
 }
 
 /// Arguments of [`Request::DeviceEnroll`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DeviceEnroll {
     /// Wanted name; none: from the configuration, else the host name.
     #[serde(default)]
@@ -347,21 +354,21 @@ pub struct DeviceEnroll {
 }
 
 /// Arguments of [`Request::DeviceRename`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DeviceRename {
     /// New name of this machine.
     pub name: String,
 }
 
 /// Arguments of [`Request::DeviceRevoke`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DeviceRevoke {
     /// Name or id.
     pub device: String,
 }
 
 /// Arguments of [`Request::Gc`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Gc {
     /// Look only.
     #[serde(default)]
@@ -369,7 +376,7 @@ pub struct Gc {
 }
 
 /// Arguments of [`Request::StoreMove`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StoreMove {
     /// URL of the new store: `file:///…` or `s3://bucket/prefix`.
     pub url: String,

@@ -16,13 +16,14 @@ pub use status::*;
 pub use versions::*;
 
 use super::{
-    Activity, AdoptSum, AdoptedPath, CacheSum, Cached, Diff, Followed, FoundSum, GitRepo, GitSum, IgnoredPath, Ignoring, LogLine, LogSum,
-    Removed, TrashSum, Why,
+    Activity, AdoptSum, AdoptedPath, CacheSum, Cached, Diff, Followed, FoundSum, GitRepo, GitSum, IgnoredPath, Ignoring, LogLine, LogSum, Pending, PendingSum,
+    Removed, ToldText, TrashSum, Why,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The end of a request that was done; `type` names it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[allow(clippy::large_enum_variant)] // one at a time, at the end of a request; never kept in numbers
 pub enum Response {
@@ -78,6 +79,10 @@ pub enum Response {
     StoreMoved(StoreMoved),
     /// To `adopt`.
     Adopted(AdoptSum),
+    /// To `pending`.
+    Pending(PendingSum),
+    /// To `told`.
+    Told(ToldText),
     /// To `why`.
     Why(Why),
     /// To `find`.
@@ -115,6 +120,8 @@ impl Response {
             Response::Git(_) | Response::Pinned(_) | Response::Unpinned(_) | Response::History(_) | Response::Restored(_) => 0,
             Response::Conflicts(_) | Response::Devices(_) | Response::Enrolled(_) | Response::Revoked(_) => 0,
             Response::Why(_)
+            | Response::Pending(_)
+            | Response::Told(_)
             | Response::Found(_)
             | Response::Logged(_)
             | Response::Trash(_)
@@ -126,7 +133,7 @@ impl Response {
 }
 
 /// One element of a long list; `type` names it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Item {
     /// Of `ls` and `find`.
@@ -147,6 +154,8 @@ pub enum Item {
     Adopted(AdoptedPath),
     /// Of `ignore`.
     Ignored(IgnoredPath),
+    /// Of `pending`.
+    Pending(Pending),
     /// Of `log`.
     Change(LogLine),
     /// Of `trash`.
@@ -160,7 +169,7 @@ pub enum Item {
 }
 
 /// How far a long request is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ProgressLine {
     /// Verb of the phase, for people: `reading`, `uploading`, `fetching`, `waiting`.
     pub what: String,
@@ -177,7 +186,7 @@ pub struct ProgressLine {
 }
 
 /// Unit of a [`ProgressLine`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
     /// Bytes.
@@ -187,7 +196,7 @@ pub enum Unit {
 }
 
 /// Something that was left out, and why.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Skipped {
     /// Namespace path, or local path where it never got there.
     pub path: String,
@@ -196,7 +205,7 @@ pub struct Skipped {
 }
 
 /// A device by id and name.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DeviceRef {
     /// `<name at enrolment>-<8 hex>`.
     pub id: String,
@@ -205,7 +214,7 @@ pub struct DeviceRef {
 }
 
 /// What an entry is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EntryKind {
     /// A regular file.

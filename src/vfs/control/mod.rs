@@ -26,7 +26,7 @@ use crate::error::{Error, IoContext, Kind, Result};
 use crate::model::brake::seen_by;
 use crate::model::{Hash, Kind as Made, RelPath, Version};
 use crate::state::rows::cookie_of;
-use crate::times;
+use crate::human;
 use bytes::Bytes;
 use dashmap::DashMap;
 use lru::LruCache;
@@ -389,8 +389,8 @@ impl Vfs {
     /// program which walks the tree does not see it move.
     fn moment_of(&self, name: &str) -> Option<i64> {
         let now = self.clock.now_ms();
-        let at = times::parse(name, now, times::zone_at(now)).ok()?;
-        if !times::is_relative(name) {
+        let at = human::parse(name, now, human::zone_at(now)).ok()?;
+        if !human::is_relative(name) {
             return Some(at);
         }
         let mut meant = self.control.meant.lock();
@@ -594,5 +594,5 @@ fn version_name(v: &Version, id: &str) -> String {
     let name = v.path.file_name();
     let ext = name.rfind('.').filter(|at| *at > 0 && name.len() - at <= 16).map_or("", |at| &name[at..]);
     let device: String = v.device_name.chars().filter(|c| *c != '/').take(40).collect();
-    format!("{}.{device}.{}{ext}", times::stamp(v.written_at), &id[..id.len().min(8)])
+    format!("{}.{device}.{}{ext}", human::stamp(v.written_at), &id[..id.len().min(8)])
 }

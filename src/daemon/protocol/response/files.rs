@@ -1,11 +1,12 @@
 //! Files: listed, copied in and out, brought here and let go.
 
 use super::{EntryKind, Skipped};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// Where an entry's bytes are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Residence {
     /// None here; they come when it is read.
@@ -22,7 +23,7 @@ pub enum Residence {
 }
 
 /// A line of `tcfs ls`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Entry {
     /// Namespace path.
     pub path: String,
@@ -54,7 +55,7 @@ pub struct Entry {
 }
 
 /// Sum of `tcfs ls`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Listed {
     /// Path listed.
     pub path: String,
@@ -68,7 +69,7 @@ pub struct Listed {
 }
 
 /// `tcfs push`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Pushed {
     /// What the source became.
     pub path: String,
@@ -98,7 +99,7 @@ pub struct Pushed {
 }
 
 /// `tcfs pull`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Pulled {
     /// Namespace path.
     pub path: String,
@@ -122,7 +123,7 @@ pub struct Pulled {
 }
 
 /// `tcfs hydrate`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Hydrated {
     /// Path.
     pub path: String,
@@ -137,7 +138,7 @@ pub struct Hydrated {
 }
 
 /// `tcfs unsync`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Unsynced {
     /// Path.
     pub path: String,
@@ -150,7 +151,7 @@ pub struct Unsynced {
 }
 
 /// `tcfs pin`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Pinned {
     /// Path.
     pub path: String,
@@ -163,7 +164,7 @@ pub struct Pinned {
 }
 
 /// `tcfs unpin`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Unpinned {
     /// Path.
     pub path: String,
@@ -172,7 +173,7 @@ pub struct Unpinned {
 }
 
 /// `tcfs wait`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Waited {
     /// Versions that were pending and are in the store's log now.
     pub published: u64,

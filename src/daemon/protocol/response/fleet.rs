@@ -1,10 +1,11 @@
 //! What machines share: the devices, and the store.
 
 use super::DeviceRef;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A line of `tcfs device list`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Device {
     /// Id.
     pub id: String,
@@ -29,7 +30,7 @@ pub struct Device {
 }
 
 /// Sum of `tcfs device list`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Devices {
     /// Devices sent.
     pub devices: u64,
@@ -39,7 +40,7 @@ pub struct Devices {
 }
 
 /// `tcfs device enroll` and `rename`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Enrolled {
     /// This machine.
     pub device: DeviceRef,
@@ -54,7 +55,7 @@ pub struct Enrolled {
 }
 
 /// `tcfs device revoke`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Revoked {
     /// The device.
     pub device: DeviceRef,
@@ -63,7 +64,7 @@ pub struct Revoked {
 }
 
 /// Objects of the store.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Amount {
     /// How many.
     pub objects: u64,
@@ -72,7 +73,7 @@ pub struct Amount {
 }
 
 /// A device that holds garbage collection back.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Holder {
     /// The device.
     pub device: DeviceRef,
@@ -81,7 +82,7 @@ pub struct Holder {
 }
 
 /// `tcfs gc`: chunks, manifests and snapshots in the store. The parts add up to `all`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Collected {
     /// Nothing was removed: `removed` is what would have been.
     pub dry_run: bool,
@@ -106,7 +107,7 @@ pub struct Collected {
 }
 
 /// `tcfs store show`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StoreInfo {
     /// URL without secrets.
     pub url: String,
@@ -121,7 +122,7 @@ pub struct StoreInfo {
 }
 
 /// `tcfs store move`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StoreMoved {
     /// From.
     pub from: String,

@@ -2,12 +2,13 @@
 
 use super::DeviceRef;
 use crate::store::count::OpCounts;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// `tcfs status`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
     /// Process that owns the state.
     pub pid: u32,
@@ -58,7 +59,7 @@ pub struct Status {
 }
 
 /// Whether the store answers.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StoreState {
     /// Id from its `store.json`, once it was read.
     pub id: Option<String>,
@@ -73,7 +74,7 @@ pub struct StoreState {
 }
 
 /// A mount.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MountInfo {
     /// Where.
     pub mountpoint: PathBuf,
@@ -93,7 +94,7 @@ pub struct MountInfo {
 }
 
 /// The outbox.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Outbox {
     /// Bytes of file content still to be uploaded (at most: known chunks are not sent again).
     pub bytes: u64,
@@ -113,7 +114,7 @@ pub struct Outbox {
 }
 
 /// The chunk cache.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Cache {
     /// Bytes in use.
     pub bytes: u64,
@@ -133,7 +134,7 @@ pub struct Cache {
 }
 
 /// How often `[hydration]` kept bytes from coming, since the daemon started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KeptFrom {
     /// Opens refused.
     pub denied: u64,
@@ -144,7 +145,7 @@ pub struct KeptFrom {
 }
 
 /// The event bus.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Nats {
     /// `off` (not configured), `connecting`, `connected`.
     pub state: String,
@@ -161,7 +162,7 @@ pub struct Nats {
 }
 
 /// `tcfs mount`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Mounted {
     /// The mount.
     #[serde(flatten)]
@@ -182,7 +183,7 @@ pub struct Mounted {
 }
 
 /// `tcfs unmount`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Unmounted {
     /// What was unmounted.
     pub mountpoints: Vec<PathBuf>,
@@ -193,7 +194,7 @@ pub struct Unmounted {
 }
 
 /// `tcfs daemon stop`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Stopped {
     /// Versions still to be published; they are kept.
     pub pending: u64,

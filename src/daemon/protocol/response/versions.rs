@@ -2,10 +2,11 @@
 
 use super::super::request::{BrakeAct, Keep};
 use super::{DeviceRef, EntryKind};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A line of `tcfs history`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HistoryVersion {
     /// Id to give to `restore --version`; hex.
     pub version: String,
@@ -42,7 +43,7 @@ pub struct HistoryVersion {
 }
 
 /// Sum of `tcfs history`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct History {
     /// Path.
     pub path: String,
@@ -51,7 +52,7 @@ pub struct History {
 }
 
 /// `tcfs restore`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Restored {
     /// Path written.
     pub path: String,
@@ -64,7 +65,7 @@ pub struct Restored {
 }
 
 /// One head of a conflict.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Head {
     /// Path in the mount: the entry's own or the sibling's.
     pub path: String,
@@ -87,7 +88,7 @@ pub struct Head {
 }
 
 /// A line of `tcfs conflicts`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Conflict {
     /// Path of the entry.
     pub path: String,
@@ -100,7 +101,7 @@ pub struct Conflict {
 
 /// A line of `tcfs conflicts`: a file that was written on one machine and moved away on another. Both stand, under two
 /// names; nothing has to be done.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Parted {
     /// Where it was written.
     pub path: String,
@@ -113,7 +114,7 @@ pub struct Parted {
 }
 
 /// Sum of `tcfs conflicts`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Conflicts {
     /// Entries in conflict.
     pub conflicts: u64,
@@ -127,7 +128,7 @@ pub struct Conflicts {
 }
 
 /// `tcfs resolve-conflict`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Resolved {
     /// Path.
     pub path: String,
@@ -140,7 +141,7 @@ pub struct Resolved {
 }
 
 /// A line of `tcfs approve --list`: a path that was deleted or emptied under the brake.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HeldBack {
     /// Path.
     pub path: String,
@@ -159,7 +160,7 @@ pub struct HeldBack {
 }
 
 /// `tcfs approve`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Approved {
     /// What was done.
     pub act: BrakeAct,

@@ -1,4 +1,4 @@
-//! Moments as people write and read them.
+//! Moments and numbers as people write and read them.
 //!
 //! Not here: what time it is (`clock`).
 
@@ -21,7 +21,7 @@ const UNITS: [(&[&str], i64); 6] = [
 /// Errors: a sentence that says what was expected.
 pub fn parse(text: &str, now_ms: i64, zone: UtcOffset) -> Result<i64, String> {
     let text = text.trim();
-    if let Some(ago) = span(text) {
+    if let Some(ago) = ago(text) {
         return now_ms.checked_sub(ago).ok_or_else(|| format!("{text:?} is too long ago"));
     }
     if let Ok(t) = OffsetDateTime::parse(text, &Rfc3339) {
@@ -41,13 +41,49 @@ pub fn parse(text: &str, now_ms: i64, zone: UtcOffset) -> Result<i64, String> {
     }
 }
 
+/// `1.5 GiB`; whole below 1 KiB.
+pub fn size(bytes: u64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < units.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    match unit {
+        0 => format!("{bytes} B"),
+        _ if value < 10.0 => format!("{value:.1} {}", units[unit]),
+        _ => format!("{value:.0} {}", units[unit]),
+    }
+}
+
+/// `2 min`, `3 h`, `5 d`.
+pub fn span(ms: i64) -> String {
+    let s = ms.max(0) / 1000;
+    match s {
+        0..=119 => format!("{s} s"),
+        120..=7199 => format!("{} min", s / 60),
+        7200..=172_799 => format!("{} h", s / 3600),
+        _ => format!("{} d", s / 86_400),
+    }
+}
+
+/// `2026-02-13 18:04:05` in the given zone.
+pub fn time(ms: i64, zone: UtcOffset) -> String {
+    let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000).map(|t| t.to_offset(zone));
+    match at {
+        Ok(t) => format!("{:04}-{:02}-{:02} {:02}:{:02}:{:02}", t.year(), u8::from(t.month()), t.day(), t.hour(), t.minute(), t.second()),
+        Err(_) => format!("{ms} ms"),
+    }
+}
+
 /// Whether a moment is told by how long ago it is: then it is another one each time it is asked for.
 pub fn is_relative(text: &str) -> bool {
-    span(text.trim()).is_some()
+    ago(text.trim()).is_some()
 }
 
 /// How long ago `text` says, milliseconds.
-fn span(text: &str) -> Option<i64> {
+fn ago(text: &str) -> Option<i64> {
     if text == "yesterday" {
         return Some(86_400_000);
     }
