@@ -21,9 +21,10 @@ Examples:
   tcfs approve --undo              it was a mistake: everything is there again")]
 pub struct Approve {
     /// Only this PATH and what is below
+    #[arg(add = super::completions::path())]
     path: Option<String>,
     /// Only what this device deleted
-    #[arg(long, value_name = "DEVICE")]
+    #[arg(long, value_name = "DEVICE", add = super::completions::device())]
     device: Option<String>,
     /// Take the deletes back: the files are there again, on the machine that deleted them as well
     #[arg(long, group = "act")]

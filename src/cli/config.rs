@@ -3,6 +3,7 @@
 use super::Global;
 use super::context::sources;
 use super::output::Output;
+use super::printed::Printed;
 use crate::daemon::config::{self, StoreUrl};
 use crate::error::{Error, Kind, Result};
 use clap::{Args, Subcommand};
@@ -55,7 +56,7 @@ impl Config {
             let (path, _) = config::Config::file_of(&sources)?;
             let path =
                 path.ok_or_else(|| Error::new(Kind::Usage, "HOME is not set, so there is no config file").hint("--config FILE names one"))?;
-            out.object(&serde_json::json!({"type": "config_path", "path": path, "exists": path.exists()}));
+            out.object(&Printed::ConfigPath { exists: path.exists(), path: path.clone() });
             out.line(path.to_string_lossy());
             return Ok(0);
         }
@@ -81,7 +82,7 @@ fn show(config: &config::Config, key: Option<&str>, out: &Output) -> Result<u8> 
     let width = |of: fn(&config::Shown) -> usize| rows.iter().map(of).max().unwrap_or(0).min(60);
     let (keys, values) = (width(|r| r.key.chars().count()), width(|r| r.value.chars().count()));
     for r in &rows {
-        out.object(r);
+        out.object(&Printed::Setting(r.clone()));
         if key.is_some() {
             out.line(format!("# {} ({})", r.about, r.env));
         }
@@ -99,7 +100,7 @@ fn check(config: &config::Config, out: &Output) -> Result<u8> {
         out.note(format!("warning: {w}"));
     }
     let file = config.file.as_ref().map(|f| f.display().to_string());
-    out.object(&serde_json::json!({"type": "config_checked", "file": file, "warnings": config.warnings()}));
+    out.object(&Printed::ConfigChecked { file: file.clone(), warnings: config.warnings() });
     out.line(format!("{}: ok", file.as_deref().unwrap_or("no config file, all defaults")));
     Ok(0)
 }

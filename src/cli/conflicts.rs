@@ -25,6 +25,7 @@ Examples:
 )]
 pub struct Conflicts {
     /// Only this PATH and what is below
+    #[arg(add = super::completions::path())]
     path: Option<String>,
     #[command(subcommand)]
     what: Option<What>,
@@ -38,9 +39,10 @@ enum What {
     /// first byte that differs.
     Diff {
         /// PATH of the file, or of the sibling that is compared with it
+        #[arg(add = super::completions::path())]
         path: String,
         /// Compare with the version of this device
-        #[arg(long, value_name = "DEVICE")]
+        #[arg(long, value_name = "DEVICE", add = super::completions::device())]
         with: Option<String>,
     },
     /// Show siblings in the mount (conflict_mode = "defer")

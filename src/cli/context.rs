@@ -106,6 +106,30 @@ impl Ctx {
         result
     }
 
+    /// Does one request whose answer is not to be shown: its items with it.
+    pub async fn ask_quietly(&self, drive: Drive, request: Request) -> Result<(Vec<Item>, Response)> {
+        let (progress, mut updates) = Progress::channel(UPDATES);
+        let work = drive.service.call(request, &progress);
+        tokio::pin!(work);
+        let mut items = Vec::new();
+        let mut take = |u: Update| {
+            if let Update::Item(i) = u {
+                items.push(i)
+            }
+        };
+        let result = loop {
+            tokio::select! {
+                biased;
+                Some(u) = updates.recv() => take(u),
+                r = &mut work => break r,
+            }
+        };
+        while let Ok(u) = updates.try_recv() {
+            take(u);
+        }
+        Ok((items, result?))
+    }
+
     /// Does one request.
     pub async fn call(&self, drive: &Drive, request: Request, item: impl FnMut(Item)) -> Result<Response> {
         let stopped = async {

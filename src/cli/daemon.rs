@@ -2,6 +2,7 @@
 
 use super::context::Ctx;
 use super::format;
+use super::printed::Printed;
 use crate::daemon::client::Client;
 use crate::daemon::lifecycle;
 use crate::daemon::protocol::{Backend, Mount, MountInfo, Request, Response};
@@ -83,7 +84,7 @@ async fn start(ctx: &Ctx) -> Result<u8> {
     if !started {
         client.call(Request::Stay, &Progress::none()).await?;
     }
-    ctx.out.object(&serde_json::json!({"type": "started", "pid": pid, "already": !started}));
+    ctx.out.object(&Printed::Started { pid, already: !started });
     ctx.out.line(if started {
         format!("the daemon runs (process {pid})")
     } else {
@@ -134,7 +135,7 @@ async fn restart(ctx: &Ctx) -> Result<u8> {
         client.call(Request::Mount(again), &Progress::none()).await.map_err(|e| e.context("mounting again"))?;
     }
     let pid = client.hello().pid;
-    ctx.out.object(&serde_json::json!({"type": "started", "pid": pid, "already": false}));
+    ctx.out.object(&Printed::Started { pid, already: false });
     ctx.out.line(format!("the daemon runs (process {pid}), {} as before", format::count(mounts.len() as u64, "mount", "mounts")));
     Ok(0)
 }

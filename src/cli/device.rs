@@ -40,6 +40,7 @@ enum What {
     /// Shut a device out: what it writes from now on does not count
     Revoke {
         /// Name or id
+        #[arg(add = super::completions::device())]
         device: String,
     },
 }

@@ -21,9 +21,10 @@ Examples:
   tcfs diff notes/plan.md --against /notes/old.md")]
 pub struct Diff {
     /// PATH in the drive
+    #[arg(add = super::completions::path())]
     path: String,
     /// A time, the id of a version, or another PATH
-    #[arg(long, value_name = "WHAT")]
+    #[arg(long, value_name = "WHAT", add = super::completions::path())]
     against: Option<String>,
 }
 

@@ -4,6 +4,7 @@ use super::context::Ctx;
 use crate::daemon::client::Client;
 use crate::daemon::doctor::{self, System};
 use crate::daemon::protocol::{Check, Checked, Item, Request, Response, Verdict};
+use crate::daemon::repair::repair;
 use crate::error::{Kind, Result};
 use clap::Args;
 
@@ -11,8 +12,19 @@ use clap::Args;
 ///
 /// Kernel, helper, configuration, socket, store (a canary is written, read and deleted), clock, cache, state, and a
 /// canary through each mount. Exit code 1 if a check fails.
+///
+/// --fix repairs before it checks, and only what is safe whatever the reason is: mounts and the socket of a daemon that died
+/// are taken away, and what is this user's alone is made so again.
 #[derive(Args)]
-pub struct Doctor {}
+#[command(after_help = "\
+Examples:
+  tcfs doctor
+  tcfs doctor --fix")]
+pub struct Doctor {
+    /// Repair what can be repaired safely
+    #[arg(long)]
+    fix: bool,
+}
 
 impl Doctor {
     pub async fn run(self, ctx: &Ctx) -> Result<u8> {
@@ -22,6 +34,14 @@ impl Doctor {
             sum.add(c.verdict);
         };
         let json = |c: &Check| ctx.out.object(&Item::Check(c.clone()));
+        if self.fix {
+            let serves = Client::connect(&ctx.config.socket()).await.map_or_else(|e| e.kind() != Kind::NoDaemon, |_| true);
+            let config = ctx.config.clone();
+            for c in tokio::task::spawn_blocking(move || repair(&config, serves)).await.unwrap_or_default() {
+                json(&c);
+                tell(c);
+            }
+        }
         let env = std::env::var("PATH").map(|p| [("PATH".to_owned(), p)].into()).unwrap_or_default();
         let mut checks = doctor::system(&System::here(&env));
         checks.push(config(ctx));

@@ -27,6 +27,7 @@ Examples:
 The first search by name reads all names; those after it, within five minutes, are answered from memory.")]
 pub struct Find {
     /// Only below PATH
+    #[arg(add = super::completions::path())]
     path: Option<String>,
     /// Pattern of the name: * ? [a-z] {a,b}
     #[arg(long, value_name = "GLOB", conflicts_with = "iname")]
@@ -47,7 +48,7 @@ pub struct Find {
     #[arg(long, value_name = "TIME")]
     older: Option<String>,
     /// Written by this device
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = super::completions::device())]
     device: Option<String>,
     /// Where its bytes are
     #[arg(long, value_name = "STATE")]
@@ -128,6 +129,7 @@ impl Find {
         let path = self.path.as_ref().map(|p| ctx.path(&drive, p)).transpose()?;
         let request = protocol::Find {
             path,
+            children: false,
             ignore_case: self.iname.is_some(),
             name: self.name.or(self.iname),
             kind: self.kind.map(|k| match k {

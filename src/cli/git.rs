@@ -32,7 +32,7 @@ Examples:
   tcfs git status work --json | jq -r 'select(.state == \"refused\") | .path, .why'")]
 struct Status {
     /// PATH in the drive
-    #[arg(default_value = "/")]
+    #[arg(default_value = "/", add = super::completions::path())]
     path: String,
 }
 

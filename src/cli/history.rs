@@ -14,6 +14,7 @@ Examples:
   tcfs restore notes/plan.md --version 4f2a91c0")]
 pub struct History {
     /// PATH in the drive, present or removed
+    #[arg(add = super::completions::path())]
     path: String,
 }
 

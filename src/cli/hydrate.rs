@@ -15,7 +15,7 @@ Examples:
   tcfs pin project         the same, and it stays")]
 pub struct Hydrate {
     /// PATH in the drive; directories with everything below
-    #[arg(required = true, value_name = "PATH")]
+    #[arg(required = true, value_name = "PATH", add = super::completions::path())]
     paths: Vec<String>,
 }
 

@@ -19,6 +19,7 @@ Examples:
   tcfs log --device yoga --limit 0 --json")]
 pub struct Log {
     /// Only at and below PATH
+    #[arg(add = super::completions::path())]
     path: Option<String>,
     /// Only since: 2h, yesterday, 2026-02-13
     #[arg(long, value_name = "TIME")]
@@ -27,7 +28,7 @@ pub struct Log {
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
     /// Only by this device: name or id
-    #[arg(long, value_name = "DEVICE")]
+    #[arg(long, value_name = "DEVICE", add = super::completions::device())]
     device: Option<String>,
     /// The newest N; 0: all
     #[arg(short = 'n', long, value_name = "N", default_value_t = 100)]

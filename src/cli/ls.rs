@@ -18,7 +18,7 @@ Residence (-l): stub (the bytes come when it is read), partial, hydrated (all he
 here, not in the store yet), local_only (never leaves this machine).")]
 pub struct Ls {
     /// PATH in the drive
-    #[arg(default_value = "/")]
+    #[arg(default_value = "/", add = super::completions::path())]
     path: String,
     /// Modes, sizes, times, where the bytes are, and who wrote it
     #[arg(short, long)]

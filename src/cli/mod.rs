@@ -26,16 +26,20 @@ mod hydrate;
 mod ignore;
 mod log;
 mod ls;
+mod man;
+mod mcp;
 mod mount;
 mod pin;
+mod printed;
 mod pull;
 mod push;
+mod report;
 mod resolve_conflict;
 mod restore;
+mod schema;
 mod service;
 mod status;
 mod store;
-mod mcp;
 mod trash;
 mod tui;
 mod unmount;
@@ -128,16 +132,23 @@ enum Cmd {
     Tui(tui::Tui),
     Mcp(mcp::Mcp),
     Doctor(doctor::Doctor),
+    Report(report::Report),
     Daemon(daemon::Daemon),
     Service(service::Service),
     Config(config::Config),
+    Schema(schema::SchemaOf),
     Completions(completions::Completions),
+    Man(man::Man),
 }
 
 /// The program. `args` with its name first; a name of `tcfsd` makes the daemon the default command. Not generic: it would
 /// be compiled, with all that it calls, once more for each program.
 pub fn main(args: ArgsOs) -> ExitCode {
-    let args: Vec<OsString> = find::dashes(args.collect());
+    let args: Vec<OsString> = args.collect();
+    if completions::answer(&args) {
+        return ExitCode::SUCCESS;
+    }
+    let args = find::dashes(args);
     let is_tcfsd = args.first().and_then(|a| Path::new(a).file_name()).is_some_and(|n| n == "tcfsd");
     let cli = match Cli::try_parse_from(&args) {
         Ok(c) => c,
@@ -154,7 +165,9 @@ pub fn main(args: ArgsOs) -> ExitCode {
     };
     // These work without a configuration, or look at a broken one.
     match &command {
-        Cmd::Completions(c) => return end(&out, Ok(c.run(&out))),
+        Cmd::Completions(c) => return end(&out, c.run(&out)),
+        Cmd::Man(c) => return end(&out, c.run(&out)),
+        Cmd::Schema(c) => return end(&out, c.run(&out)),
         Cmd::Git(g) if g.is_helper() => {
             let done = crate::daemon::helper::serve(std::io::stdin().lock(), std::io::stdout().lock());
             return end(&out, done.map(|()| 0));
@@ -213,10 +226,11 @@ async fn dispatch(command: Cmd, ctx: &Ctx) -> Result<u8> {
         Cmd::Store(c) => c.run(ctx).await,
         Cmd::Tui(c) => c.run(ctx).await,
         Cmd::Mcp(c) => c.run(ctx).await,
+        Cmd::Report(c) => c.run(ctx).await,
         Cmd::Doctor(c) => c.run(ctx).await,
         Cmd::Daemon(c) => c.run(ctx).await,
         Cmd::Service(c) => c.run(ctx).await,
-        Cmd::Config(_) | Cmd::Completions(_) => Ok(0),
+        Cmd::Config(_) | Cmd::Completions(_) | Cmd::Man(_) | Cmd::Schema(_) => Ok(0),
     }
 }
 

@@ -15,7 +15,7 @@ Examples:
   tcfs unpin project")]
 pub struct Pin {
     /// PATH in the drive; directories with everything below
-    #[arg(required = true, value_name = "PATH")]
+    #[arg(required = true, value_name = "PATH", add = super::completions::path())]
     paths: Vec<String>,
 }
 
@@ -23,7 +23,7 @@ pub struct Pin {
 #[derive(Args)]
 pub struct Unpin {
     /// PATH in the drive
-    #[arg(required = true, value_name = "PATH")]
+    #[arg(required = true, value_name = "PATH", add = super::completions::path())]
     paths: Vec<String>,
 }
 

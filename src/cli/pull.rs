@@ -20,6 +20,7 @@ Examples:
   tcfs pull project                     into the working directory")]
 pub struct Pull {
     /// PATH in the drive
+    #[arg(add = super::completions::path())]
     path: String,
     /// Local path to become; with a trailing slash, or where a directory is: the directory to put it into
     #[arg(value_name = "LOCAL", default_value = ".")]

@@ -26,7 +26,7 @@ pub struct Push {
     #[arg(required = true, value_name = "LOCAL")]
     sources: Vec<PathBuf>,
     /// PATH to become; with a trailing slash, or where a directory is: the directory to put it into
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", add = super::completions::path())]
     to: Option<String>,
     /// Replace what is there even if this machine never saw it
     #[arg(short, long)]

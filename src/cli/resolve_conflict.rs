@@ -18,6 +18,7 @@ Examples:
   tcfs resolve-conflict notes/plan.md --keep yoga")]
 pub struct ResolveConflict {
     /// PATH in the drive: the file or one of its siblings
+    #[arg(add = super::completions::path())]
     path: String,
     /// Keep this machine's version, or the shown one where it has none
     #[arg(long, group = "keep_what")]
@@ -29,7 +30,7 @@ pub struct ResolveConflict {
     #[arg(long, group = "keep_what")]
     keep_both: bool,
     /// Keep the version that goes by this device's name
-    #[arg(long, value_name = "DEVICE", group = "keep_what")]
+    #[arg(long, value_name = "DEVICE", group = "keep_what", add = super::completions::device())]
     keep: Option<String>,
 }
 

@@ -18,6 +18,7 @@ Examples:
   tcfs restore notes/plan.md --at 2h --to notes/plan.old.md")]
 pub struct Restore {
     /// PATH in the drive, present or removed
+    #[arg(add = super::completions::path())]
     path: String,
     /// Version as `tcfs history` shows it
     #[arg(long, value_name = "ID", conflicts_with = "at")]
@@ -26,7 +27,7 @@ pub struct Restore {
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
     /// PATH to restore to [default: in place]
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", add = super::completions::path())]
     to: Option<String>,
 }
 

@@ -1,6 +1,7 @@
 //! `tcfs service`.
 
 use super::context::Ctx;
+use super::printed::Printed;
 use crate::daemon::config::Sources;
 use crate::daemon::paths::{Env, Platform};
 use crate::daemon::units::{self, Manager, System, Unit};
@@ -72,7 +73,7 @@ impl Service {
             What::Install(at) => {
                 let (m, unit) = (manager()?, unit(ctx, &at)?);
                 m.install(&unit)?;
-                ctx.out.object(&serde_json::json!({"type": "installed", "file": m.file, "mountpoint": unit.mountpoint}));
+                ctx.out.object(&Printed::Installed { file: m.file.clone(), mountpoint: unit.mountpoint.clone() });
                 ctx.out.line(format!("the drive is mounted on {} from now on, with every login", unit.mountpoint.display()));
                 ctx.out.line(format!("the service is in {}", m.file.display()));
                 for name in left_behind(&env) {
@@ -82,13 +83,13 @@ impl Service {
             What::Uninstall => {
                 let m = manager()?;
                 let was = m.uninstall()?;
-                ctx.out.object(&serde_json::json!({"type": "uninstalled", "file": m.file, "was_installed": was}));
+                ctx.out.object(&Printed::Uninstalled { file: m.file.clone(), was_installed: was });
                 ctx.out.line(if was { "the service is gone; the drive and its state stay" } else { "there is no service" });
             }
             What::Status => {
                 let m = manager()?;
                 let s = m.state()?;
-                ctx.out.object(&serde_json::json!({"type": "service", "file": m.file, "installed": s.installed, "running": s.running}));
+                ctx.out.object(&Printed::Service { file: m.file.clone(), installed: s.installed, running: s.running });
                 let text = match (s.installed, s.running) {
                     (true, true) => "the service is installed and runs",
                     (true, false) => "the service is installed and does not run",
@@ -105,7 +106,7 @@ impl Service {
                     None => platform,
                 };
                 let text = unit(ctx, &p.at)?.text(platform);
-                ctx.out.object(&serde_json::json!({"type": "file", "text": text}));
+                ctx.out.object(&Printed::File { text: text.clone() });
                 ctx.out.line(text.trim_end());
             }
         }

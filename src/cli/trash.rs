@@ -23,6 +23,7 @@ paths off this machine's list and destroys nothing."
 )]
 pub struct Trash {
     /// List only at and below PATH
+    #[arg(add = super::completions::path())]
     path: Option<String>,
     #[command(subcommand)]
     what: Option<What>,
@@ -33,19 +34,22 @@ enum What {
     /// List removed paths, the latest first
     List {
         /// Only at and below PATH
+        #[arg(add = super::completions::path())]
         path: Option<String>,
     },
     /// Bring a removed path back as it was last
     Restore {
         /// PATH as it is listed
+        #[arg(add = super::completions::path())]
         path: String,
         /// PATH to restore to [default: in place]
-        #[arg(long, value_name = "PATH")]
+        #[arg(long, value_name = "PATH", add = super::completions::path())]
         to: Option<String>,
     },
     /// Take removed paths off the list
     Empty {
         /// Only at and below PATH
+        #[arg(add = super::completions::path())]
         path: Option<String>,
     },
 }

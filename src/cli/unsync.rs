@@ -17,7 +17,7 @@ Examples:
   tcfs unsync project/target")]
 pub struct Unsync {
     /// PATH in the drive; directories with everything below
-    #[arg(required = true, value_name = "PATH")]
+    #[arg(required = true, value_name = "PATH", add = super::completions::path())]
     paths: Vec<String>,
 }
 

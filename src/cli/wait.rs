@@ -18,6 +18,7 @@ Examples:
   tcfs wait notes --timeout 30s    exit code 3 if something is still pending then")]
 pub struct Wait {
     /// Only this PATH and what is below
+    #[arg(add = super::completions::path())]
     path: Option<String>,
     /// Give up after this time (500ms, 30s, 2m)
     #[arg(long, value_name = "TIME", value_parser = |s: &str| s.parse::<Span>())]

@@ -17,6 +17,7 @@ Examples:
   tcfs why --json notes/plan.md | jq .residence")]
 pub struct Why {
     /// PATH in the drive, present or removed
+    #[arg(add = super::completions::path())]
     path: String,
 }
 

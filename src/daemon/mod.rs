@@ -15,6 +15,7 @@ pub mod notify;
 pub mod pathargs;
 pub mod paths;
 pub mod protocol;
+pub mod repair;
 pub mod run;
 pub mod service;
 pub mod shell;

@@ -46,7 +46,11 @@ impl Drive {
         let call = client.call(request, &progress);
         tokio::pin!(call);
         let mut items = Vec::new();
-        let mut take = |u: Update| if let Update::Item(i) = u { items.push(i) };
+        let mut take = |u: Update| {
+            if let Update::Item(i) = u {
+                items.push(i)
+            }
+        };
         let answer = loop {
             tokio::select! {
                 biased;

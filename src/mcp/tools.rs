@@ -109,7 +109,9 @@ impl Tools {
         let on = p::OnPath { path: pin.path };
         let request = if pin.unpin { Request::Unpin(on) } else { Request::Pin(on) };
         result(match self.drive.ask(request).await {
-            Ok((_, Response::Pinned(d))) => Ok(a::Pinned { path: d.path, pinned: true, files: d.files, bytes: d.bytes, missing: d.missing }),
+            Ok((_, Response::Pinned(d))) => {
+                Ok(a::Pinned { path: d.path, pinned: true, files: d.files, bytes: d.bytes, missing: d.missing })
+            }
             Ok((_, Response::Unpinned(d))) => Ok(a::Pinned { path: d.path, pinned: false, files: 0, bytes: 0, missing: 0 }),
             Ok((_, other)) => Err(unexpected(&other)),
             Err(e) => Err(e),
@@ -256,7 +258,8 @@ impl Tools {
     async fn conflicts(&self, path: Option<String>) -> Result<a::Conflicts> {
         let (items, answer) = self.drive.ask(Request::Conflicts(p::ListConflicts { path, show_siblings: None })).await?;
         let Response::Conflicts(sum) = answer else { return Err(unexpected(&answer)) };
-        let conflicts: Vec<p::Conflict> = items.into_iter().filter_map(|i| if let Item::Conflict(c) = i { Some(c) } else { None }).collect();
+        let conflicts: Vec<p::Conflict> =
+            items.into_iter().filter_map(|i| if let Item::Conflict(c) = i { Some(c) } else { None }).collect();
         Ok(a::Conflicts { total: sum.conflicts, mode: sum.mode, conflicts })
     }
 

@@ -77,7 +77,11 @@ fn title(app: &App) -> Line<'static> {
     match (&app.lost, &app.status) {
         (Some(why), _) => spans.push(Span::from(format!(" {} ", plain(why))).fg(Color::Red)),
         (None, Some(s)) => {
-            let store = if s.store_state.reachable { Span::from(" store ok ").fg(Color::Green) } else { Span::from(" store: no answer ").fg(Color::Red) };
+            let store = if s.store_state.reachable {
+                Span::from(" store ok ").fg(Color::Green)
+            } else {
+                Span::from(" store: no answer ").fg(Color::Red)
+            };
             let bus = match s.nats.state.as_str() {
                 "connected" => Span::from(" bus ok ").fg(Color::Green),
                 "off" => Span::from(" no bus ").dim(),
@@ -263,7 +267,8 @@ fn sides(frame: &mut Frame<'_>, area: Rect, c: &Conflict, look: Look) {
     side(frame, left, "l: this machine's", local, look);
     if let Some(r) = remote {
         let more = c.heads.len().saturating_sub(2);
-        let title = if more > 0 { format!("r: {}, and {more} more", plain(&r.device.name)) } else { format!("r: {}", plain(&r.device.name)) };
+        let title =
+            if more > 0 { format!("r: {}, and {more} more", plain(&r.device.name)) } else { format!("r: {}", plain(&r.device.name)) };
         side(frame, right, &title, r, look);
     }
 }

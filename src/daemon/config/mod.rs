@@ -444,7 +444,7 @@ impl Config {
 }
 
 /// A line of `tcfs config show`.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub struct Shown {
     /// Name.
     pub key: String,

@@ -44,6 +44,15 @@ impl Core {
                 progress.blocking_item(Item::Entry(e))?;
                 Ok(true)
             };
+            if request.children {
+                let top = vfs.find(&below)?;
+                for f in vfs.list(&top)? {
+                    if name.as_ref().is_none_or(|p| p.matches(&f.name)) && !each(&f)? {
+                        break;
+                    }
+                }
+                return Ok(Response::Found(sum));
+            }
             match &name {
                 // Of the whole drive by name: from the index of names.
                 Some(p) => {

@@ -8,8 +8,8 @@ use super::paths::{kind_of_version, size_of_version};
 use super::{Core, blocking};
 use crate::daemon::protocol::{By, Change, DeviceRef, EntryKind, OnPath, Residence, Response, RuleOf, Why};
 use crate::error::{Error, Kind, Result};
-use crate::model::{RelPath, Version};
 use crate::human::rfc3339;
+use crate::model::{RelPath, Version};
 use crate::vfs::{FileType, Held};
 
 impl Core {

@@ -68,6 +68,9 @@ pub struct Find {
     /// Only below this PATH.
     #[serde(default)]
     pub path: Option<String>,
+    /// Only what is in that directory itself.
+    #[serde(default)]
+    pub children: bool,
     /// Pattern of the name (`*`, `?`, `[…]`, `{a,b}`).
     #[serde(default)]
     pub name: Option<String>,

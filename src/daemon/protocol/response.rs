@@ -16,8 +16,8 @@ pub use status::*;
 pub use versions::*;
 
 use super::{
-    Activity, AdoptSum, AdoptedPath, CacheSum, Cached, Diff, Followed, FoundSum, GitRepo, GitSum, IgnoredPath, Ignoring, LogLine, LogSum, Pending, PendingSum,
-    Removed, ToldText, TrashSum, Why,
+    Activity, AdoptSum, AdoptedPath, CacheSum, Cached, Diff, Followed, FoundSum, GitRepo, GitSum, IgnoredPath, Ignoring, LogLine, LogSum,
+    Pending, PendingSum, Removed, ToldText, TrashSum, Why,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

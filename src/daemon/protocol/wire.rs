@@ -65,7 +65,7 @@ pub enum FromDaemon {
 }
 
 /// An error on the wire and in `--json`: `{"error":{"kind":…,"message":…,"hint":…}}`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct WireError {
     /// Stable snake-case name of the kind (`not_found`, `unavailable`, …).
     pub kind: String,

@@ -23,10 +23,10 @@ mod reading;
 
 use super::{Attr, DirEntry, FileType, ROOT, Time, Vfs, not_found};
 use crate::error::{Error, IoContext, Kind, Result};
+use crate::human;
 use crate::model::brake::seen_by;
 use crate::model::{Hash, Kind as Made, RelPath, Version};
 use crate::state::rows::cookie_of;
-use crate::human;
 use bytes::Bytes;
 use dashmap::DashMap;
 use lru::LruCache;

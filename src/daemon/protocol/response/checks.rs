@@ -20,7 +20,7 @@ pub enum Verdict {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Check {
     /// Stable name: `kernel`, `helper`, `config`, `socket`, `store`, `clock`, `cache`, `state`, `disk`, `records`,
-    /// `names`, `brake`, `outbox`, `logs`, `bus`, `gc`, `mount`.
+    /// `names`, `brake`, `outbox`, `logs`, `bus`, `gc`, `mount`, `fix`.
     pub name: String,
     /// How it came out.
     pub verdict: Verdict,
