@@ -90,6 +90,16 @@ pub fn small_pages() -> io::Result<()> {
     here::small_pages()
 }
 
+/// Seconds by which this machine's zone is ahead of UTC at a moment (seconds since 1970), summer time included.
+pub fn zone_offset(at: i64) -> i32 {
+    // SAFETY: all zeros is a valid `tm`: numbers, and a name that may be null.
+    let mut tm: libc::tm = unsafe { std::mem::zeroed() };
+    let at = at as libc::time_t;
+    // SAFETY: both pointers are to values on this stack; the reentrant form keeps nothing of them.
+    let done = unsafe { libc::localtime_r(&at, &mut tm) };
+    if done.is_null() { 0 } else { i32::try_from(tm.tm_gmtoff).unwrap_or(0) }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -130,14 +140,4 @@ mod tests {
             assert_eq!(give_name(&f, &t.path().join("named")).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         }
     }
-}
-
-/// Seconds by which this machine's zone is ahead of UTC at a moment (seconds since 1970), summer time included.
-pub fn zone_offset(at: i64) -> i32 {
-    // SAFETY: all zeros is a valid `tm`: numbers, and a name that may be null.
-    let mut tm: libc::tm = unsafe { std::mem::zeroed() };
-    let at = at as libc::time_t;
-    // SAFETY: both pointers are to values on this stack; the reentrant form keeps nothing of them.
-    let done = unsafe { libc::localtime_r(&at, &mut tm) };
-    if done.is_null() { 0 } else { i32::try_from(tm.tm_gmtoff).unwrap_or(0) }
 }

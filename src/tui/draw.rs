@@ -182,7 +182,7 @@ fn transfers(frame: &mut Frame<'_>, area: Rect, app: &App, look: Look) {
     let total = |op: &str| app.status.as_ref().and_then(|s| s.store_state.requests.get(op)).copied().unwrap_or_default();
     let (put, get) = (total("put"), total("get"));
     let now = app.status.as_ref().and_then(|s| s.outbox.current.clone()).unwrap_or_default();
-    let line = |name: &str, rate: u64, c: crate::store::count::OpCounts| {
+    let line = |name: &str, rate: u64, c: crate::daemon::protocol::OpCounts| {
         let rate = format!("{}/s", size(rate));
         Line::from(format!(" {name:<9}{rate:>12}   {:>9} in {} requests, {} under way", size(c.bytes), c.requests, c.in_flight))
     };

@@ -84,12 +84,10 @@ async fn on(terminal: &mut ratatui::DefaultTerminal, socket: PathBuf) -> Result<
             Some(Err(Input::Resized)) => {}
             Some(Err(Input::Key(k))) => match app.press(k) {
                 Some(Wish::Quit) => break Ok(()),
-                Some(w) => {
-                    if wish.try_send(w).is_err() {
-                        app.hear(News::Resolved(Err("the daemon is busy; try again".to_owned())));
-                    }
+                Some(w) if wish.try_send(w.clone()).is_err() => {
+                    app.hear(News::Resolved(Err("the daemon is busy; try again".to_owned())));
                 }
-                None => {}
+                _ => {}
             },
         }
     };

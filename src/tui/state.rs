@@ -383,7 +383,8 @@ mod tests {
         app.hear(News::Conflicts(list(&["a"])));
         assert_eq!((app.conflict().unwrap().path.as_str(), &app.over), ("a", &Over::Nothing));
         app.hear(News::Conflicts(Vec::new()));
-        assert_eq!((app.conflict(), app.press(Press::Char('l'))), (None, None));
+        assert_eq!(app.press(Press::Char('l')), None);
+        assert_eq!(app.conflict(), None);
     }
 
     #[test]
@@ -391,7 +392,7 @@ mod tests {
         let mut app = App::new();
         let status = |sent: u64| {
             let mut s = Status::default();
-            s.store_state.requests.insert("put".into(), crate::store::count::OpCounts { bytes: sent, ..Default::default() });
+            s.store_state.requests.insert("put".into(), crate::daemon::protocol::OpCounts { bytes: sent, ..Default::default() });
             Box::new(s)
         };
         for (at, sent) in [(1000, 0), (2000, 500), (3000, 3000)] {

@@ -20,6 +20,9 @@ const KEPT: Duration = Duration::from_secs(300);
 /// Names noted beside the index; with more it is made anew.
 const BESIDE: usize = 100_000;
 
+/// Directories and names in them.
+type Places = HashSet<(u64, String)>;
+
 /// All names as of when it was made.
 #[derive(Default)]
 struct Names {
@@ -57,7 +60,7 @@ struct State {
     names: Option<Arc<Names>>,
     used: Option<Instant>,
     /// Names that came since, while there is an index or one is being made.
-    fresh: HashSet<(u64, String)>,
+    fresh: Places,
     noting: bool,
 }
 
@@ -88,7 +91,7 @@ impl Vfs {
     /// search reads all names.
     pub fn find_names(&self, matches: &dyn Fn(&str) -> bool, each: &mut dyn FnMut(Found) -> Result<bool>) -> Result<()> {
         let (names, fresh) = self.name_index()?;
-        let mut hits: HashSet<(u64, String)> = fresh.into_iter().filter(|(_, n)| matches(n)).collect();
+        let mut hits: Places = fresh.into_iter().filter(|(_, n)| matches(n)).collect();
         names.each(|dir, name| {
             if matches(name) {
                 hits.insert((dir, name.to_owned()));
@@ -116,7 +119,7 @@ impl Vfs {
         Ok(())
     }
 
-    fn name_index(&self) -> Result<(Arc<Names>, HashSet<(u64, String)>)> {
+    fn name_index(&self) -> Result<(Arc<Names>, Places)> {
         {
             let mut s = self.names.now.lock();
             s.used = Some(Instant::now());

@@ -3,7 +3,6 @@
 
 #![allow(dead_code)]
 
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Duration;
 use tcfs::ErrorKind;
@@ -216,7 +215,7 @@ impl Rig {
     pub fn read_local(&self, fh: u64, off: u64, len: usize) -> Result<Option<Vec<u8>>> {
         Ok(self.read_now(fh, off, len)?.map(|r| {
             let mut buf = vec![0; r.len];
-            r.file.read_exact_at(&mut buf, off).unwrap();
+            r.read_into(&mut buf, off).unwrap();
             buf
         }))
     }
@@ -228,7 +227,7 @@ impl Rig {
         }
         let r = self.hydrate_read(fh, off, len).await?;
         let mut buf = vec![0; r.len];
-        r.file.read_exact_at(&mut buf, off).unwrap();
+        r.read_into(&mut buf, off).unwrap();
         Ok(buf)
     }
 
@@ -575,5 +574,25 @@ fn shows(i: Option<&Inode>, local: Option<&Local>, h: &Version) -> bool {
         }
         Kind::Symlink { target } => i.kind == FileType::Symlink && i.target == *target,
         _ => false,
+    }
+}
+
+/// Waits until something that goes on in the background is so.
+pub async fn until_async(ready: impl Fn() -> bool) {
+    for _ in 0..1000 {
+        if ready() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("it does not come about");
+}
+
+impl Rig {
+    /// Another device replaces what it sees here.
+    pub async fn write_over(&self, name: &str, p: &str, bytes: &[u8]) -> Version {
+        let v = self.version_of(name, p, &self.entry(p), bytes).await;
+        self.arrive(&v);
+        v
     }
 }

@@ -1,7 +1,7 @@
 //! The daemon itself: how it is, what it has mounted, that it ends.
 
 use super::DeviceRef;
-use crate::store::count::OpCounts;
+pub use crate::store::count::OpCounts;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
