@@ -99,10 +99,10 @@ pub fn zone_at(ms: i64) -> UtcOffset {
     UtcOffset::from_whole_seconds(crate::sys::zone_offset(ms.div_euclid(1000))).unwrap_or(UtcOffset::UTC)
 }
 
-/// `2026-02-13T18-04-05Z`: a moment as a part of a file name, in UTC, on every system and in the order of time.
+/// `2026-02-13T18-04-05.000Z`: a moment as a part of a file name, in UTC, on every system and in the order of time.
 pub fn stamp(ms: i64) -> String {
-    let whole = ms.div_euclid(1000) * 1000;
-    rfc3339(whole).replace(':', "-")
+    let whole = rfc3339(ms.div_euclid(1000) * 1000).replace(':', "-");
+    format!("{}.{:03}Z", whole.trim_end_matches('Z'), ms.rem_euclid(1000))
 }
 
 /// `2026-02-13T18:04:05Z`, with a fraction where there is one.
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn stamps_sort_by_time_and_fit_a_file_name() {
-        assert_eq!(stamp(1_770_000_000_123), "2026-02-02T02-40-00Z");
+        assert_eq!(stamp(1_770_000_000_023), "2026-02-02T02-40-00.023Z");
         assert_eq!(rfc3339(1_770_000_000_000), "2026-02-02T02:40:00Z");
     }
 }

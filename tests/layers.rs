@@ -41,7 +41,10 @@ const OWNED: &[(&str, &[&str])] = &[
     ("similar", &["daemon/core/diff.rs"]),
     ("ratatui", &["tui/"]),
     ("rmcp", &["mcp/"]),
-    ("schemars", &["mcp/", "daemon/protocol/", "store/count.rs", "model/activity.rs", "daemon/config/mod.rs", "cli/printed.rs", "cli/schema.rs"]),
+    (
+        "schemars",
+        &["mcp/", "daemon/protocol/", "store/count.rs", "model/activity.rs", "daemon/config/mod.rs", "cli/printed.rs", "cli/schema.rs"],
+    ),
     ("clap_mangen", &["cli/man.rs"]),
     ("sha1", &["fleet/git/index.rs"]),
     ("time", &["cli/", "tui/", "human.rs"]),

@@ -64,6 +64,7 @@ mkfs.ext4 e2fsprogs
 mkfs.btrfs btrfs-progs
 git git
 vim vim
+tmux tmux
 python3 python3
 linux.uml user-mode-linux
 slirp-fullbolt slirp

@@ -260,7 +260,10 @@ async fn attributes_tell_where_a_file_stands() {
     set("pinned", b"yes").unwrap();
     assert_eq!((of("mine", "pinned"), rig.pins().unwrap()), ("yes".into(), vec!["mine".to_owned()]));
     set("pinned", b"0\n").unwrap();
-    assert_eq!((of("mine", "pinned"), kind(set("pinned", b"maybe")), kind(set("state", b"x"))), ("no".into(), ErrorKind::Invalid, ErrorKind::NotPermitted));
+    assert_eq!(
+        (of("mine", "pinned"), kind(set("pinned", b"maybe")), kind(set("state", b"x"))),
+        ("no".into(), ErrorKind::Invalid, ErrorKind::NotPermitted)
+    );
     assert!(rig.listxattr(ino).unwrap().is_empty());
 }
 

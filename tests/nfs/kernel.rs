@@ -210,3 +210,61 @@ n=$(cat /mnt/acknowledged); [ "$(wc -l < log)" -ge "$n" ]; seq -f "line %.0f" $(
         (n == 200 && fs::read(bob.path("log")).is_ok()).then_some(())
     });
 }
+
+/// A person who has only the mount: the control directory through the kernel's client, as through FUSE (`tests/ways`).
+const CONTROL: &str = r#"
+set -x
+no() { if "$@"; then echo "it worked: $*"; exit 1; fi; }
+n=0; while ! grep -q '"name": "bob"' .tcfs/devices.json; do n=$((n+1)); [ $n -lt 60 ]; sleep 1.1; done
+[ "$(cat .tcfs/pending.json)" = "[]" ]; grep -q '"pending": 0' .tcfs/status.json; grep -q '^tcfs_conflicts 1$' .tcfs/metrics
+ls .tcfs/at | grep -q yesterday; [ "$(ls -a | grep -c tcfs)" = 0 ]
+grep -q plan.md .tcfs/conflicts.json
+s=$(ls | grep conflict); rm "$s"
+n=0; while grep -q plan.md .tcfs/conflicts.json; do n=$((n+1)); [ $n -lt 60 ]; sleep 1.1; done
+[ ! -e gone.txt ]; ls .tcfs/history | grep -q gone.txt
+cp .tcfs/history/gone.txt/* back.txt; [ "$(cat back.txt)" = precious ]
+first=$(ls .tcfs/history/plan.md | head -1); [ "$(cat .tcfs/history/plan.md/$first)" = base ]
+moment=$(cat moment); [ "$(cat .tcfs/at/$moment/gone.txt)" = precious ]; diff -r .tcfs/at/$moment/d d; cmp .tcfs/at/$moment/big big
+no touch .tcfs/x; no rm -f .tcfs/status.json; no mkdir .tcfs/at/x; no mv plan.md .tcfs/; no cp plan.md .tcfs/at/$moment/new
+tail -n 1 .tcfs/events | grep -q '"event"'; grep -q tcfs .tcfs/log
+"#;
+
+#[test]
+fn with_ls_cat_cp_and_rm_alone_by_a_kernels_nfs_client() {
+    let w = World::new();
+    let (s, bob) = (Served::new(&w, "ann"), w.mount("bob"));
+    let ann = &s.m;
+    let push = |m: &super::common::Mounted, text: &str, to: &str| {
+        let file = w.dir().join("source");
+        fs::write(&file, text).unwrap();
+        m.cli(&["push", file.to_str().unwrap(), "--to", to]);
+    };
+    push(ann, "base", "plan.md");
+    push(ann, "precious", "gone.txt");
+    push(ann, "deep", "d/e/f");
+    let big: String = (0..400_000).map(|n| format!("{n}\n")).collect();
+    push(ann, &big, "big");
+    ann.wait();
+    until("all is there", super::SOON, || (bob.path("big").exists() && bob.path("plan.md").exists()).then_some(()));
+    std::thread::sleep(Duration::from_millis(20));
+    let date = Command::new("date").args(["-u", "+%Y-%m-%dT%H:%M:%S.%3NZ"]).output().unwrap();
+    push(ann, String::from_utf8_lossy(&date.stdout).trim(), "moment");
+    bob.fault(Some(serde_json::json!({"mode": "down"})));
+    fs::write(bob.path("plan.md"), "from bob").unwrap();
+    push(ann, "from ann", "plan.md");
+    ann.wait();
+    bob.fault(None);
+    fs::remove_file(bob.path("gone.txt")).unwrap();
+    bob.wait();
+    until("the conflict is here", super::SOON, || {
+        let status = ann.status();
+        let gone = !ann.cli(&["ls"]).stdout.contains("gone.txt");
+        (status["conflicts"] == 1 && status["pending"] == 0 && gone).then_some(())
+    });
+    run(&s, CONTROL, LONG, |_| {});
+    until("the conflict is over everywhere", super::SOON, || {
+        let names: Vec<_> = fs::read_dir(bob.root()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        let whole = fs::read_to_string(bob.path("back.txt")).is_ok_and(|t| t == "precious");
+        (whole && !names.iter().any(|n| n.contains("conflict"))).then_some(())
+    });
+}

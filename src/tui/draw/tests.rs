@@ -58,7 +58,12 @@ fn status() -> Status {
         started_at: NOW - 7_300_000,
         device: Some(DeviceRef { id: "ann-00000001".into(), name: "ann".into() }),
         store: "s3://tcfs/default".into(),
-        mounts: vec![MountInfo { mountpoint: "/home/ann/tcfs".into(), backend: "fuse".into(), since: NOW - 7_200_000, ..MountInfo::default() }],
+        mounts: vec![MountInfo {
+            mountpoint: "/home/ann/tcfs".into(),
+            backend: "fuse".into(),
+            since: NOW - 7_200_000,
+            ..MountInfo::default()
+        }],
         pending: 2,
         entries: 12_345,
         conflicts: 1,
@@ -115,7 +120,8 @@ fn app() -> App {
         heads: vec![head("ann", "notes/plan.md", true, true), head("yoga", "notes/plan.conflict-yoga.md", false, false)],
         resolve: Vec::new(),
     }]));
-    let change = |path: &str, device: &str| Change { path: path.to_owned(), kind: "file".into(), device: device.to_owned(), ..Change::default() };
+    let change =
+        |path: &str, device: &str| Change { path: path.to_owned(), kind: "file".into(), device: device.to_owned(), ..Change::default() };
     let events = [
         What::Started { version: "0.1.0".into() },
         What::Store { reachable: false, why: Some("connection refused".into()) },

@@ -589,7 +589,7 @@ fn past_child(dir: &Arc<Node>, at: i64, path: &RelPath, w: Was) -> Arc<Node> {
     dir.child(&w.name, what)
 }
 
-/// `2026-02-13T18-04-05Z.yoga.4f2a91c0.md`: in order of time, by whom, which, and what programs know its kind by.
+/// `2026-02-13T18-04-05.123Z.yoga.4f2a91c0.md`: in order of time, by whom, which, and what programs know its kind by.
 fn version_name(v: &Version, id: &str) -> String {
     let name = v.path.file_name();
     let ext = name.rfind('.').filter(|at| *at > 0 && name.len() - at <= 16).map_or("", |at| &name[at..]);
