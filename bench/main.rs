@@ -7,6 +7,7 @@
 
 #[path = "../tests/common/mod.rs"]
 mod common;
+mod entries;
 mod git;
 mod nfs;
 mod peers;
@@ -31,7 +32,7 @@ type Alone = fn(&Plan, &str) -> Row;
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     let mut only = None;
-    let (mut quick, mut json, mut by_nfs, mut by_git) = (false, false, false, false);
+    let (mut quick, mut json, mut by_nfs, mut by_git, mut many) = (false, false, false, false, false);
     let mut rest = args.iter();
     while let Some(a) = rest.next() {
         match a.as_str() {
@@ -39,9 +40,10 @@ fn main() {
             "--json" => json = true,
             "--nfs" => by_nfs = true,
             "--git" => by_git = true,
+            "--entries" => many = true,
             "--only" => only = rest.next().cloned(),
             other => {
-                eprintln!("bench: {other} is not an option; there are --quick, --json, --nfs, --git and --only NAME");
+                eprintln!("bench: {other} is not an option; there are --quick, --json, --nfs, --git, --entries and --only NAME");
                 std::process::exit(2);
             }
         }
@@ -52,6 +54,9 @@ fn main() {
     }
     if by_git {
         return git::run(&plan);
+    }
+    if many {
+        return entries::run(&plan);
     }
     let wanted = |name: &str| only.as_ref().is_none_or(|o| name.contains(o.as_str()));
     let mut rows = beside_peers(&plan, &wanted);

@@ -37,6 +37,11 @@
 //! `daemon/core/git.rs` says when, and `daemon/helper.rs` is the process in which it is done. A database and its journals are
 //! sealed together by `vfs/companions.rs`.
 //!
+//! What the drive tells of itself is in `vfs/control/` (the directory `.tcfs`: state, and the past as read-only trees),
+//! `vfs/state_attrs.rs` (`user.tcfs.*`), `vfs/find.rs` and `survey.rs` (names and versions of the whole drive) and
+//! `vfs/readers.rs` (who reads, and what that may bring here); the state files are written by `daemon/core/facts.rs`, and what
+//! happens by `fleet/feed.rs` and `daemon/core/activity.rs`.
+//!
 //! The way of a version from elsewhere: `fleet/follow.rs` reads the logs, `fleet/apply.rs` merges what is in them,
 //! `fleet/healing.rs` lets own work follow moves, `mount/fuse/invalidate.rs` tells the kernel and `retell.rs` the programs
 //! that watch; its bytes come when they are read (`vfs/read.rs`, `vfs/hydrate.rs`, `content/fetch.rs`).

@@ -134,7 +134,7 @@ fn bad_usage_is_exit_code_two_in_both_forms() {
     }
     let r = home.tcfs(&["--json", "push"]);
     assert_eq!((r.code, r.json()[0]["error"]["kind"].as_str(), r.err.as_str()), (2, Some("usage"), ""));
-    let r = home.tcfs(&["restore", "x", "--at", "yesterday"]);
+    let r = home.tcfs(&["restore", "x", "--at", "tomorrow"]);
     assert!(r.code == 2 && r.err.contains("--at: expected a time"), "{}", r.err);
     let r = home.tcfs(&["push", "a", "b", "--to", "c"]);
     assert!(r.code == 2 && r.err.contains("--to DIR/"), "{}", r.err);
@@ -173,9 +173,9 @@ fn a_state_dir_too_long_for_a_socket_works() {
 #[test]
 fn completions_and_version_and_help_are_printed() {
     let home = Home::new();
-    for (shell, word) in [("bash", "complete -F"), ("zsh", "#compdef tcfs"), ("fish", "complete -c tcfs")] {
+    for (shell, word) in [("bash", "complete -o"), ("zsh", "#compdef tcfs"), ("fish", "complete --keep-order")] {
         let r = home.tcfs(&["completions", shell]);
-        assert!(r.code == 0 && r.out.contains(word) && r.out.contains("resolve-conflict"), "{shell}");
+        assert!(r.code == 0 && r.out.contains(word) && r.out.contains("TCFS_COMPLETE"), "{shell}");
     }
     let r = home.tcfs(&["--version"]);
     assert_eq!((r.code, r.out.trim_end()), (0, concat!("tcfs ", env!("CARGO_PKG_VERSION"))));

@@ -335,7 +335,13 @@ fn a_removed_tree_comes_back_as_it_was_at_a_time() {
     std::thread::sleep(Duration::from_millis(1100));
     std::fs::remove_dir_all(m.path("d")).unwrap();
     m.wait();
-    assert!(m.cli(&["restore", "d"]).exit(2).stderr.contains("--at"));
+    // Without a time: as it was before somebody began to remove it.
+    let r = answer(&m.cli(&["--json", "restore", "d"]).ok());
+    assert_eq!(r["files"].as_u64(), Some(2), "{r}");
+    assert_eq!((text(m.path("d/sub/b")).as_str(), m.path("d/early").exists()), ("b", false));
+    assert!(m.cli(&["restore", "d"]).exit(2).stderr.contains("--at"), "one that is there needs a time");
+    std::fs::remove_dir_all(m.path("d")).unwrap();
+    m.wait();
     let r = answer(&m.cli(&["--json", "restore", "d", "--at", &then]).ok());
     assert_eq!(r["files"].as_u64(), Some(2), "{r}");
     assert_eq!((text(m.path("d/a")).as_str(), text(m.path("d/sub/b")).as_str()), ("a", "b"));

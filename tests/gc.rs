@@ -176,11 +176,11 @@ async fn what_was_uploaded_and_never_published_goes_after_the_grace() {
     w.memory.put("default/chunks/readme.txt", Bytes::from_static(b"x"), PutMode::Overwrite).await.unwrap();
     w.memory.put("other/chunks/0", Bytes::from_static(b"x"), PutMode::Overwrite).await.unwrap();
     w.later(HOUR);
-    assert_eq!(w.devices[0].fleet.collect(false, &|_, _| {}).await.unwrap().young.objects, 1);
+    assert_eq!(w.devices[0].fleet.collect(false, &|_, _, _| {}).await.unwrap().young.objects, 1);
     let c = w.day().await.unwrap();
     assert_eq!((c.condemned.objects, c.removed.objects), (1, 0), "{c:?}");
     assert!(w.has(b"orphan"));
-    let dry = w.devices[0].fleet.collect(true, &|_, _| {}).await.unwrap();
+    let dry = w.devices[0].fleet.collect(true, &|_, _, _| {}).await.unwrap();
     assert_eq!((dry.removed.objects, dry.condemned.objects), (0, 1), "{dry:?}");
     assert_eq!(w.day().await.unwrap().removed.objects, 1);
     assert!(!w.has(b"orphan") && w.has(b"a"));
@@ -197,7 +197,7 @@ async fn a_dry_run_tells_what_would_go_and_changes_nothing() {
     let all = |w: &World| w.memory.keys().into_iter().filter(|k| !k.contains("/leases/")).collect::<Vec<_>>();
     let before = all(&w);
     for _ in 0..2 {
-        let dry = w.devices[0].fleet.collect(true, &|_, _| {}).await.unwrap();
+        let dry = w.devices[0].fleet.collect(true, &|_, _, _| {}).await.unwrap();
         assert_eq!(dry.removed.objects, 1, "{dry:?}");
     }
     assert_eq!(all(&w), before);
@@ -216,7 +216,7 @@ async fn a_device_that_is_away_holds_back_what_was_condemned_since_until_it_is_r
         w.day_of(&[a]).await;
     }
     assert!(w.has(b"one"), "bob may still build on it");
-    let dry = a.fleet.collect(true, &|_, _| {}).await.unwrap();
+    let dry = a.fleet.collect(true, &|_, _, _| {}).await.unwrap();
     let away = a.fleet.gc_holders(Duration::from_secs(7 * DAY as u64)).await.unwrap();
     assert_eq!(away.iter().map(|h| h.device.clone()).collect::<Vec<_>>(), [b.id()]);
     // History ends where bob was last: only what was never published is condemned beyond that, and held.
@@ -278,7 +278,7 @@ async fn what_a_device_that_is_here_has_not_published_yet_stays() {
         a.fleet.renew_lease().await.unwrap();
         a.fleet.collect_if_due().await.unwrap();
     }
-    let end = a.fleet.collect(true, &|_, _| {}).await.unwrap();
+    let end = a.fleet.collect(true, &|_, _, _| {}).await.unwrap();
     assert!(end.history_from.is_some(), "the history of f has ended: {end:?}");
     assert!(w.has(b"one"));
     w.day().await;
@@ -328,17 +328,17 @@ async fn what_cannot_be_known_to_be_garbage_stays() {
     put(keys().batch("zoe-00000001", 3), &codec::encode_lines(b"\n").unwrap()).await;
     for _ in 0..3 {
         w.later(DAY);
-        let e = a.fleet.collect(false, &|_, _| {}).await.unwrap_err();
+        let e = a.fleet.collect(false, &|_, _, _| {}).await.unwrap_err();
         assert!(e.kind() == ErrorKind::Corrupt && e.to_string().contains("batch 2 of the log of zoe-00000001"), "{e}");
     }
     put(keys().batch("zoe-00000001", 2), b"damaged").await;
     w.later(DAY);
-    assert_eq!(a.fleet.collect(false, &|_, _| {}).await.unwrap_err().kind(), ErrorKind::Corrupt);
+    assert_eq!(a.fleet.collect(false, &|_, _, _| {}).await.unwrap_err().kind(), ErrorKind::Corrupt);
     assert!(w.has(b"y"));
     // A manifest whose bytes are others.
     put(keys().batch("zoe-00000001", 2), &codec::encode_lines(b"\n").unwrap()).await;
     put(keys().manifest(&Hash::of(manifest.as_bytes())), b"others").await;
-    assert_eq!(a.fleet.collect(false, &|_, _| {}).await.unwrap_err().kind(), ErrorKind::Corrupt);
+    assert_eq!(a.fleet.collect(false, &|_, _, _| {}).await.unwrap_err().kind(), ErrorKind::Corrupt);
 }
 
 #[tokio::test]
@@ -382,7 +382,7 @@ async fn a_list_that_is_damaged_is_begun_anew_and_loses_nothing() {
     b.write("again", "x");
     assert_eq!(b.publish().await.unwrap(), Round::Idle);
     w.later(3 * DAY);
-    assert_eq!(a.fleet.collect(false, &|_, _| {}).await.unwrap().removed.objects, 0);
+    assert_eq!(a.fleet.collect(false, &|_, _, _| {}).await.unwrap().removed.objects, 0);
     assert_ne!(read().await.header.edition.series, first.header.edition.series);
     for _ in 0..3 {
         w.day().await;
@@ -437,7 +437,7 @@ async fn meanwhile(request: Op, goes_on_first: bool) -> u64 {
     b.fleet.renew_lease().await.unwrap();
     let hold = held.hold(Some(request), &keys().chunks());
     let fleet = a.fleet.clone();
-    let collecting = tokio::spawn(async move { fleet.collect(false, &|_, _| {}).await });
+    let collecting = tokio::spawn(async move { fleet.collect(false, &|_, _, _| {}).await });
     tokio::time::timeout(Duration::from_secs(60), hold.reached(1)).await.expect("something is removed");
     b.write("again", "late");
     let publishing = async {
@@ -544,7 +544,7 @@ async fn publishers_and_collectors_at_the_same_time_lose_nothing() {
         let (d, over, removed) = (d.clone(), over.clone(), removed.clone());
         tasks.push(tokio::spawn(async move {
             while !over.load(Ordering::SeqCst) {
-                match d.fleet.collect(false, &|_, _| {}).await {
+                match d.fleet.collect(false, &|_, _, _| {}).await {
                     Ok(c) => drop(removed.fetch_add(c.removed.objects, Ordering::SeqCst)),
                     Err(e) => panic!("{e}"),
                 }

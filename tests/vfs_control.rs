@@ -57,6 +57,7 @@ fn later(rig: &Rig) {
     rig.tick();
 }
 
+/// The past is shown as it was, with conflicts of then, whatever was renamed, removed or written since.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_past_is_what_was_there_whatever_came_since() {
     let rig = Rig::new();
@@ -97,6 +98,7 @@ async fn the_past_is_what_was_there_whatever_came_since() {
     assert!(!then[4].1.contains_key("d/e/f") && then[4].1.contains_key("moved/e/f"));
 }
 
+/// A moment that is told by how long ago it is stands still while it is used.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_moment_that_is_told_by_how_long_ago_it_is_stands_still_while_it_is_used() {
     let rig = Rig::new();
@@ -114,6 +116,7 @@ async fn a_moment_that_is_told_by_how_long_ago_it_is_stands_still_while_it_is_us
     assert!(!rig.has(&format!("{CONTROL}/at/tomorrow")) && !rig.has(&format!("{CONTROL}/at/yesterday/a")));
 }
 
+/// History has a file for each version of a path, also of one that is gone, in the order of time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn history_has_a_file_for_each_version_also_of_what_is_gone() {
     let rig = Rig::new();
@@ -162,6 +165,7 @@ async fn a_large_old_version_is_read_from_the_store() {
     assert_eq!(rig.cache_use().bytes, 0, "nothing of it is kept");
 }
 
+/// Nothing in the control directory can be changed, no file can have its name, and no listing shows it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_in_it_can_be_changed_and_no_file_has_its_name() {
     let rig = Rig::new();
@@ -235,6 +239,7 @@ async fn state_files_say_what_the_layer_above_says_and_are_not_there_without_it(
     assert_eq!(rig.getattr(a.ino).unwrap().size, 3);
 }
 
+/// Extended attributes `user.tcfs.*` tell where a file stands; only `pinned` can be set, and none is listed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn attributes_tell_where_a_file_stands() {
     let rig = Rig::new();
@@ -294,6 +299,8 @@ async fn names_are_found_anywhere_also_those_that_came_since_the_first_search() 
     assert_eq!((find("c"), find("other")), (Vec::<String>::new(), vec!["b/other".to_owned()]));
 }
 
+/// Programs that the rules name bring nothing here, or only what they read; what is here everybody reads, and opening for
+/// writing is never refused.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn programs_that_look_at_everything_bring_nothing_here() {
     let rules = ReaderRules { deny: vec!["miner*".into()], cached_only: vec!["peek".into()], range_only: vec!["player".into()] };

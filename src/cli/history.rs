@@ -2,7 +2,7 @@
 
 use super::context::{Ctx, unexpected};
 use super::format;
-use crate::daemon::protocol::{EntryKind, HistoryVersion, Item, OnPath, Request, Response};
+use crate::daemon::protocol::{EntryKind, HistoryOf, HistoryVersion, Item, Request, Response};
 use crate::error::Result;
 use clap::Args;
 
@@ -11,21 +11,32 @@ use clap::Args;
 #[command(after_help = "\
 Examples:
   tcfs history notes/plan.md
+  tcfs history --follow notes/plan.md
   tcfs restore notes/plan.md --version 4f2a91c0")]
 pub struct History {
     /// PATH in the drive, present or removed
     #[arg(add = super::completions::path())]
     path: String,
+    /// Also what it was before it was moved here, under the names that it had (looks through everything that is known)
+    #[arg(long)]
+    follow: bool,
 }
 
 impl History {
     pub async fn run(self, ctx: &Ctx) -> Result<u8> {
         let drive = ctx.own_drive().await?;
         let path = ctx.path(&drive, &self.path)?;
+        let named = std::cell::OnceCell::new();
         let response = ctx
-            .ask(drive, Request::History(OnPath { path }), |i| {
+            .ask(drive, Request::History(HistoryOf { path, follow: self.follow }), |i| {
                 if let Item::Version(v) = i {
-                    ctx.out.line(show(ctx, &v));
+                    // Under another name: say which.
+                    let name = if v.path == *named.get_or_init(|| v.path.clone()) {
+                        String::new()
+                    } else {
+                        format!("  {}", ctx.out.name(&v.path))
+                    };
+                    ctx.out.line(format!("{}{name}", show(ctx, &v)));
                 }
             })
             .await?;

@@ -9,7 +9,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Make an old version the present one again; the present one stays in history
 ///
-/// Without options: the newest version that is not the present one, so a removed file comes back.
+/// Without options: the newest version that is not the present one, so a removed file comes back; a removed directory as it
+/// was before it was removed, with what was in it.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

@@ -149,7 +149,7 @@ impl Tools {
     /// The versions of a path, newest first, removed ones included.
     #[tool(annotations(title = "Versions of a path", read_only_hint = true, open_world_hint = false), output_schema = schema_for_type::<a::Versions>())]
     async fn history(&self, Parameters(on): Parameters<a::OnPath>) -> CallToolResult {
-        result(match self.drive.ask(Request::History(p::OnPath { path: on.path })).await {
+        result(match self.drive.ask(Request::History(p::HistoryOf { path: on.path, follow: false })).await {
             Ok((items, Response::History(h))) => {
                 let versions = items.into_iter().filter_map(|i| if let Item::Version(v) = i { Some(v) } else { None }).collect();
                 Ok(a::Versions { path: h.path, versions })

@@ -30,6 +30,15 @@ pub struct ReaderRules {
     pub range_only: Vec<String>,
 }
 
+impl ReaderRules {
+    /// For a drive of people: programs that look at every file on their own account are refused, indexers and what makes
+    /// previews.
+    pub fn usual() -> ReaderRules {
+        let deny = ["tracker-miner*", "tracker-extract*", "localsearch*", "baloo*", "*thumbnailer*", "updatedb*", "plocate*", "mlocate*"];
+        ReaderRules { deny: deny.map(str::to_owned).to_vec(), ..ReaderRules::default() }
+    }
+}
+
 /// What the reads of an open file may bring here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]

@@ -1,7 +1,7 @@
 //! Each setting has an effect, set by its environment variable.
 
 use super::{answer, s};
-use crate::common::{Mounted, World, mounted::walk_files, until};
+use crate::common::{Mounted, World, image::Image, mounted::walk_files, until};
 use crate::drive_only;
 use std::fs;
 use std::sync::Arc;
@@ -91,6 +91,93 @@ fn a_small_file_comes_whole_when_it_is_opened_and_a_large_one_by_pieces() {
             std::thread::sleep(Duration::from_secs(1));
             assert_eq!(residence(), "partial");
         }
+    }
+}
+
+/// A program by its name: what it cannot open, what it reads only if it is here, and what it brings.
+#[test]
+fn programs_bring_here_what_the_settings_let_them() {
+    drive_only!();
+    let w = World::new();
+    let b = w.mount("bob");
+    let noise: Vec<u8> = (0..24u32 << 20).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    for name in ["f", "g", "h"] {
+        // Three files that have no chunk in common.
+        let bytes: Vec<u8> = noise.iter().map(|x| x ^ name.as_bytes()[0]).collect();
+        fs::write(b.path(name), bytes).unwrap();
+    }
+    b.wait();
+    let a = with(
+        &w,
+        "ann",
+        &[("TCFS_HYDRATION_DENY", "miner*,updatedb"), ("TCFS_HYDRATION_CACHED_ONLY", "peek"), ("TCFS_HYDRATION_RANGE_ONLY", "player")],
+    );
+    a.mount();
+    let bin = w.dir().join("bin");
+    fs::create_dir(&bin).unwrap();
+    // Programs that read the first kilobyte.
+    let head = |name: &str, file: &str| {
+        let exe = bin.join(name);
+        if !exe.exists() {
+            fs::copy("/usr/bin/head", &exe).unwrap();
+        }
+        std::process::Command::new(exe).args(["-c", "1000"]).arg(a.path(file)).output().unwrap()
+    };
+    let here = |file: &str| {
+        let e = a.cli(&["--json", "ls", file]).ok().json().remove(0);
+        e["residence"].as_str().unwrap().to_owned()
+    };
+    for name in ["miner-fs", "peek"] {
+        let out = head(name, "f");
+        assert!(!out.status.success() && String::from_utf8_lossy(&out.stderr).contains("Permission denied"), "{name}: {out:?}");
+    }
+    assert_eq!(here("f"), "stub");
+    assert_eq!(head("player", "f").stdout.len(), 1000);
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(here("f"), "partial");
+    // What is here, it may read.
+    assert_eq!(head("peek", "f").stdout.len(), 1000);
+    // Who is on no list brings all of a small file.
+    assert_eq!(head("any", "g").stdout.len(), 1000);
+    until("all of it is here", Duration::from_secs(60), || (here("g") == "hydrated").then_some(()));
+    assert_eq!(head("miner-fs", "g").stdout.len(), 1000);
+    let kept = &a.status()["cache"]["kept_from"];
+    assert_eq!((kept["denied"].as_u64(), kept["cached_only"].as_u64(), kept["range_only"].as_u64()), (Some(1), Some(2), Some(1)));
+}
+
+/// The cache leaves so much free on its disk, whatever its cap is.
+#[test]
+fn the_cache_leaves_free_what_was_set() {
+    drive_only!();
+    let w = World::new();
+    let b = w.mount("bob");
+    for n in 1..=12u8 {
+        fs::write(b.path(format!("f{n}")), vec![n; 7 << 20]).unwrap();
+    }
+    b.wait();
+    for (min, name) in [("1MiB", "ann"), ("1GiB", "cora")] {
+        let mnt = w.dir().join(format!("disk-{name}"));
+        fs::create_dir(&mnt).unwrap();
+        // At most a tenth of the disk counts.
+        let disk = Image::create("ext4", &w.dir().join(format!("{name}.img")), 100 << 20, &mnt);
+        let cache = mnt.join("cache");
+        let m = with(&w, name, &[("TCFS_CACHE_DIR", s(&cache)), ("TCFS_CACHE_MAX_BYTES", "1GiB"), ("TCFS_CACHE_MIN_FREE", min)]);
+        m.mount();
+        for n in 1..=12 {
+            assert_eq!(fs::read(m.path(format!("f{n}"))).unwrap().len(), 7 << 20);
+        }
+        let free = || {
+            let c = m.cli(&["--json", "cache"]).ok().json().remove(0);
+            (c["disk_free"].as_u64().unwrap(), c["disk"].as_u64().unwrap())
+        };
+        if min == "1GiB" {
+            until("a tenth of the disk is free", Duration::from_secs(60), || (free().0 >= free().1 / 10).then_some(()));
+        } else {
+            std::thread::sleep(Duration::from_secs(5));
+            assert!(free().0 < free().1 / 10, "it keeps what it has: {:?}", free());
+        }
+        m.unmount();
+        drop(disk);
     }
 }
 

@@ -268,3 +268,33 @@ fn doctor_fix_takes_a_dead_mount_away() {
     has(&a.cli(&["doctor", "--fix"]), &["its mode is 700 now"]);
     has(&a.cli(&["doctor", "--fix"]), &["there was nothing to repair"]);
 }
+
+/// A file that was moved has its earlier versions under the names it had.
+#[test]
+fn history_follows_moves_back() {
+    let w = World::new();
+    let a = w.mount("ann");
+    let step = |script: &str| {
+        sh(a.root(), script, &[]).ok();
+        a.wait();
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    };
+    step("mkdir d e; echo one > d/first");
+    step("echo two > d/first");
+    step("mv d/first d/second");
+    step("echo three > d/second");
+    step("mv d moved");
+    step("echo four > moved/second");
+    // Another file that has a name of the past now is not meant.
+    step("mkdir d; echo other > d/first");
+    let own = a.cli(&["history", "moved/second"]).ok();
+    assert!(!own.stdout.contains("d/"), "{}", own.text());
+    let all = a.cli(&["--json", "history", "--follow", "moved/second"]).ok().json();
+    let files: Vec<(&str, u64)> = all
+        .iter()
+        .filter(|v| v["type"] == "version" && v["kind"] == "file")
+        .map(|v| (v["path"].as_str().unwrap(), v["size"].as_u64().unwrap()))
+        .collect();
+    let want = [("moved/second", 5), ("moved/second", 6), ("d/second", 6), ("d/second", 4), ("d/first", 4), ("d/first", 4)];
+    assert_eq!(files, want, "{all:?}");
+}

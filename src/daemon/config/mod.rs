@@ -334,7 +334,7 @@ impl Config {
                 profile: "default".to_owned(),
             },
             cache: CacheConfig { max_bytes: None, dir: dirs.cache.clone(), hydrate_whole_below: Size(64 << 20), min_free: Size(256 << 20) },
-            hydration: default_readers(),
+            hydration: ReaderRules::usual(),
             brake: BrakeOptions::default(),
             gc: GcConfig { enabled: true },
             nfs: NfsConfig::default(),
@@ -456,25 +456,6 @@ pub struct Shown {
     pub env: String,
     /// What it does.
     pub about: String,
-}
-
-/// Programs that look at every file on their own account: indexers, and what makes previews.
-fn default_readers() -> ReaderRules {
-    let names = |l: &[&str]| l.iter().map(|n| (*n).to_owned()).collect();
-    ReaderRules {
-        deny: names(&[
-            "tracker-miner*",
-            "tracker-extract*",
-            "localsearch*",
-            "baloo*",
-            "*thumbnailer*",
-            "updatedb*",
-            "plocate*",
-            "mlocate*",
-        ]),
-        cached_only: Vec::new(),
-        range_only: Vec::new(),
-    }
 }
 
 fn given_state(sources: &Sources) -> Result<Option<PathBuf>> {

@@ -27,6 +27,20 @@ const PAGE: usize = 64;
 /// Permission bits of a directory, of which the older layout told none.
 const DIR_MODE: u32 = 0o755;
 
+/// How many index objects there are: for whoever looks on.
+async fn count(bucket: &OldBucket, progress: &Progress) -> Result<u64> {
+    let (mut n, mut mark) = (0, None);
+    loop {
+        let (objects, next) = bucket.page(mark.as_deref()).await?;
+        n += objects.len() as u64;
+        progress.files("counting", n, None, None);
+        match next {
+            Some(m) => mark = Some(m),
+            None => return Ok(n),
+        }
+    }
+}
+
 /// What an index object turned out to be.
 enum Found {
     /// It can be taken; so many bytes.
@@ -48,10 +62,11 @@ impl Core {
         let (bucket, place, mut sum) = self.older(&request).await?;
         let work = Work { core: self, bucket: &bucket, place: &place, doubled: request.doubled, dry: request.dry_run };
         let mut seen: HashSet<RelPath> = HashSet::new();
+        let total = count(&bucket, progress).await?;
         let mut mark = None;
         let sealing = self.fleet.hold_lease().await;
         loop {
-            progress.files("reading", sum.entries, None, None);
+            progress.files("reading", sum.entries, Some(total), None);
             let (objects, next) = bucket.page(mark.as_deref()).await?;
             let mut reading = stream::iter(objects).map(|o| work.read(o).boxed()).buffered(PARALLEL);
             let mut ready: Vec<(Adopt, u64)> = Vec::new();
@@ -60,12 +75,12 @@ impl Core {
                 match found? {
                     Found::Not(line) => {
                         seen.extend(RelPath::parse(&line.path));
-                        progress.files("reading", sum.entries, None, Some(&line.path));
+                        progress.files("reading", sum.entries, Some(total), Some(&line.path));
                         tell(&mut sum, line, progress).await?;
                     }
                     Found::Ready(mut item, size) => {
                         item.once = seen.insert(item.path.clone());
-                        progress.files("reading", sum.entries, None, Some(item.path.as_str()));
+                        progress.files("reading", sum.entries, Some(total), Some(item.path.as_str()));
                         ready.push((*item, size));
                     }
                 }

@@ -9,7 +9,7 @@ use crate::fleet;
 impl Core {
     pub(super) async fn gc(&self, request: Gc, progress: &Progress) -> Result<Response> {
         let bar = progress.clone();
-        let tell = move |what: &str, done: u64| bar.files(what, done, None, None);
+        let tell = move |what: &str, done: u64, total: Option<u64>| bar.files(what, done, total, None);
         let done = self.fleet.collect(request.dry_run, &tell).await?;
         let holders = self.holders(done.holders).await?;
         let ms = |s: i64| s.saturating_mul(1000);

@@ -6,14 +6,14 @@
 
 use super::paths::{kind_of_version, size_of_version};
 use super::{Core, blocking};
-use crate::daemon::protocol::{DeviceRef, History, HistoryVersion, Item, OnPath, Response, Restore, Restored};
+use crate::daemon::protocol::{DeviceRef, History, HistoryOf, HistoryVersion, Item, Response, Restore, Restored};
 use crate::daemon::service::Progress;
 use crate::error::{Error, Kind, Result};
 use crate::model::{RelPath, Version, brake};
 use crate::state::Tree;
 use crate::state::rows::{FileType, Sealed};
 use crate::vfs::Vfs;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +22,9 @@ const PUBLISH_FIRST: Duration = Duration::from_secs(10);
 /// Rows of the outbox that are looked through for what is not published.
 const OUTBOX: usize = 50_000;
 /// Removals in one directory that follow each other so closely are one.
-const ONE_REMOVAL: Duration = Duration::from_secs(60);
+const ONE_REMOVAL: Duration = Duration::from_secs(2);
+/// Moves that are followed back.
+const MOVES: usize = 64;
 /// Shortest beginning of an id that is accepted.
 const SHORTEST: usize = 4;
 
@@ -44,8 +46,32 @@ fn known(vfs: &Vfs, path: &RelPath) -> Result<Vec<Known>> {
     Ok(known.filter(|k| seen.insert(k.id.clone())).collect())
 }
 
+/// The versions of a path under the names that it was moved from, newest first. `oldest`: when its first version under its
+/// present name was written.
+fn before_moves(vfs: &Vfs, path: &RelPath, oldest: Option<i64>) -> Result<Vec<Known>> {
+    // Who came to each name that somebody came to: one look for however many moves.
+    let mut came: HashMap<RelPath, Vec<(i64, RelPath)>> = HashMap::new();
+    vfs.each_version(&RelPath::root(), &mut |v, _| {
+        if let Some(to) = &v.moved_to {
+            came.entry(to.clone()).or_default().push((v.written_at, v.path.clone()));
+        }
+    })?;
+    let (mut at, mut until) = (path.clone(), oldest.unwrap_or(i64::MAX));
+    let mut out: Vec<Known> = Vec::new();
+    for _ in 0..MOVES {
+        let from = came.get(&at).and_then(|all| all.iter().filter(|(t, _)| *t <= until).max());
+        let Some((moved, from)) = from.cloned() else { break };
+        let older: Vec<Known> = known(vfs, &from)?.into_iter().filter(|k| k.version.written_at <= moved).collect();
+        until = older.iter().filter(|k| !k.version.is_tombstone()).map(|k| k.version.written_at).min().unwrap_or(moved).min(moved - 1);
+        // What is no head of the path that was asked for is none of its heads.
+        out.extend(older.into_iter().map(|k| Known { head: false, ..k }));
+        at = from;
+    }
+    Ok(out)
+}
+
 impl Core {
-    pub(super) async fn history(&self, request: OnPath, progress: &Progress) -> Result<Response> {
+    pub(super) async fn history(&self, request: HistoryOf, progress: &Progress) -> Result<Response> {
         let path = self.path(&request.path)?;
         if path.is_root() {
             return Err(Error::new(Kind::Usage, "the root of the drive has no versions").hint("name a file or a directory in it"));
@@ -53,9 +79,12 @@ impl Core {
         let (vfs, replica, progress) = (self.vfs.clone(), self.replica.clone(), progress.clone());
         blocking(move || {
             let path = vfs.entry_of(&path)?;
-            let all = known(&vfs, &path)?;
+            let mut all = known(&vfs, &path)?;
             if all.is_empty() {
                 vfs.must_exist(&path)?;
+            }
+            if request.follow {
+                all.extend(before_moves(&vfs, &path, all.last().map(|k| k.version.written_at))?);
             }
             let shown = vfs.shown(&path)?;
             let rows: Vec<(u64, Sealed)> = replica.read(|r| r.scan_int(Tree::Outbox, 0, u64::MAX, OUTBOX))?;

@@ -29,6 +29,7 @@ mod pull;
 mod push;
 mod status;
 mod store;
+mod total;
 mod trash;
 mod why;
 

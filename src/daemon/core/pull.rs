@@ -5,6 +5,7 @@
 //! descriptor and follows no link.
 //! Not here: fetching (`vfs`).
 
+use super::total::Total;
 use super::{Core, blocking};
 use crate::daemon::protocol::{Pull, Pulled, Response, Skipped};
 use crate::daemon::service::Progress;
@@ -50,6 +51,7 @@ impl Core {
             dry: request.dry_run,
             temp: AtomicU64::new(self.clock.random()),
             bytes: AtomicU64::new(0),
+            total: Total::of_drive(self.vfs.clone(), top.clone()),
             progress: progress.clone(),
         };
         let mut todo: Vec<(Found, Option<Arc<Dir>>)> = Vec::new();
@@ -185,6 +187,8 @@ struct Work {
     dry: bool,
     temp: AtomicU64,
     bytes: AtomicU64,
+    /// Of so many.
+    total: Total,
     progress: Progress,
 }
 
@@ -323,7 +327,7 @@ impl Work {
             }
             at += n;
             let sum = self.bytes.fetch_add(n, Ordering::Relaxed) + n;
-            self.progress.bytes("fetching", sum, None, Some(f.path.as_str()));
+            self.progress.bytes("fetching", sum, self.total.get(sum), Some(f.path.as_str()));
         }
         Ok(at)
     }

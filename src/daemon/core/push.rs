@@ -4,6 +4,7 @@
 //! Not here: what a version from outside replaces (`vfs::place`).
 
 use super::git::{Keeper, Sent};
+use super::total::Total;
 use super::{Core, blocking};
 use crate::daemon::protocol::{Push, Pushed, Response, Skipped};
 use crate::daemon::service::Progress;
@@ -54,6 +55,7 @@ impl Core {
             gone: gone.0.clone(),
             done: Pushed { path: top.as_str().to_owned(), dry_run: request.dry_run, ..Pushed::default() },
             read: 0,
+            total: Total::of_disk(request.source.clone()),
             wrote: false,
         };
         let source = request.source.clone();
@@ -138,6 +140,8 @@ struct Work {
     gone: Arc<AtomicBool>,
     done: Pushed,
     read: u64,
+    /// Bytes of all.
+    total: Total,
     wrote: bool,
 }
 
@@ -166,7 +170,7 @@ impl Work {
         }
         // After their files, of which a bundle tells.
         for (work, dir, to) in std::mem::take(&mut self.repositories) {
-            self.progress.bytes("packing", self.read, None, Some(to.as_str()));
+            self.progress.bytes("packing", self.read, self.total.get(self.read), Some(to.as_str()));
             match self.git.push(&work, dir, &to) {
                 Ok(Sent::Same) => {}
                 Ok(Sent::New(notes)) => {
@@ -299,7 +303,7 @@ impl Work {
             self.skip(to, "it changed while it was looked at");
             return Ok(());
         }
-        self.progress.bytes("reading", self.read, None, Some(to.as_str()));
+        self.progress.bytes("reading", self.read, self.total.get(self.read), Some(to.as_str()));
         let compared = self.vfs.compare_file(to, &file)?;
         if let Compared::Same(_) = &compared
             && !self.dry

@@ -42,7 +42,7 @@ pub enum Request {
     /// Wait until all that was closed before is in the store's log. Answer: [`super::Waited`].
     Wait(Wait),
     /// Versions of a path. Items: [`super::HistoryVersion`], newest first; answer: [`super::History`].
-    History(OnPath),
+    History(HistoryOf),
     /// Make an old version the present one. Answer: [`super::Restored`].
     Restore(Restore),
     /// Paths with more than one visible head. Items: [`super::Conflict`]; answer: [`super::Conflicts`].
@@ -252,6 +252,16 @@ pub struct Ls {
 pub struct OnPath {
     /// PATH.
     pub path: String,
+}
+
+/// Arguments of [`Request::History`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HistoryOf {
+    /// PATH, present or removed.
+    pub path: String,
+    /// Also the versions that it had under the names it was moved from.
+    #[serde(default)]
+    pub follow: bool,
 }
 
 /// Arguments of [`Request::Wait`].

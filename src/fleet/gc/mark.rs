@@ -28,8 +28,8 @@ use std::sync::Arc;
 /// Requests under way.
 const PARALLEL: usize = 32;
 
-/// What is told of the progress: what is done, how much of it.
-pub(super) type Tell<'a> = &'a (dyn Fn(&str, u64) + Sync);
+/// What is told of the progress: what is done, how much of it, and of how much where that is known.
+pub(super) type Tell<'a> = &'a (dyn Fn(&str, u64, Option<u64>) + Sync);
 
 /// The objects that are needed.
 #[derive(Default)]
@@ -125,7 +125,7 @@ impl Fleet {
             lease.chunks.iter().for_each(|h| live.chunk(h));
             lease.manifests.iter().for_each(|h| live.manifest(h));
         }
-        tell("reading the tree", live.len());
+        tell("reading the tree", live.len(), None);
         let this = self.clone();
         let mut live = blocking(move || this.mark_tree(live)).await?;
         let horizon = self.mark_horizon(&mut live, members, &leases, now).await?;
@@ -248,7 +248,7 @@ impl Fleet {
                     })
                     .await?;
                 }
-                tell("reading logs", batches);
+                tell("reading logs", batches, None);
                 match missing.map(|i| next + i as u64) {
                     None => next = upto + 1,
                     Some(seq) if after || listed >= seq => {
@@ -270,13 +270,14 @@ impl Fleet {
     /// The chunks of manifests that name more than a record does.
     async fn mark_manifests(&self, live: &mut Live, tell: Tell<'_>) -> Result<()> {
         let unread = std::mem::take(&mut live.unread);
+        let all = unread.len() as u64;
         let get = async |id: Hash| (id, get_if_there(&*self.store, &self.keys.manifest(&id)).await);
         let mut bodies = stream::iter(unread).map(get).buffer_unordered(PARALLEL);
         let mut n = 0;
         while let Some((id, body)) = bodies.next().await {
             n += 1;
             if n % 256 == 0 {
-                tell("reading manifests", n);
+                tell("reading manifests", n, Some(all));
             }
             match body? {
                 Some(body) if Hash::of(&body) == id => Manifest::parse(&body)?.chunks().iter().for_each(|h| live.chunk(h)),

@@ -124,7 +124,7 @@ impl Fleet {
             return Ok(None);
         }
         self.keep_a_snapshot(now).await?;
-        let done = self.collect(false, &|_, _| {}).await?;
+        let done = self.collect(false, &|_, _, _| {}).await?;
         tracing::info!(removed = done.removed.objects, bytes = done.removed.bytes, condemned = done.condemned.objects, "collected garbage");
         Ok(Some(done))
     }

@@ -226,7 +226,7 @@ impl Fleet {
                     }
                     garbage.push(Garbage { sort, hash, size: o.size, condemned });
                 }
-                tell("going through objects", seen);
+                tell("going through objects", seen, None);
                 match page.next {
                     Some(n) => after = Some(n),
                     None => break,
@@ -254,7 +254,7 @@ impl Fleet {
             let mut removals = stream::iter(removals).buffer_unordered(PARALLEL);
             while let Some(done) = removals.next().await {
                 gone.extend(done?);
-                tell("removing", gone.len() as u64);
+                tell("removing", gone.len() as u64, Some(due.len() as u64));
             }
         }
         Ok(gone)
