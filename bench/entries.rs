@@ -33,6 +33,7 @@ pub fn run(plan: &Plan) {
         let all: Vec<f64> = (0..rounds).map(|_| cli::run(&mut what(), HOUR).ok().took.as_secs_f64() * 1000.0).collect();
         median(&all)
     };
+    let m = &m;
     let tcfs = |args: &'static [&'static str]| move || m.tcfs(args);
     let wanted = format!("entry-{}-{}", dirs / 2, WIDE / 2);
     let find = || m.tcfs(&["find", "-name", &wanted]);

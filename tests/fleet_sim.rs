@@ -270,7 +270,7 @@ impl World {
         disk.fail_resolved.store(rng.u8(..20) == 0, Ordering::SeqCst);
         let (what, result) = match rng.u8(..8) {
             0..4 => ("publish", m.d().publish().await.map(|_| ())),
-            4 => ("look at all logs", m.d().fleet.collect(true, &|_, _| {}).await.map(|_| ())),
+            4 => ("look at all logs", m.d().fleet.collect(true, &|_, _, _| {}).await.map(|_| ())),
             5 if rng.u8(..3) == 0 => ("write a snapshot", m.d().fleet.write_snapshot().await.map(|_| ())),
             _ => ("pull", m.d().fleet.catch_up().await.map(|_| ())),
         };

@@ -587,3 +587,30 @@ async fn publishers_and_collectors_at_the_same_time_lose_nothing() {
         }
     }
 }
+
+/// `gc.enabled = false` leaves the daily run to the others; asked for, it is done all the same.
+#[tokio::test]
+async fn a_device_that_is_told_not_to_collects_nothing_by_itself() {
+    for enabled in [true, false] {
+        let w = World::new(&[]);
+        let tick = Duration::from_millis(20);
+        let d = Device::with("ann", w.store.clone(), 1, options(GcOptions { enabled, tick, lease_every: tick, ..GcOptions::default() }));
+        d.write("a", "a");
+        d.publish().await.unwrap();
+        let list = keys().condemned_by(&d.fleet.me().id);
+        let (stop, stopped) = tokio::sync::watch::channel(false);
+        let run = tokio::spawn(d.fleet.clone().run(stopped));
+        let collected = async || w.memory.head(&list).await.unwrap().is_some();
+        for _ in 0..if enabled { 1000 } else { 100 } {
+            if collected().await {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(collected().await, enabled);
+        stop.send(true).unwrap();
+        run.await.unwrap();
+        d.fleet.collect(false, &|_, _, _| {}).await.unwrap();
+        assert!(collected().await);
+    }
+}

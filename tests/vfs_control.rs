@@ -173,6 +173,7 @@ async fn nothing_in_it_can_be_changed_and_no_file_has_its_name() {
     later(&rig);
     assert!(!rig.ls("").contains(&CONTROL.to_owned()), "it is not listed");
     let top = rig.ino(CONTROL);
+    assert_eq!(rig.getattr(top).unwrap().mode, 0o500, "nobody else enters it: it shows what lies in private directories");
     let old = rig.ino(&format!("{CONTROL}/at/{}/a", now(&rig)));
     assert!(is_control(top) && is_control(old));
     for (what, r) in [

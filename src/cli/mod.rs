@@ -94,7 +94,7 @@ pub struct Global {
     /// The fleet's store: file:///DIR or s3://BUCKET/PREFIX [default: a directory under the state]
     #[arg(long, global = true, value_name = "URL", help_heading = "Global options")]
     store: Option<String>,
-    /// Print JSON, one object per line; lists one per element and their sum last, errors as {"error":{"kind","message","hint"}}
+    /// Print JSON, one object per line; lists one per element and their sum last, errors as {"error":{"kind","message","hint"}}; `tcfs schema` describes each
     #[arg(long, global = true, help_heading = "Global options")]
     json: bool,
 }

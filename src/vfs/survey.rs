@@ -1,7 +1,7 @@
 //! Every version that is known, for lists over the whole drive: what changed when, what was removed.
 //!
 //! Must: the database is let go of between pages, so that programs on the mount never wait for a list. What changes meanwhile
-//! may be seen or not.
+//! may be seen or not. Must: what is called for each row does not read the database, which is held for a page.
 
 use super::Vfs;
 use crate::error::Result;
@@ -69,18 +69,16 @@ impl Vfs {
     ) -> Result<()> {
         loop {
             let (mut n, mut last) = (0, Vec::new());
-            let mut page: Vec<(Vec<u8>, T)> = Vec::new();
             self.replica.read(|r| {
                 r.scan(tree, Scan::From(&from, end), PAGE, |k, v: T| {
-                    page.push((k.to_vec(), v));
+                    each(k, v);
+                    n += 1;
+                    if n == PAGE {
+                        last = k.to_vec();
+                    }
                     Ok(())
                 })
             })?;
-            for (k, v) in page {
-                each(&k, v);
-                n += 1;
-                last = k;
-            }
             if n < PAGE {
                 return Ok(());
             }

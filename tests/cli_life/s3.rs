@@ -32,6 +32,26 @@ fn a_server_that_is_not_as_it_should_be_is_told_with_what_to_do() {
     let list = answer(&b.cli(&["--json", "device", "list"]).ok());
     assert_eq!((list["offline"].as_bool(), list["devices"].as_u64()), (Some(false), Some(2)), "{list}");
 
+    // Credentials out of a file in AWS's format, a section of it.
+    let credentials = w.dir().join("credentials");
+    let text = format!(
+        "[default]\naws_access_key_id = nobody\naws_secret_access_key = nothing\n[fleet]\naws_access_key_id = {ACCESS_KEY}\n\
+         aws_secret_access_key = {SECRET_KEY}\n"
+    );
+    fs::write(&credentials, text).unwrap();
+    let by_file = |profile: &str| {
+        w.device(&format!("cora-{profile}"))
+            .env("TCFS_STORE", "s3://tcfs/default")
+            .env("TCFS_S3_ENDPOINT", &endpoint)
+            .env("TCFS_S3_ALLOW_HTTP", "true")
+            .env("TCFS_S3_CREDENTIALS_FILE", s(&credentials))
+            .env("TCFS_S3_PROFILE", profile)
+            .off()
+    };
+    by_file("fleet").cli(&["pull", "f", s(&w.dir().join("out2"))]).ok();
+    assert_eq!(fs::read_to_string(w.dir().join("out2")).unwrap(), "text");
+    assert!(by_file("default").cli(&["pull", "f", s(&w.dir().join("out3"))]).code != 0);
+
     // A mistyped prefix, and a mistyped bucket: there is no store of ours.
     for url in ["s3://tcfs/defualt", "s3://tfcs/default"] {
         for args in [&["pull", "f", "/tmp/"][..], &["mount", s(a.root())], &["push", s(&file)]] {
@@ -98,4 +118,45 @@ fn a_server_that_is_not_as_it_should_be_is_told_with_what_to_do() {
     b.cli(&["unmount"]).ok();
     until("ann sees it", Duration::from_secs(60), || (a.cli(&["pull", "--force", "h", s(&w.dir().join("h"))]).code == 0).then_some(()));
     assert_eq!(fs::read_to_string(w.dir().join("h")).unwrap(), "offline");
+}
+
+/// What is set of a server's region and of temporary credentials is in each request.
+#[test]
+fn region_and_session_token_are_sent() {
+    use std::io::{Read, Write};
+    let w = World::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let token = w.dir().join("token");
+    fs::write(&token, "of-the-file\n").unwrap();
+    let seen = std::thread::spawn(move || {
+        let mut heads = Vec::new();
+        // One machine after the other, each with as many attempts as it makes.
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut buf = [0; 8192];
+            let n = stream.read(&mut buf).unwrap();
+            let head = String::from_utf8_lossy(&buf[..n]).into_owned();
+            let _ = stream.write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            if head.starts_with("GET /the-end") {
+                return heads;
+            }
+            heads.push(head.to_lowercase());
+        }
+        heads
+    });
+    let ask = |name: &str, env: (&str, &str)| {
+        let m = machine(&w, name, &endpoint, "s3://tcfs/default", SECRET_KEY);
+        let mut c = m.tcfs(&["store", "show"]);
+        c.env("TCFS_S3_REGION", "eu-test-7").env(env.0, env.1);
+        crate::common::cli::run(&mut c, Duration::from_secs(120));
+    };
+    ask("ann", ("TCFS_S3_SESSION_TOKEN", "of-the-key"));
+    ask("bob", ("TCFS_S3_SESSION_TOKEN_FILE", s(&token)));
+    let mut end = std::net::TcpStream::connect(endpoint.trim_start_matches("http://")).unwrap();
+    end.write_all(b"GET /the-end HTTP/1.1\r\n\r\n").unwrap();
+    let heads = seen.join().unwrap();
+    for token in ["x-amz-security-token: of-the-key\r", "x-amz-security-token: of-the-file\r"] {
+        assert!(heads.iter().any(|h| h.contains(token) && h.contains("/eu-test-7/s3/aws4_request")), "{token}: {heads:#?}");
+    }
 }

@@ -6,8 +6,10 @@ use crate::error::{Error, Kind};
 use crate::vfs::{Attr, FileType as Type, ReadNow, Reader, Time, is_control};
 use fuser::{Errno, FileAttr, FileType, INodeNo, ReplyData, ReplyXattr};
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub(super) fn errno(e: &Error) -> Errno {
     match e.kind() {
@@ -102,8 +104,33 @@ pub(super) fn ttl_of(ino: u64) -> Duration {
     if is_control(ino) { Duration::ZERO } else { TTL }
 }
 
+/// How long the names of a process are believed: one that opens many files is looked at once in a while.
+const NAMED: Duration = Duration::from_secs(1);
+/// So many are kept in mind.
+const READERS: usize = 256;
+
+thread_local! {
+    static KNOWN: RefCell<HashMap<u32, (Instant, Rc<Reader>)>> = RefCell::default();
+}
+
 /// The program that a request comes from. Its thread's number is enough to find it; one that is gone has no names.
-pub(super) fn reader(pid: u32) -> Reader {
+pub(super) fn reader(pid: u32) -> Rc<Reader> {
+    KNOWN.with_borrow_mut(|known| {
+        if let Some((at, r)) = known.get(&pid)
+            && at.elapsed() < NAMED
+        {
+            return r.clone();
+        }
+        if known.len() >= READERS {
+            known.clear();
+        }
+        let r = Rc::new(names_of(pid));
+        known.insert(pid, (Instant::now(), r.clone()));
+        r
+    })
+}
+
+fn names_of(pid: u32) -> Reader {
     if pid == 0 {
         return Reader::default();
     }

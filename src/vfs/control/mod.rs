@@ -13,7 +13,7 @@
 //! Its inodes are made as names are looked up. Their numbers follow from their paths in it, above all numbers of files, so
 //! that they are the same after they were forgotten here; how many are kept is bounded.
 //!
-//! Must: nothing in it can be changed, except that what is in `recovered/` can be removed. Must: no call waits for the
+//! Must: nobody but the user who mounts enters it. Must: nothing in it can be changed, except that what is in `recovered/` can be removed. Must: no call waits for the
 //! store but reading an old version. Must: a listing of the root does not show it.
 //! Not here: what the state files say (`Facts`, which the daemon implements), what its inodes are (`nodes`), which version was
 //! there at a moment (`past`), open files (`reading`).
@@ -40,6 +40,8 @@ use std::time::{Duration, Instant};
 
 /// Name of the control directory in the root of the drive; no file can have it.
 pub const CONTROL: &str = ".tcfs";
+/// Its owner's alone: names and bytes of what lies in private directories are in it, too.
+const TOP_MODE: u32 = 0o500;
 /// Numbers from here on are those of the control directory.
 const FIRST: u64 = 1 << 62;
 /// Handles with this bit are of open files in it.
@@ -160,7 +162,7 @@ impl Vfs {
     /// The control directory itself.
     pub(super) fn control_dir(&self) -> Attr {
         let top = self.kept_node(Node::new(ROOT, String::new(), What::Top));
-        self.attr_of_dir(&top, 0o555, self.control.since)
+        self.attr_of_dir(&top, TOP_MODE, self.control.since)
     }
 
     fn kept_node(&self, node: Arc<Node>) -> Arc<Node> {

@@ -3,7 +3,7 @@
 //! Not here: how they are kept (`super`), which version was there at a moment (`past`).
 
 use super::past::{self, Was};
-use super::{Attr, FIRST, FRESH, Fact, FileType, Meant, Now, OFFERED, SAME_MOMENT, Time, Vfs, not_found};
+use super::{Attr, FIRST, FRESH, Fact, FileType, Meant, Now, OFFERED, SAME_MOMENT, TOP_MODE, Time, Vfs, not_found};
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::human;
 use crate::model::brake::seen_by;
@@ -184,7 +184,7 @@ impl Vfs {
 
     pub(super) fn attr_of_node(&self, node: &Arc<Node>) -> Result<Attr> {
         match &node.what {
-            What::Top => Ok(self.attr_of_dir(node, 0o555, self.control.since)),
+            What::Top => Ok(self.attr_of_dir(node, TOP_MODE, self.control.since)),
             // Listings of it may be other at any time: a kernel that kept one goes by this.
             What::At | What::History(_) => Ok(self.attr_of_dir(node, 0o555, self.now())),
             What::Past { mode, mtime, .. } => Ok(self.attr_of_dir(node, mode & 0o7777, (*mtime).into())),
