@@ -292,6 +292,16 @@ async fn names_are_found_anywhere_also_those_that_came_since_the_first_search() 
         .unwrap();
         out
     };
+    // Before there is an index each directory is asked.
+    let mut asked = Vec::new();
+    let mut note = |f: tcfs::vfs::Found| {
+        asked.push(f.path.as_str().to_owned());
+        Ok(true)
+    };
+    rig.find_name("plan.md", &mut note).unwrap();
+    rig.find_name("nothing", &mut note).unwrap();
+    rig.find_name("c", &mut note).unwrap();
+    assert_eq!(asked, ["a/plan.md", "b/c/plan.md", "b/c"]);
     assert_eq!(find("plan.md"), ["a/plan.md", "b/c/plan.md"]);
     rig.rm("a/plan.md").unwrap();
     rig.mv("b/c", "d").unwrap();

@@ -7,7 +7,7 @@ use crate::daemon::config::{Config, Sources};
 use crate::daemon::lifecycle::Launch;
 use crate::daemon::pathargs::{self, Place};
 use crate::daemon::protocol::{Item, MountInfo, Request, Response};
-use crate::daemon::service::{Progress, Service, Update};
+use crate::daemon::service::{Progress, Service, Update, collect};
 use crate::daemon::{log, run};
 use crate::error::{Error, IoContext, Kind, Result};
 use std::ffi::OsString;
@@ -108,26 +108,7 @@ impl Ctx {
 
     /// Does one request whose answer is not to be shown: its items with it.
     pub async fn ask_quietly(&self, drive: Drive, request: Request) -> Result<(Vec<Item>, Response)> {
-        let (progress, mut updates) = Progress::channel(UPDATES);
-        let work = drive.service.call(request, &progress);
-        tokio::pin!(work);
-        let mut items = Vec::new();
-        let mut take = |u: Update| {
-            if let Update::Item(i) = u {
-                items.push(i)
-            }
-        };
-        let result = loop {
-            tokio::select! {
-                biased;
-                Some(u) = updates.recv() => take(u),
-                r = &mut work => break r,
-            }
-        };
-        while let Ok(u) = updates.try_recv() {
-            take(u);
-        }
-        Ok((items, result?))
+        collect(&*drive.service, request).await
     }
 
     /// Does one request.

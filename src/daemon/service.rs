@@ -27,6 +27,33 @@ pub trait Service: Send + Sync + 'static {
     async fn shutdown(&self) {}
 }
 
+/// Updates under way to whoever collects them.
+const UPDATES: usize = 256;
+
+/// One request with all its items; its progress is nobody's.
+pub async fn collect(service: &dyn Service, request: Request) -> Result<(Vec<Item>, Response)> {
+    let (progress, mut updates) = Progress::channel(UPDATES);
+    let call = service.call(request, &progress);
+    let mut items = Vec::new();
+    let mut take = |u: Update| {
+        if let Update::Item(i) = u {
+            items.push(i)
+        }
+    };
+    tokio::pin!(call);
+    let result = loop {
+        tokio::select! {
+            biased;
+            Some(u) = updates.recv() => take(u),
+            r = &mut call => break r,
+        }
+    };
+    while let Ok(u) = updates.try_recv() {
+        take(u);
+    }
+    Ok((items, result?))
+}
+
 /// What a call sends while it runs.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Update {

@@ -14,15 +14,12 @@ mod tools;
 
 use crate::daemon::client::Client;
 use crate::daemon::protocol::{Item, Request, Response, WireError};
-use crate::daemon::service::{Progress, Service, Update};
+use crate::daemon::service::collect;
 use crate::error::{Error, Kind, Result};
 use rmcp::ServiceExt;
 use rmcp::model::CallToolResult;
 use serde::Serialize;
 use std::path::PathBuf;
-
-/// Items under way.
-const ITEMS: usize = 256;
 
 /// Serves until the client closes.
 pub async fn run(socket: PathBuf) -> Result<()> {
@@ -42,26 +39,7 @@ impl Drive {
     /// The items and the answer of one request.
     async fn ask(&self, request: Request) -> Result<(Vec<Item>, Response)> {
         let client = Client::connect(&self.socket).await?;
-        let (progress, mut updates) = Progress::channel(ITEMS);
-        let call = client.call(request, &progress);
-        tokio::pin!(call);
-        let mut items = Vec::new();
-        let mut take = |u: Update| {
-            if let Update::Item(i) = u {
-                items.push(i)
-            }
-        };
-        let answer = loop {
-            tokio::select! {
-                biased;
-                Some(u) = updates.recv() => take(u),
-                r = &mut call => break r?,
-            }
-        };
-        while let Ok(u) = updates.try_recv() {
-            take(u);
-        }
-        Ok((items, answer))
+        collect(&client, request).await
     }
 }
 

@@ -5,7 +5,7 @@
 use super::state::{News, Wish};
 use crate::daemon::client::Client;
 use crate::daemon::protocol::{ConflictDiff, Item, Keep, ListConflicts, Request, ResolveConflict, Response};
-use crate::daemon::service::{Progress, Service, Update};
+use crate::daemon::service::{Progress, Service, Update, collect};
 use crate::error::Result;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -52,37 +52,16 @@ pub async fn run(socket: PathBuf, tell: mpsc::Sender<News>, mut wishes: mpsc::Re
     doing.abort();
 }
 
-/// The items and the answer of one request.
-async fn call(client: &Client, request: Request) -> Result<(Vec<Item>, Response)> {
-    let (progress, mut updates) = Progress::channel(ITEMS);
-    let call = client.call(request, &progress);
-    tokio::pin!(call);
-    let mut items = Vec::new();
-    let answer = loop {
-        tokio::select! {
-            biased;
-            Some(u) = updates.recv() => if let Update::Item(i) = u { items.push(i) },
-            r = &mut call => break r?,
-        }
-    };
-    while let Ok(u) = updates.try_recv() {
-        if let Update::Item(i) = u {
-            items.push(i);
-        }
-    }
-    Ok((items, answer))
-}
-
 async fn ask(socket: &Path, round: u64, tell: &mpsc::Sender<News>) -> Result<()> {
     let client = Client::connect(socket).await?;
     let mut news = Vec::new();
-    if let (_, Response::Status(s)) = call(&client, Request::Status).await? {
+    if let (_, Response::Status(s)) = collect(&client, Request::Status).await? {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64);
         news.push(News::Status(Box::new(s), now));
     }
-    let (items, _) = call(&client, Request::Conflicts(ListConflicts::default())).await?;
+    let (items, _) = collect(&client, Request::Conflicts(ListConflicts::default())).await?;
     news.push(News::Conflicts(items.into_iter().filter_map(|i| if let Item::Conflict(c) = i { Some(c) } else { None }).collect()));
-    let (items, _) = call(&client, Request::Pending).await?;
+    let (items, _) = collect(&client, Request::Pending).await?;
     news.push(News::Pending(items.into_iter().filter_map(|i| if let Item::Pending(p) = i { Some(p) } else { None }).collect()));
     for n in news {
         // Nobody looks any more: the caller notices.
@@ -93,7 +72,7 @@ async fn ask(socket: &Path, round: u64, tell: &mpsc::Sender<News>) -> Result<()>
         let (socket, tell) = (socket.to_owned(), tell.clone());
         tokio::spawn(async move {
             let Ok(client) = Client::connect(&socket).await else { return };
-            if let Ok((items, _)) = call(&client, Request::DeviceList).await {
+            if let Ok((items, _)) = collect(&client, Request::DeviceList).await {
                 let devices = items.into_iter().filter_map(|i| if let Item::Device(d) = i { Some(d) } else { None }).collect();
                 let _ = tell.send(News::Devices(devices)).await;
             }

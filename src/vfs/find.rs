@@ -7,9 +7,9 @@
 
 use super::{Found, Vfs};
 use crate::error::{Kind, Result};
-use crate::state::Tree;
-use crate::state::rows::{Slot, slot_key};
+use crate::state::rows::{Slot, slot_end, slot_key};
 use crate::state::tree::path_of_dir;
+use crate::state::{Scan, Tree, prefix_end};
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -17,6 +17,9 @@ use std::time::{Duration, Instant};
 
 /// How long the index is kept after the last search.
 const KEPT: Duration = Duration::from_secs(300);
+/// Directories that are asked one by one, at most and at a time.
+const PROBES: usize = 4096;
+const PROBED: usize = 256;
 /// Names noted beside the index; with more it is made anew.
 const BESIDE: usize = 100_000;
 
@@ -97,6 +100,50 @@ impl Vfs {
                 hits.insert((dir, name.to_owned()));
             }
         });
+        self.look_up(hits, each)
+    }
+
+    /// The same for one name, letter by letter. Where the drive has few directories each is asked for it, which needs no index.
+    pub fn find_name(&self, name: &str, each: &mut dyn FnMut(Found) -> Result<bool>) -> Result<()> {
+        let known = self.names.now.lock().names.is_some();
+        match if known { None } else { self.probe(name)? } {
+            Some(hits) => self.look_up(hits, each),
+            None => self.find_names(&|n| n == name, each),
+        }
+    }
+
+    /// Asks every directory for a name; none where there are too many.
+    fn probe(&self, name: &str) -> Result<Option<Places>> {
+        let (mut hits, mut from, mut asked) = (Places::new(), Vec::new(), 0);
+        let end = prefix_end(&[]);
+        loop {
+            // The database is let go of between pages.
+            let over = self.replica.read(|r| {
+                for _ in 0..PROBED {
+                    let mut dir = None;
+                    r.scan(Tree::Entry, Scan::From(&from, &end), 1, |k, _: ()| {
+                        dir = k.get(..8).and_then(|b| b.try_into().ok()).map(u64::from_be_bytes);
+                        Ok(())
+                    })?;
+                    let Some(dir) = dir else { return Ok(true) };
+                    if r.get::<()>(Tree::Entry, slot_key(dir, name))?.is_some() {
+                        hits.insert((dir, name.to_owned()));
+                    }
+                    from = slot_end(dir);
+                }
+                Ok(false)
+            })?;
+            asked += PROBED;
+            match over {
+                true => return Ok(Some(hits)),
+                false if asked >= PROBES => return Ok(None),
+                false => {}
+            }
+        }
+    }
+
+    /// Looks up what may be there, in order of paths.
+    fn look_up(&self, hits: Places, each: &mut dyn FnMut(Found) -> Result<bool>) -> Result<()> {
         let mut dirs: HashMap<u64, Option<crate::model::RelPath>> = HashMap::new();
         let mut found: Vec<(crate::model::RelPath, u64, String)> = Vec::with_capacity(hits.len());
         for (dir, name) in hits {

@@ -59,7 +59,10 @@ impl Core {
                     if !below.is_root() {
                         vfs.find(&below)?;
                     }
-                    vfs.find_names(&|n| p.matches(n), &mut |f| each(&f))?;
+                    match p {
+                        Pattern::Is(name) => vfs.find_name(name, &mut |f| each(&f))?,
+                        _ => vfs.find_names(&|n| p.matches(n), &mut |f| each(&f))?,
+                    }
                 }
                 None => {
                     let top = vfs.find(&below)?;
