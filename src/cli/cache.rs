@@ -15,8 +15,8 @@ Examples:
   tcfs cache --top 100
   tcfs unsync big.iso      lets the bytes of a file go; they come again when it is read
 
-The cache stays under cache.max_bytes, and leaves cache.min_free on its disk: the files that were not used
-for longest go first. What is pinned, open or not in the store yet never goes by itself.")]
+The cache stays under cache.max_bytes, and leaves cache.min_free on its disk: the files that were
+not used for longest go first. What is pinned, open or not in the store yet never goes by itself.")]
 pub struct Cache {
     /// List the N largest files
     #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "20")]

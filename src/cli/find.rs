@@ -24,7 +24,8 @@ Examples:
   tcfs find -device yoga -newer yesterday
   tcfs find -conflict
 
-The first search by name reads all names; those after it, within five minutes, are answered from memory.")]
+The first search by a pattern reads all names; those after it, within five minutes, are answered
+from memory.")]
 pub struct Find {
     /// Only below PATH
     #[arg(add = super::completions::path())]

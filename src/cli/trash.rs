@@ -18,8 +18,8 @@ Examples:
   tcfs trash empty
 
 What is removed stays in the store for 30 days and can be brought back as long, also by
-`tcfs restore PATH --at TIME` or from .tcfs/history and .tcfs/at in the mount. Emptying the trash takes
-paths off this machine's list and destroys nothing."
+`tcfs restore PATH --at TIME` or from .tcfs/history and .tcfs/at in the mount. Emptying the trash
+takes paths off this machine's list and destroys nothing."
 )]
 pub struct Trash {
     /// List only at and below PATH
