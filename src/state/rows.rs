@@ -175,6 +175,13 @@ pub struct Register {
     pub sibs: Vec<Sib>,
 }
 
+impl Register {
+    /// The sibling that shows the head of this clock.
+    pub fn sib_of(&self, head: &VClock) -> Option<&Sib> {
+        self.sibs.iter().find(|s| s.clock == *head)
+    }
+}
+
 /// A visible sibling of a register.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sib {

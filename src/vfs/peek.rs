@@ -48,8 +48,7 @@ impl Vfs {
             let (this, path, clock) = (self.clone(), path.clone(), head.vclock.clone());
             let open = move || {
                 let reg = this.replica.read(|r| register_at(r, &path))?.ok_or_else(|| not_found(path.as_str()))?;
-                let sibling = reg.sibs.iter().find(|s| s.clock == clock).map(|s| s.ino);
-                this.open_file(sibling.unwrap_or(reg.ino), false, false)
+                this.open_file(reg.sib_of(&clock).map_or(reg.ino, |s| s.ino), false, false)
             };
             let opened = crate::fleet::blocking(open).await?;
             return Ok(Peek { vfs: self.clone(), from: From::Local { fh: opened.fh, at: 0 } });

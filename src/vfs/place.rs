@@ -143,7 +143,7 @@ impl Vfs {
         let mut equal = Vec::new();
         for h in self.entry(&reg).live() {
             // The inode that shows the head, where one does.
-            let sib = reg.sibs.iter().find(|s| s.clock == h.vclock).map(|s| s.ino);
+            let sib = reg.sib_of(&h.vclock).map(|s| s.ino);
             let ino = sib.unwrap_or(if shown.as_ref() == Some(&h.vclock) { reg.ino } else { 0 });
             if same(h, ino)? {
                 equal.push(h.vclock.clone());

@@ -98,7 +98,7 @@ impl Vfs {
         let own = |n: &str| reg.sibs.iter().any(|s| s.name == n);
         let slot = |n: &str| r.get::<Slot>(Tree::Entry, slot_key(dir, n)).is_ok_and(|s| s.is_some_and(|s| s.ino() != 0));
         let would = sibling_names(name, v, &|n| n == name || !own(n) && slot(n));
-        let has = |h: &Version| reg.sibs.iter().find(|s| s.clock == h.vclock).map(|s| s.name.clone());
+        let has = |h: &Version| reg.sib_of(&h.vclock).map(|s| s.name.clone());
         v.siblings.iter().zip(would).map(|(s, n)| has(s.head).unwrap_or(n)).collect()
     }
 

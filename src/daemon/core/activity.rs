@@ -41,7 +41,7 @@ pub(super) fn write_down(core: &Arc<Core>, mut stop: watch::Receiver<bool>) -> J
             Ok(f) => f,
             Err(e) => return tracing::warn!(error = %e, "events are not written down"),
         };
-        let mut known: BTreeSet<String> = BTreeSet::new();
+        let mut known: Arc<BTreeSet<String>> = Arc::default();
         let mut first = true;
         while !*stop.borrow() {
             let some = tokio::select! {
@@ -50,26 +50,27 @@ pub(super) fn write_down(core: &Arc<Core>, mut stop: watch::Receiver<bool>) -> J
                 _ = stop.wait_for(|s| *s) => return,
             };
             let Some(some) = some else { return };
-            let (v, was, out) = (vfs.clone(), std::mem::take(&mut known), file.clone());
+            let (v, was, out) = (vfs.clone(), known.clone(), file.clone());
             let done = blocking(move || {
                 write(&out, &some);
                 let concerned = some.iter().filter_map(|a| path_of(&a.what)).any(|p| was.contains(p));
                 if first || concerned || v.conflict_count()? != was.len() as u64 {
-                    let now = v.conflicts()?.into_iter().map(|c| c.path.as_str().to_owned()).collect();
-                    return Ok((was, now));
+                    let now: BTreeSet<String> = v.conflicts()?.into_iter().map(|c| c.path.as_str().to_owned()).collect();
+                    return Ok(Some(now));
                 }
-                Ok((was.clone(), was))
+                Ok(None)
             });
             match done.await {
-                Ok((was, now)) => {
+                Ok(None) => {}
+                Ok(Some(now)) => {
                     // Those of the start are no news.
-                    for path in now.difference(&was).filter(|_| !first) {
+                    for path in now.difference(&known).filter(|_| !first) {
                         fleet.happened(What::Conflict { path: path.clone() });
                     }
-                    for path in was.difference(&now) {
+                    for path in known.difference(&now) {
                         fleet.happened(What::Resolved { path: path.clone() });
                     }
-                    (known, first) = (now, false);
+                    (known, first) = (Arc::new(now), false);
                 }
                 Err(e) => tracing::debug!(error = %e, "looking at conflicts"),
             }

@@ -9,8 +9,8 @@ use crate::daemon::protocol::{
 };
 use crate::daemon::service::Progress;
 use crate::error::{Error, Kind, Result};
-use crate::model::RelPath;
 use crate::model::resolve::Keep;
+use crate::model::{RelPath, Version};
 use crate::vfs::{InConflict, Vfs};
 
 fn below(vfs: &Vfs, path: &RelPath) -> Result<Vec<InConflict>> {
@@ -94,21 +94,24 @@ impl Core {
 
 /// A conflict for lists. `me`: this device; `shown`: siblings are in the mount.
 pub(super) fn conflict(c: &InConflict, me: &str, shown: bool) -> Conflict {
-    let heads = c.heads.iter().map(|(path, v)| {
-        let (name, id) = v.place();
-        Head {
-            path: path.as_str().to_owned(),
-            shown: *path == c.path,
-            own: id == me,
-            place: DeviceRef { id: id.to_owned(), name: name.to_owned() },
-            device: DeviceRef { id: v.device_id.clone(), name: v.device_name.clone() },
-            written_at: v.written_at,
-            kind: kind_of_version(v),
-            size: size_of_version(v),
-            version: v.id(),
-        }
-    });
+    let heads = c.heads.iter().map(|(path, v)| Head { shown: *path == c.path, own: v.place().1 == me, ..head_of(path, v) });
     Conflict { path: c.path.as_str().to_owned(), heads: heads.collect(), resolve: ways(c, shown) }
+}
+
+/// A version as the head of a path, neither shown nor this device's own: that is the caller's to say.
+pub(super) fn head_of(path: &RelPath, v: &Version) -> Head {
+    let (name, id) = v.place();
+    Head {
+        path: path.as_str().to_owned(),
+        shown: false,
+        own: false,
+        place: DeviceRef { id: id.to_owned(), name: name.to_owned() },
+        device: DeviceRef { id: v.device_id.clone(), name: v.device_name.clone() },
+        written_at: v.written_at,
+        kind: kind_of_version(v),
+        size: size_of_version(v),
+        version: v.id(),
+    }
 }
 
 /// Commands that end a conflict.

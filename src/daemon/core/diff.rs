@@ -3,10 +3,9 @@
 //! Must: memory is bounded whatever the files are: texts are compared line by line up to a size, everything else as
 //! bytes, from the first chunk that differs on.
 
-use super::conflicts::{conflict, in_conflict_at};
-use super::paths::{kind_of_version, size_of_version};
+use super::conflicts::{conflict, head_of, in_conflict_at};
 use super::{Core, blocking};
-use crate::daemon::protocol::{self, DeviceRef, Diff, DiffForm, DiffQuery, DiffSide, Head, Response, Restore};
+use crate::daemon::protocol::{self, Diff, DiffForm, DiffQuery, DiffSide, Head, Response, Restore};
 use crate::daemon::service::Progress;
 use crate::error::{Error, Kind, Result};
 use crate::model::{self, RelPath, Version};
@@ -35,11 +34,7 @@ impl Core {
         let listed = conflict(&found, &me, true);
         let at = chosen(&found, &typed, request.with.as_deref())?;
         let (shown, other) = (&found.heads[0], &found.heads[at]);
-        let side = |i: usize, v: &Version| DiffSide {
-            head: listed.heads[i].clone(),
-            hash: v.file().and_then(|c| c.hash).map(|h| h.to_string()),
-            target: target(v),
-        };
+        let side = |i: usize, v: &Version| side(listed.heads[i].clone(), v);
         let mut diff = Diff { path: listed.path.clone(), shown: side(0, &shown.1), other: side(at, &other.1), ..Diff::default() };
         progress.bytes("comparing", 0, None, Some(&diff.path));
         let ends = [(&found.path, &shown.1), (&found.path, &other.1)];
@@ -69,25 +64,9 @@ impl Core {
             Ok((new, old))
         })
         .await?;
-        let side = |at: &RelPath, v: &Version| DiffSide {
-            head: Head {
-                path: at.as_str().to_owned(),
-                own: v.device_id == me,
-                place: DeviceRef { id: v.place().1.to_owned(), name: v.place().0.to_owned() },
-                device: DeviceRef { id: v.device_id.clone(), name: v.device_name.clone() },
-                written_at: v.written_at,
-                kind: kind_of_version(v),
-                size: size_of_version(v),
-                version: v.id(),
-                shown: false,
-            },
-            hash: v.file().and_then(|c| c.hash).map(|h| h.to_string()),
-            target: target(v),
-        };
+        let side = |(at, v): &(RelPath, Version), shown| side(Head { shown, own: v.device_id == me, ..head_of(at, v) }, v);
         // The older one first, so that what was added since shows as added.
-        let (mut was, mut is) = (side(&old.0, &old.1), side(&new.0, &new.1));
-        is.head.shown = true;
-        was.head.shown = request.other.is_some();
+        let (was, is) = (side(&old, request.other.is_some()), side(&new, true));
         let mut diff = Diff { path: is.head.path.clone(), shown: was, other: is, ..Diff::default() };
         progress.bytes("comparing", 0, None, Some(&diff.path));
         let name = |at: &RelPath, v: &Version| format!("{at} {}", crate::human::rfc3339(v.written_at));
@@ -109,11 +88,12 @@ fn present(vfs: &Vfs, path: &RelPath) -> Result<(RelPath, Version)> {
     }
 }
 
-fn target(v: &Version) -> Option<String> {
-    match &v.kind {
+fn side(head: Head, v: &Version) -> DiffSide {
+    let target = match &v.kind {
         model::Kind::Symlink { target } => Some(target.clone()),
         _ => None,
-    }
+    };
+    DiffSide { head, hash: v.file().and_then(|c| c.hash).map(|h| h.to_string()), target }
 }
 
 /// Which head is compared with the shown one.

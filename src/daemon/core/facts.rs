@@ -28,20 +28,7 @@ pub(super) struct OfCore(pub Weak<Core>);
 
 impl Facts for OfCore {
     fn tell(&self, of: Fact) -> Result<Option<Told>> {
-        let Some(core) = self.0.upgrade() else { return Ok(None) };
-        Ok(Some(match of {
-            Fact::Status => Told::Text(json(&core.status_now()?)?),
-            Fact::Devices => Told::Text(json(&core.devices_now()?)?),
-            Fact::Conflicts => {
-                let (me, shown) = (core.fleet.me().id.clone(), core.vfs.siblings_shown());
-                let all: Vec<_> = core.vfs.conflicts()?.iter().map(|c| conflict(c, &me, shown)).collect();
-                Told::Text(json(&all)?)
-            }
-            Fact::Pending => Told::Text(json(&core.pending_now()?)?),
-            Fact::Metrics => Told::Text(metrics(&core.status_now()?).into_bytes()),
-            Fact::Events => Told::File(events_file(&core.config.dirs.state)),
-            Fact::Log => Told::File(core.config.dirs.log()),
-        }))
+        self.0.upgrade().map(|core| core.tell_now(of)).transpose()
     }
 }
 
@@ -72,14 +59,29 @@ fn json<T: Serialize>(what: &T) -> Result<Vec<u8>> {
 }
 
 impl Core {
+    fn tell_now(&self, of: Fact) -> Result<Told> {
+        Ok(match of {
+            Fact::Status => Told::Text(json(&self.status_now()?)?),
+            Fact::Devices => Told::Text(json(&self.devices_now()?)?),
+            Fact::Conflicts => {
+                let (me, shown) = (&self.fleet.me().id, self.vfs.siblings_shown());
+                let all: Vec<_> = self.vfs.conflicts()?.iter().map(|c| conflict(c, me, shown)).collect();
+                Told::Text(json(&all)?)
+            }
+            Fact::Pending => Told::Text(json(&self.pending_now()?)?),
+            Fact::Metrics => Told::Text(metrics(&self.status_now()?).into_bytes()),
+            Fact::Events => Told::File(events_file(&self.config.dirs.state)),
+            Fact::Log => Told::File(self.config.dirs.log()),
+        })
+    }
+
     /// What a file of the control directory says; of a log the end.
     pub(super) async fn told(&self, request: ToldFile) -> Result<Response> {
         let this = self.shared()?;
         super::blocking(move || {
             let known = Fact::ALL.iter().find(|(_, name)| *name == request.name);
             let missing = || Error::new(Kind::NotFound, format!("the control directory has no file {:?}", request.name));
-            let told = OfCore(std::sync::Arc::downgrade(&this)).tell(known.ok_or_else(missing)?.0)?.ok_or_else(missing)?;
-            let bytes = match told {
+            let bytes = match this.tell_now(known.ok_or_else(missing)?.0)? {
                 Told::Text(t) => t,
                 Told::File(path) => end_of(&path)?,
             };

@@ -218,9 +218,12 @@ fn plan(vfs: &Vfs, path: &RelPath, request: &Restore) -> Result<Plan> {
     }
     let gone = vfs.shown(path)?.is_none() && !vfs.exists(path);
     let newest = all.iter().find(|k| !k.version.is_tombstone() && !k.version.is_held_back());
-    let was_dir = newest.map_or_else(|| Ok::<_, Error>(all.is_empty() && !vfs.ever_below(path)?.is_empty()), |k| Ok(k.version.is_dir()))?;
+    let was_dir = || match newest {
+        Some(k) => Ok::<_, Error>(k.version.is_dir()),
+        None => Ok(all.is_empty() && !vfs.ever_below(path)?.is_empty()),
+    };
     let at = match request.at {
-        None if gone && was_dir => Some(before_removal(vfs, path)?),
+        None if gone && was_dir()? => Some(before_removal(vfs, path)?),
         at => at,
     };
     if let Some(at) = at {

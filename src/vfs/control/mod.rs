@@ -13,8 +13,9 @@
 //! Its inodes are made as names are looked up. Their numbers follow from their paths in it, above all numbers of files, so
 //! that they are the same after they were forgotten here; how many are kept is bounded.
 //!
-//! Must: nobody but the user who mounts enters it. Must: nothing in it can be changed, except that what is in `recovered/` can be removed. Must: no call waits for the
-//! store but reading an old version. Must: a listing of the root does not show it.
+//! Must: nobody but the user who mounts enters it. Must: nothing in it can be changed, except that what is in `recovered/`
+//! can be removed. Must: no call waits for the store but reading an old version. Must: a listing of the root does not show
+//! it.
 //! Not here: what the state files say (`Facts`, which the daemon implements), what its inodes are (`nodes`), which version was
 //! there at a moment (`past`), open files (`reading`).
 

@@ -226,7 +226,6 @@ impl Vfs {
 
     fn attr_of_file(&self, node: &Node, kind: FileType, mode: u32, t: Time) -> Attr {
         let (uid, gid) = (self.options.uid, self.options.gid);
-        let times = (t, t, t, t);
         Attr {
             ino: node.ino,
             generation: 0,
@@ -238,10 +237,10 @@ impl Vfs {
             rdev: 0,
             size: 0,
             blocks: 0,
-            atime: times.0,
-            mtime: times.1,
-            ctime: times.2,
-            btime: times.3,
+            atime: t,
+            mtime: t,
+            ctime: t,
+            btime: t,
         }
     }
 }

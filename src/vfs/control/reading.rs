@@ -50,7 +50,7 @@ impl Open {
             let what = format!("this version of {} was replaced before it was published", v.path);
             return Err(Error::new(Kind::NotFound, what));
         }
-        let ino = reg.sibs.iter().find(|s| s.clock == v.vclock).map_or(reg.ino, |s| s.ino);
+        let ino = reg.sib_of(&v.vclock).map_or(reg.ino, |s| s.ino);
         Ok(Open::Here(vfs.open_sparing(ino, false, false)?.fh))
     }
 
