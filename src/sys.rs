@@ -90,6 +90,18 @@ pub fn small_pages() -> io::Result<()> {
     here::small_pages()
 }
 
+/// Whether this process may mount by itself, without a setuid helper, and hand files to the kernel (passthrough): it is root, or
+/// was given `CAP_SYS_ADMIN`.
+pub fn may_mount() -> bool {
+    here::may_mount()
+}
+
+/// Programs that are started from now on are not given the capabilities that this process was given one by one (Linux's
+/// ambient ones); it keeps them itself. To be called while there is one thread.
+pub fn keep_capabilities_here() -> io::Result<()> {
+    here::keep_capabilities_here()
+}
+
 /// Seconds by which this machine's zone is ahead of UTC at a moment (seconds since 1970), summer time included.
 pub fn zone_offset(at: i64) -> i32 {
     // SAFETY: all zeros is a valid `tm`: numbers, and a name that may be null.

@@ -49,8 +49,12 @@ struct Run {
 }
 
 impl Daemon {
-    /// What must happen while the process has one thread: leaving the terminal's session.
+    /// What must happen while the process has one thread: leaving the terminal's session, and keeping capabilities from git
+    /// and other programs that it starts.
     pub fn before_threads(&self) -> Result<()> {
+        if matches!(self.what, None | Some(What::Run(_))) {
+            crate::sys::keep_capabilities_here().map_err(|e| Error::io("keeping capabilities from other programs", e))?;
+        }
         match &self.what {
             Some(What::Run(r)) if r.detached => {
                 // Fails only where it leads a group already, and then it has no terminal either.

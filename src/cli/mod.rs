@@ -179,9 +179,12 @@ pub fn main(args: ArgsOs) -> ExitCode {
         Ok((config, launch)) => Ctx { config: Arc::new(config), out, launch },
         Err(e) => return end(&out, Err(e)),
     };
-    if let Cmd::Daemon(d) = &command
-        && let Err(e) = d.before_threads()
-    {
+    let serves = match &command {
+        Cmd::Daemon(d) => d.before_threads(),
+        Cmd::Mount(m) => m.before_threads(),
+        _ => Ok(()),
+    };
+    if let Err(e) = serves {
         return end(&ctx.out, Err(e));
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

@@ -56,6 +56,14 @@ enum Way {
 }
 
 impl Mount {
+    /// What must happen while the process has one thread: what it may do is nothing for git and other programs that it starts.
+    pub fn before_threads(&self) -> Result<()> {
+        if self.foreground {
+            crate::sys::keep_capabilities_here().map_err(|e| Error::io("keeping capabilities from other programs", e))?;
+        }
+        Ok(())
+    }
+
     pub async fn run(self, ctx: &Ctx) -> Result<u8> {
         let mountpoint = match &self.mountpoint {
             Some(m) => ctx.local(m),

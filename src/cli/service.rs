@@ -4,7 +4,7 @@ use super::context::Ctx;
 use super::printed::Printed;
 use crate::daemon::config::Sources;
 use crate::daemon::paths::{Env, Platform};
-use crate::daemon::units::{self, Manager, System, Unit};
+use crate::daemon::units::{self, Manager, Of, System, Unit};
 use crate::error::{Error, Kind, Result};
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -50,6 +50,12 @@ struct Print {
     /// For which system [default: this one]
     #[arg(long, value_enum)]
     platform: Option<For>,
+    /// As a package for Linux has it: with the program at EXE, and mounting where each user's configuration says
+    #[arg(long, value_name = "EXE", conflicts_with_all = ["mountpoint", "platform"])]
+    packaged: Option<PathBuf>,
+    /// With --packaged: the template `tcfs@USER.service` of the system, for a user who need not log in
+    #[arg(long, requires = "packaged")]
+    template: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -71,10 +77,10 @@ impl Service {
         };
         match self.what {
             What::Install(at) => {
-                let (m, unit) = (manager()?, unit(ctx, &at)?);
-                m.install(&unit)?;
-                ctx.out.object(&Printed::Installed { file: m.file.clone(), mountpoint: unit.mountpoint.clone() });
-                ctx.out.line(format!("the drive is mounted on {} from now on, with every login", unit.mountpoint.display()));
+                let (m, mountpoint) = (manager()?, at.mountpoint(ctx)?);
+                m.install(&unit(ctx, mountpoint.clone()))?;
+                ctx.out.line(format!("the drive is mounted on {} from now on, with every login", mountpoint.display()));
+                ctx.out.object(&Printed::Installed { file: m.file.clone(), mountpoint });
                 ctx.out.line(format!("the service is in {}", m.file.display()));
                 for name in left_behind(&env) {
                     ctx.out.note(format!("warning: {name} is set here and not for the service: put it into the config file"));
@@ -99,13 +105,19 @@ impl Service {
                 ctx.out.line(text);
                 return Ok(if s.running { 0 } else { 1 });
             }
+            What::Print(Print { packaged: Some(exe), template, .. }) => {
+                let of = if template { Of::System } else { Of::Session };
+                let text = Unit { exe, flags: Vec::new(), mountpoint: None, log: PathBuf::new(), of }.text(Platform::Linux);
+                ctx.out.object(&Printed::File { text: text.clone() });
+                ctx.out.line(text.trim_end());
+            }
             What::Print(p) => {
                 let platform = match p.platform {
                     Some(For::Macos) => Platform::MacOs,
                     Some(For::Linux) => Platform::Linux,
                     None => platform,
                 };
-                let text = unit(ctx, &p.at)?.text(platform);
+                let text = unit(ctx, p.at.mountpoint(ctx)?).text(platform);
                 ctx.out.object(&Printed::File { text: text.clone() });
                 ctx.out.line(text.trim_end());
             }
@@ -114,13 +126,19 @@ impl Service {
     }
 }
 
-fn unit(ctx: &Ctx, at: &Where) -> Result<Unit> {
-    let mountpoint = match &at.mountpoint {
-        Some(m) => ctx.local(m),
-        None => ctx.config.mountpoint()?.to_owned(),
-    };
+impl Where {
+    fn mountpoint(&self, ctx: &Ctx) -> Result<PathBuf> {
+        Ok(match &self.mountpoint {
+            Some(m) => ctx.local(m),
+            None => ctx.config.mountpoint()?.to_owned(),
+        })
+    }
+}
+
+/// The service that mounts there, run as this program was called.
+fn unit(ctx: &Ctx, mountpoint: PathBuf) -> Unit {
     let log = ctx.config.dirs.state.join("log").join("service.log");
-    Ok(Unit { exe: ctx.launch.exe.clone(), flags: ctx.launch.flags.clone(), mountpoint, log })
+    Unit { exe: ctx.launch.exe.clone(), flags: ctx.launch.flags.clone(), mountpoint: Some(mountpoint), log, of: Of::Session }
 }
 
 /// Settings of the environment, which a service does not see.

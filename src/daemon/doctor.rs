@@ -33,8 +33,8 @@ pub struct System {
     pub name: String,
     /// `uname -r`.
     pub release: String,
-    /// User.
-    pub uid: u32,
+    /// This process may mount by itself: it is root, or was given the capability.
+    pub mounts_itself: bool,
     /// `/dev/fuse` is there.
     pub dev_fuse: bool,
     /// This user may open it.
@@ -50,7 +50,7 @@ impl System {
         System {
             name: uname.sysname().to_string_lossy().into_owned(),
             release: uname.release().to_string_lossy().into_owned(),
-            uid: rustix::process::getuid().as_raw(),
+            mounts_itself: crate::sys::may_mount(),
             dev_fuse: Path::new("/dev/fuse").exists(),
             fuse_access: mounts::may_open_fuse(),
             helper: mounts::helper(env),
@@ -71,20 +71,20 @@ pub fn system(s: &System) -> Vec<Check> {
             "as root: modprobe fuse; in a container: --device /dev/fuse --cap-add SYS_ADMIN",
         )
     } else {
-        let passthrough = match (version, s.uid) {
-            (Some(v), 0) if v >= PASSTHROUGH => "large files are passed through to the disk",
-            (Some(v), _) if v >= PASSTHROUGH => "no passthrough of large files: that needs root",
+        let passthrough = match (version, s.mounts_itself) {
+            (Some(v), true) if v >= PASSTHROUGH => "large files are passed through to the disk",
+            (Some(v), _) if v >= PASSTHROUGH => "no passthrough of large files: that needs root, or CAP_SYS_ADMIN",
             _ => "no passthrough of large files: that needs Linux 6.9",
         };
         Check::ok("kernel", format!("Linux {} with FUSE; {passthrough}", s.release))
     };
-    let helper = match (&s.helper, s.uid) {
-        (Some(_), uid) if uid != 0 && s.dev_fuse && !s.fuse_access => {
+    let helper = match (&s.helper, s.mounts_itself) {
+        (Some(_), false) if s.dev_fuse && !s.fuse_access => {
             let e = mounts::no_access();
             Check::fail("helper", e.to_string(), e.hint_text().unwrap_or_default())
         }
         (Some(h), _) => Check::ok("helper", h.display().to_string()),
-        (None, 0) => Check::ok("helper", "fusermount3 is not installed; root does not need it"),
+        (None, true) => Check::ok("helper", "fusermount3 is not installed; root does not need it"),
         (None, _) => {
             let e = mounts::no_helper();
             Check::fail("helper", e.to_string(), e.hint_text().unwrap_or_default())
@@ -225,11 +225,11 @@ mod tests {
     use parking_lot::Mutex;
     use std::collections::BTreeMap;
 
-    fn here(uid: u32, release: &str, dev_fuse: bool, helper: bool) -> Vec<Check> {
+    fn here(mounts_itself: bool, release: &str, dev_fuse: bool, helper: bool) -> Vec<Check> {
         system(&System {
             name: "Linux".into(),
             release: release.into(),
-            uid,
+            mounts_itself,
             dev_fuse,
             fuse_access: true,
             helper: helper.then(|| "/bin/fusermount3".into()),
@@ -239,13 +239,13 @@ mod tests {
     #[test]
     fn kernel_and_helper_are_judged_for_the_user_who_asks() {
         let detail = |c: &[Check]| c[0].detail.clone();
-        assert!(detail(&here(0, "6.18.5-x", true, false)).contains("are passed through"));
-        assert!(detail(&here(1000, "6.18.5-x", true, true)).contains("needs root"));
-        assert!(detail(&here(0, "6.8.0", true, false)).contains("needs Linux 6.9"));
-        assert_eq!(worst(&here(0, "6.1.0", true, false)), Verdict::Ok);
-        let c = here(1000, "6.18.5", true, false);
+        assert!(detail(&here(true, "6.18.5-x", true, false)).contains("are passed through"));
+        assert!(detail(&here(false, "6.18.5-x", true, true)).contains("needs root"));
+        assert!(detail(&here(true, "6.8.0", true, false)).contains("needs Linux 6.9"));
+        assert_eq!(worst(&here(true, "6.1.0", true, false)), Verdict::Ok);
+        let c = here(false, "6.18.5", true, false);
         assert!(c[1].verdict == Verdict::Fail && c[1].hint.as_deref().unwrap().contains("fuse3"), "{c:?}");
-        assert_eq!(here(0, "6.18.5", false, true)[0].verdict, Verdict::Fail);
+        assert_eq!(here(true, "6.18.5", false, true)[0].verdict, Verdict::Fail);
         assert_eq!(kernel_version("5.10.0-28-amd64"), Some((5, 10)));
         assert_eq!(kernel_version("odd"), None);
     }

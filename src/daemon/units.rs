@@ -26,18 +26,30 @@ pub struct Unit {
     pub exe: PathBuf,
     /// Its global flags.
     pub flags: Vec<OsString>,
-    /// Where the drive is mounted, absolute.
-    pub mountpoint: PathBuf,
+    /// Where the drive is mounted, absolute; none: where the configuration of whoever it runs for says.
+    pub mountpoint: Option<PathBuf>,
     /// Where what it prints goes on macOS, absolute.
     pub log: PathBuf,
+    /// Whose it is; on Linux only.
+    pub of: Of,
+}
+
+/// Whose a service is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Of {
+    /// The login session's of a user.
+    Session,
+    /// The system's, for a user who need not log in: a template, `tcfs@USER.service`.
+    System,
 }
 
 impl Unit {
     fn words(&self) -> Vec<String> {
         let flags = self.flags.iter().map(|f| f.to_string_lossy().into_owned());
         let program = self.exe.to_string_lossy().into_owned();
-        let mount = ["mount".to_owned(), "--foreground".to_owned(), self.mountpoint.to_string_lossy().into_owned()];
-        std::iter::once(program).chain(flags).chain(mount).collect()
+        let mount = ["mount".to_owned(), "--foreground".to_owned()];
+        let at = self.mountpoint.iter().map(|m| m.to_string_lossy().into_owned());
+        std::iter::once(program).chain(flags).chain(mount).chain(at).collect()
     }
 
     /// The file that the system reads.
@@ -50,24 +62,34 @@ impl Unit {
 
     fn systemd(&self) -> String {
         let command = self.words().iter().map(|w| systemd_word(w)).collect::<Vec<_>>().join(" ");
+        let (whose, user, target) = match self.of {
+            Of::Session => ("", "", "default.target"),
+            Of::System => (" of %i\nAfter=network.target", "User=%i\n", "multi-user.target"),
+        };
+        // A package has the manual, too.
+        let (origin, manual) = match self.mountpoint {
+            Some(_) => ("# Written by `tcfs service install`; `tcfs service uninstall` takes it away.\n", ""),
+            None => ("", "Documentation=man:tcfs(1)\n"),
+        };
         format!(
             "\
-# Written by `tcfs service install`; `tcfs service uninstall` takes it away.
-[Unit]
-Description=tcfs drive
-
+{origin}[Unit]
+Description=tcfs drive{whose}
+{manual}
 [Service]
 Type=notify
-ExecStart={command}
+{user}ExecStart={command}
 Restart=on-failure
 RestartSec=5
+# What the configuration has wrong, another try does not mend.
+RestartPreventExitStatus=2
 # Seals what is open and unmounts, which a busy disk may hold up.
 TimeoutStopSec=90
 UMask=0077
 LimitNOFILE=524288
 
 [Install]
-WantedBy=default.target
+WantedBy={target}
 "
         )
     }

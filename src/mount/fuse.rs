@@ -57,7 +57,7 @@ pub struct FuseMount {
 ///
 /// Errors: `NotFound` with the package to install if a helper is needed and missing; what the kernel says otherwise.
 pub fn mount(vfs: Arc<Vfs>, mountpoint: &Path, options: &MountOptions) -> Result<FuseMount> {
-    let passthrough = !options.no_passthrough && rustix::process::geteuid().is_root();
+    let passthrough = !options.no_passthrough && crate::sys::may_mount();
     let possible = Arc::new(AtomicBool::new(passthrough));
     let retell = Arc::new(Retell::default());
     let fs = Fuse {
@@ -105,13 +105,13 @@ fn explain(mountpoint: &Path, options: &MountOptions, e: io::Error) -> Error {
         return Error::new(Kind::Unsupported, format!("mounting on {at}: this kernel has no /dev/fuse"))
             .hint("load the module (modprobe fuse), or in a container start it with --device /dev/fuse");
     }
-    let root = rustix::process::geteuid().is_root();
-    if !root && e.kind() == io::ErrorKind::NotFound {
+    let helped = !crate::sys::may_mount();
+    if helped && e.kind() == io::ErrorKind::NotFound {
         return Error::new(Kind::NotFound, format!("mounting on {at}: fusermount3 is missing"))
             .hint("install it: apt install fuse3 (Debian, Ubuntu), dnf install fuse3 (Fedora), pacman -S fuse3 (Arch)");
     }
     let err = Error::io(format!("mounting on {at}"), e);
-    if !root && options.allow_other {
+    if helped && options.allow_other {
         return err.hint("--allow-other needs the line `user_allow_other` in /etc/fuse.conf");
     }
     err

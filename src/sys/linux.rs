@@ -60,6 +60,15 @@ pub(super) fn small_pages() -> io::Result<()> {
     if unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+pub(super) fn may_mount() -> bool {
+    use rustix::thread::{CapabilitySet, capabilities};
+    capabilities(None).is_ok_and(|c| c.effective.contains(CapabilitySet::SYS_ADMIN))
+}
+
+pub(super) fn keep_capabilities_here() -> io::Result<()> {
+    Ok(rustix::thread::clear_ambient_capability_set()?)
+}
+
 /// A file without a name on the disk of `dir`; none where that disk cannot.
 pub fn unnamed_file(dir: &Path) -> io::Result<Option<File>> {
     // It gets its name through its entry there.

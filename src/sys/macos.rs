@@ -70,6 +70,14 @@ pub(super) fn descriptors() -> &'static Path {
     Path::new("/dev/fd")
 }
 
+pub(super) fn may_mount() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+pub(super) fn keep_capabilities_here() -> io::Result<()> {
+    Ok(())
+}
+
 pub(super) fn small_pages() -> io::Result<()> {
     Ok(())
 }

@@ -85,7 +85,7 @@ fn ask_fuse(at: &Path, lazy: bool) -> Result<()> {
     use crate::error::{Error, Kind};
     use rustix::mount::{UnmountFlags, unmount};
     let doing = || format!("unmounting {}", at.display());
-    if rustix::process::geteuid().is_root() {
+    if crate::sys::may_mount() {
         let flags = if lazy { UnmountFlags::DETACH } else { UnmountFlags::empty() };
         return match unmount(at, flags) {
             // Somebody was quicker.

@@ -30,14 +30,15 @@ pub fn no_access() -> Error {
         .hint("as root: chmod 666 /dev/fuse (the rules of the package fuse3 do that at boot)")
 }
 
-/// What the kernel and the system must offer for a FUSE mount by `uid`.
-pub fn check_fuse(uid: u32, allow_other: bool, env: &Env) -> Result<()> {
+/// What the kernel and the system must offer for a FUSE mount, made directly or (`helped`) through the helper.
+pub fn check_fuse(helped: bool, allow_other: bool, env: &Env) -> Result<()> {
     if !Path::new("/dev/fuse").exists() {
         return Err(Error::new(Kind::Unsupported, "the kernel offers no FUSE: /dev/fuse does not exist")
             .hint("as root: modprobe fuse; in a container: --device /dev/fuse --cap-add SYS_ADMIN"));
     }
-    if uid == 0 {
-        return Ok(());
+    if !helped {
+        // It opens the device itself.
+        return if may_open_fuse() { Ok(()) } else { Err(no_access()) };
     }
     if helper(env).is_none() {
         return Err(no_helper());

@@ -9,8 +9,9 @@ fn unit() -> Unit {
     Unit {
         exe: "/opt/it's 100% <here> & \"there\"/tcfs".into(),
         flags: ["--state-dir".into(), "/home/u/a $HOME".into()].into(),
-        mountpoint: "/home/u/my drive".into(),
+        mountpoint: Some("/home/u/my drive".into()),
         log: "/home/u/log/service.log".into(),
+        of: Of::Session,
     }
 }
 
@@ -29,6 +30,18 @@ fn words_reach_systemd_as_they_are() {
     for harmful in ["Private", "Protect", "NoNewPrivileges", "RestrictSUIDSGID", "SystemCallFilter", "LockPersonality", "ReadOnlyPaths"] {
         assert!(!text.contains(harmful), "{harmful}");
     }
+}
+
+#[test]
+fn a_package_has_units_that_mount_where_each_user_says() {
+    let of = |of| Unit { exe: "/usr/bin/tcfs".into(), flags: Vec::new(), mountpoint: None, log: "".into(), of }.text(Platform::Linux);
+    let (session, system) = (of(Of::Session), of(Of::System));
+    for (text, lines) in [(&session, ["[Unit]", "WantedBy=default.target"]), (&system, ["User=%i", "WantedBy=multi-user.target"])] {
+        for line in lines.into_iter().chain(["ExecStart=\"/usr/bin/tcfs\" \"mount\" \"--foreground\""]) {
+            assert!(text.lines().any(|l| l == line), "{line}:\n{text}");
+        }
+    }
+    assert!(!session.contains("User=") && !system.contains("install"));
 }
 
 #[test]
