@@ -5,10 +5,12 @@
 # the leaf go on with the stream of the leaf; when it is back, each side takes what it missed from the other. `STATE.>` itself
 # is denied across the line, so that nothing is stored twice.
 #
-# Passwords lie in one file, in the server's own syntax, which is included:
-#   tcfs_password = "…"                            # of the machines, on hub and leaf
-#   tcfs_leaf_password = "…"                       # of the leaf nodes, on the hub
-#   tcfs_hub_url = "tls://leaf:…@hub.example.org:7422"  # on a leaf
+# Passwords lie in one file, in the server's own syntax, which is included. It has two lines and no other, on the hub
+#   tcfs_password = "…"                                   that of the machines
+#   tcfs_leaf_password = "…"                              that of the leaf nodes
+# and on a leaf
+#   tcfs_password = "…"                                   that of its machines
+#   tcfs_hub_url = "tls://leaf:…@hub.example.org:7422"    where the hub is, with the password of the leaf nodes
 { config, lib, pkgs, ... }:
 
 let
@@ -139,7 +141,8 @@ in
         DynamicUser = true;
         StateDirectory = "tcfs-nats";
         LoadCredential = [ "secrets:${cfg.secretsFile}" ]
-          ++ lib.optionals (cfg.tls.certFile != null) [ "tls-cert:${cfg.tls.certFile}" "tls-key:${cfg.tls.keyFile}" ];
+          ++ lib.optional (cfg.tls.certFile != null) "tls-cert:${cfg.tls.certFile}"
+          ++ lib.optional (cfg.tls.keyFile != null) "tls-key:${cfg.tls.keyFile}";
         LimitNOFILE = 65536;
         UMask = "0077";
         CapabilityBoundingSet = "";

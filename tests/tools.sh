@@ -46,11 +46,14 @@ crate() {
     echo "$version" >"$tools/$name.installed"
 }
 
-# Debian packages, by the program each one brings.
+# Debian packages, by the program or the file each one brings.
 packages() {
     local missing=() program package
     while read -r program package; do
-        PATH=$PATH:/usr/sbin:/sbin command -v "$program" >/dev/null || missing+=("$package")
+        case $program in
+            /*) [ -e "$program" ] || missing+=("$package") ;;
+            *) PATH=$PATH:/usr/sbin:/sbin command -v "$program" >/dev/null || missing+=("$package") ;;
+        esac
     done <<'LIST'
 fusermount3 fuse3
 bindfs bindfs
@@ -70,6 +73,13 @@ linux.uml user-mode-linux
 slirp-fullbolt slirp
 insmod kmod
 systemd-analyze systemd
+/usr/lib/systemd/user/dbus.socket dbus-user-session
+/usr/share/pam-configs/systemd libpam-systemd
+nix-instantiate nix-bin
+strip binutils
+openssl openssl
+man man-db
+ip iproute2
 LIST
     # Debian keeps the part of Python that makes virtual environments in a package of its own.
     if ! python3 -c 'import ensurepip' 2>/dev/null; then missing+=(python3-venv); fi
@@ -89,12 +99,14 @@ LIST
 
 pjdfstest() { crate pjdfstest 0.2.2; }
 fsx() { crate fsx 0.3.2; }
+nixpkgs-fmt() { crate nixpkgs-fmt 1.3.0; }
+deadnix() { crate deadnix 1.3.1; }
 cargo-deny() { crate cargo-deny 0.20.2; }
 
-if [ $# = 0 ]; then set -- packages servers pjdfstest fsx; fi
+if [ $# = 0 ]; then set -- packages servers pjdfstest fsx nixpkgs-fmt deadnix; fi
 for tool in "$@"; do
     case $tool in
-        packages | servers | pjdfstest | fsx | cargo-deny) "$tool" ;;
+        packages | servers | pjdfstest | fsx | nixpkgs-fmt | deadnix | cargo-deny) "$tool" ;;
         *)
             say "there is no tool called $tool"
             exit 2

@@ -42,6 +42,8 @@ fn install_command(name: &str) -> String {
         "linux.uml" => "apt-get install -y user-mode-linux".into(),
         "slirp-fullbolt" => "apt-get install -y slirp".into(),
         "systemd-analyze" => "apt-get install -y systemd".into(),
+        "nix-instantiate" | "nix" => "apt-get install -y nix-bin".into(),
+        "nixpkgs-fmt" | "deadnix" => format!("tests/tools.sh {name}"),
         "insmod" => "apt-get install -y kmod".into(),
         other => format!("apt-get install -y {other}"),
     }

@@ -1,10 +1,11 @@
-"""Runs the script of a NixOS test on machines made by tests/machine/boot, from what the test's nodes evaluate to.
+"""Runs the script of a NixOS test on machines made by tests/lab/boot, from what the test's nodes evaluate to.
 
-    driver.py SCRIPT NODES.json DIR [PLACE=PROGRAM ...]
+    driver.py SCRIPT NODES.json DIR [PLACE=FILE ...]
 
-NODES.json: for each node the units, files below /etc and users (tests/nix/eval.nix). PLACE=PROGRAM puts a program of this
-machine there. To be run in a network of its own (unshare --net), which is a loopback that all machines share; each knows the others by addresses of its
-own, and is cut off by making those unreachable. It offers what the scripts here use of the test driver of NixOS.
+NODES.json: for each node the units, files below /etc and users (tests/nix/eval.nix). PLACE=FILE puts a file of this machine
+there, one below a bin/ as a program that is found by its name. To be run in a network of its own (unshare --net), which is a
+loopback that all machines share; each knows the others by addresses of its own, and is cut off by making those unreachable.
+It offers what the scripts here use of the test driver of NixOS.
 """
 
 import contextlib
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import time
 
-BOOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "machine", "boot")
+BOOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "boot")
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 
 
@@ -26,7 +27,7 @@ class Failed(Exception):
 
 
 class Machine:
-    def __init__(self, number, name, node, names, directory, programs):
+    def __init__(self, number, name, node, names, directory, files):
         self.name, self.node, self.number = name, node, number
         self.dir = os.path.join(directory, name)
         self.layer = os.path.join(self.dir, "layer")
@@ -39,8 +40,8 @@ class Machine:
             self.put(f"/etc/{path}", text)
         for unit, text in node["units"].items():
             self.put(f"/etc/systemd/system/{unit}.service", text)
-        for place, program in programs:
-            self.program(place, program)
+        for place, file in files:
+            self.file(place, file)
         self.process = None
 
     def put(self, path, text):
@@ -49,15 +50,15 @@ class Machine:
         with open(at, "w") as f:
             f.write(text)
 
-    def program(self, place, program):
+    def file(self, place, file):
         at = self.layer + place
         os.makedirs(os.path.dirname(at), exist_ok=True)
-        shutil.copyfile(os.path.realpath(program), at)
-        os.chmod(at, 0o755)
-        name = os.path.basename(place)
-        link = f"{self.layer}/usr/local/bin/{name}"
-        os.makedirs(os.path.dirname(link), exist_ok=True)
-        os.symlink(place, link)
+        shutil.copyfile(os.path.realpath(file), at)
+        if "/bin/" in place:
+            os.chmod(at, 0o755)
+            link = f"{self.layer}/usr/local/bin/{os.path.basename(place)}"
+            os.makedirs(os.path.dirname(link), exist_ok=True)
+            os.symlink(place, link)
 
     def start(self):
         with open(self.log, "w") as log:
@@ -81,11 +82,11 @@ class Machine:
         if self.process.poll() is not None:
             raise Failed(f"{self.name} has ended: {open(self.log).read()[-2000:]}")
         try:
-            inside = ["nsenter", "--target", self.first(), "--mount", "--pid", "--ipc", "--uts", "--cgroup", "--root", "--wd=/"]
+            inside = ["nsenter", "--target", self.first(), "--mount", "--pid", "--ipc", "--uts", "--cgroup", "--root"]
         except (IndexError, FileNotFoundError):
             return 1, "it has no first process yet"
         done = subprocess.run(
-            inside + ["env", "-i", f"PATH={PATH}", "HOME=/root", "bash", "-c", command],
+            inside + ["env", "-i", f"PATH={PATH}", "HOME=/root", "bash", "-c", f"cd /\n{command}"],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=300,
         )
         self.said = done.stderr
@@ -164,15 +165,15 @@ def subtest(name):
 
 
 def main():
-    script, nodes, directory, *programs = sys.argv[1:]
-    programs = [p.split("=", 1) for p in programs]
+    script, nodes, directory, *files = sys.argv[1:]
+    files = [f.split("=", 1) for f in files]
     with open(nodes) as f:
         nodes = json.load(f)
     # It ends when whoever called ends.
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    machines = {name: Machine(i, name, node, list(nodes), directory, programs) for i, (name, node) in enumerate(nodes.items())}
+    machines = {name: Machine(i, name, node, list(nodes), directory, files) for i, (name, node) in enumerate(nodes.items())}
     names = dict(machines)
     names["subtest"] = subtest
     names["start_all"] = lambda: [m.start() for m in machines.values()]
