@@ -531,6 +531,17 @@ fn the_store_moves_with_everything_and_the_old_place_is_refused() {
         let url = format!("file://{}", new.display());
         let before = answer(&a.cli(&["--json", "store", "show"]).ok());
         assert_eq!(before["reachable"], true);
+        // A copy first: this machine stays, and a second one takes only what is new.
+        let backup = w.dir().join("backup");
+        let copy = || answer(&a.cli(&["--json", "store", "copy", &format!("file://{}", backup.display())]).ok());
+        let first = copy();
+        assert!(first["objects"].as_u64().unwrap() >= 5 && first["present"] == 0, "{first}");
+        push(&a, &local(&w, "e", "later"), "e", 0);
+        let second = copy();
+        assert!(second["objects"].as_u64() < first["objects"].as_u64() && second["present"].as_u64().unwrap() >= 4, "{second}");
+        assert_eq!(answer(&a.cli(&["--json", "store", "show"]).ok())["url"], before["url"]);
+        let from_backup = w.device("erin").store(&backup).off();
+        assert_eq!((pulled(&w, &from_backup, "f"), pulled(&w, &from_backup, "e")), ("before".into(), "later".into()));
         let r = answer(&a.cli(&["--json", "store", "move", &url]).ok());
         assert!(r["objects"].as_u64().unwrap() >= 5 && r["to"] == url.as_str(), "{r}");
         if mounted {

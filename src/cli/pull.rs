@@ -17,7 +17,8 @@ use std::path::PathBuf;
 Examples:
   tcfs pull a.txt /tmp/a.txt
   tcfs pull tcfs/default/a.txt /tmp/    the same; tcfs/default is bucket and prefix of the store
-  tcfs pull project                     into the working directory")]
+  tcfs pull project                     into the working directory
+  tcfs pull --here / ~/rescued          what a machine has when the store is lost")]
 pub struct Pull {
     /// PATH in the drive
     #[arg(add = super::completions::path())]
@@ -31,6 +32,9 @@ pub struct Pull {
     /// Count; write nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
+    /// Only what is on this machine: ask the store for nothing, and name what it would take
+    #[arg(long)]
+    here: bool,
 }
 
 impl Pull {
@@ -39,7 +43,8 @@ impl Pull {
         let path = ctx.path(&drive, &self.path)?;
         let destination = ctx.local(&self.destination);
         let into = self.destination.to_string_lossy().ends_with('/') || destination.is_dir();
-        let request = Request::Pull(protocol::Pull { path, destination, into, force: self.force, dry_run: self.dry_run });
+        let Pull { force, dry_run, here, .. } = self;
+        let request = Request::Pull(protocol::Pull { path, destination, into, force, dry_run, here });
         let response = ctx.ask(drive, request, |_| {}).await?;
         ctx.out.object(&response);
         let Response::Pulled(p) = &response else { return Err(unexpected(&response)) };

@@ -37,7 +37,7 @@ const LINES: &[(&str, &[&str])] = &[
     ("adopt", &["adopted"]),
     ("gc", &["collected"]),
     ("device", &["device", "devices", "enrolled", "revoked"]),
-    ("store", &["store", "store_moved"]),
+    ("store", &["store", "store_moved", "store_copied"]),
     ("doctor", &["check", "checked"]),
     ("report", &["reported"]),
     ("daemon", &["started", "stopped", "status"]),

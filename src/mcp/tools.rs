@@ -137,7 +137,7 @@ impl Tools {
     async fn pull(&self, Parameters(pull): Parameters<a::Pull>) -> CallToolResult {
         let done = async {
             let destination = local("destination", &pull.destination)?;
-            let request = p::Pull { path: pull.path, destination, into: false, force: pull.force, dry_run: pull.dry_run };
+            let request = p::Pull { path: pull.path, destination, into: false, force: pull.force, dry_run: pull.dry_run, here: false };
             match self.drive.ask(Request::Pull(request)).await? {
                 (_, Response::Pulled(d)) => Ok(d),
                 (_, other) => Err(unexpected(&other)),

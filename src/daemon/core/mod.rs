@@ -358,6 +358,7 @@ impl Service for Core {
             Request::Doctor => self.doctor(progress).await,
             Request::StoreShow => self.store_show().await,
             Request::StoreMove(m) => self.store_move(m, progress).await,
+            Request::StoreCopy(m) => self.store_copy(m, progress).await,
             Request::Adopt(a) => self.adopt(a, progress).await,
             Request::Pending => self.pending(progress).await,
             Request::Told(t) => self.told(t).await,

@@ -12,7 +12,7 @@ use crate::daemon::service::Progress;
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::model::{RelPath, path::name as check_name};
 use crate::state::rows::{FileType, Time};
-use crate::vfs::{Compared, Found, GIT_DIR, OpenFile, Vfs};
+use crate::vfs::{Compared, Found, GIT_DIR, Held, OpenFile, Vfs};
 use futures_util::stream::{self, StreamExt};
 use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps};
 use std::fs::File;
@@ -41,7 +41,7 @@ enum Wrote {
 
 impl Core {
     pub(super) async fn pull(&self, request: Pull, progress: &Progress) -> Result<Response> {
-        let offline = self.catch_up().await?;
+        let offline = if request.here { false } else { self.catch_up().await? };
         let top = self.found(&request.path).await?;
         let (dir, name, destination) = target(&request, &top.path)?;
         let mut sum = Pulled { path: top.path.as_str().to_owned(), destination, offline, dry_run: request.dry_run, ..Pulled::default() };
@@ -49,6 +49,7 @@ impl Core {
             vfs: self.vfs.clone(),
             force: request.force,
             dry: request.dry_run,
+            here: request.here,
             temp: AtomicU64::new(self.clock.random()),
             bytes: AtomicU64::new(0),
             total: Total::of_drive(self.vfs.clone(), top.clone()),
@@ -185,6 +186,8 @@ struct Work {
     vfs: Arc<Vfs>,
     force: bool,
     dry: bool,
+    /// Only what takes nothing from the store.
+    here: bool,
     temp: AtomicU64,
     bytes: AtomicU64,
     /// Of so many.
@@ -287,6 +290,9 @@ impl Work {
             }
             There::Other if self.force => {}
             There::Other => return Ok(Wrote::Skipped("something else of that name is there; --force overwrites it".to_owned())),
+        }
+        if self.here && matches!(self.vfs.look(f)?.held, Held::Stub | Held::Partial) {
+            return Ok(Wrote::Skipped("its bytes are not on this machine, or not all of them".to_owned()));
         }
         if self.dry {
             return Ok(Wrote::New(f.attr.size));

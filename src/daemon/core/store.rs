@@ -1,4 +1,4 @@
-//! `store show` and `store move`.
+//! `store show`, `store copy` and `store move`.
 //!
 //! Must: `store.json` is copied last, so that a copy that was interrupted is no store; every object is read back and
 //! compared. Must: after a move this machine never works on the old place again: it is noted in its state, and opening
@@ -45,6 +45,23 @@ struct Copied {
     present: u64,
 }
 
+impl Copied {
+    fn told(&self, from: String, to: String) -> StoreMoved {
+        // `store.json` besides.
+        StoreMoved { from, to, objects: self.objects + 1, bytes: self.bytes, present: self.present }
+    }
+}
+
+/// This store and another place for it.
+struct Place {
+    from_url: String,
+    /// Of the store.
+    id: String,
+    old: StoreRef,
+    new: StoreRef,
+    keys: Keys,
+}
+
 impl Core {
     pub(super) async fn store_show(&self) -> Result<Response> {
         let found = tokio::time::timeout(SHOW, identity::read(&*self.store, &self.keys)).await;
@@ -63,7 +80,8 @@ impl Core {
         }))
     }
 
-    pub(super) async fn store_move(&self, request: StoreMove, progress: &Progress) -> Result<Response> {
+    /// The other place, which is empty or has a copy of this store already.
+    async fn other_place(&self, request: &StoreMove) -> Result<Place> {
         let from_url = self.config.store.to_string();
         if request.url == from_url {
             return Err(Error::new(Kind::Usage, format!("the store is at {from_url} already")));
@@ -80,19 +98,44 @@ impl Core {
         match identity::read(&*new, &keys).await? {
             Some(there) if there.id != id => {
                 return Err(Error::new(Kind::Exists, format!("there is another store at {} ({})", request.url, there.id))
-                    .hint("move to an empty place"));
+                    .hint("name an empty place"));
             }
             _ => {}
         }
-        let old = self.switch.now();
+        Ok(Place { from_url, id, old: self.switch.now(), new, keys })
+    }
+
+    /// Copies all that is there, for as long as more comes: what a log names is copied with it.
+    async fn copy_all(&self, p: &Place, sum: &mut Copied, progress: &Progress) -> Result<()> {
+        while self.copy(&p.old, &p.new, &p.keys, sum, progress).await? > 0 {}
+        Ok(())
+    }
+
+    /// The end of a copy: from now on it is a store.
+    async fn seal_copy(&self, p: &Place) -> Result<()> {
+        let body = p.old.get(&self.keys.store_json()).await?;
+        p.new.put(&p.keys.store_json(), body, PutMode::Overwrite).await?;
+        identity::expect(&*p.new, &p.keys, &p.id).await.map(drop)
+    }
+
+    pub(super) async fn store_copy(&self, request: StoreMove, progress: &Progress) -> Result<Response> {
+        let place = self.other_place(&request).await?;
         let mut sum = Copied::default();
-        // As often as it finds something: others may be writing meanwhile.
-        while self.copy(&old, &new, &keys, &mut sum, progress).await? > 0 {}
+        self.copy_all(&place, &mut sum, progress).await?;
+        self.seal_copy(&place).await?;
+        tracing::info!(from = place.from_url, to = request.url, objects = sum.objects, "the store was copied");
+        Ok(Response::StoreCopied(sum.told(place.from_url, request.url)))
+    }
+
+    pub(super) async fn store_move(&self, request: StoreMove, progress: &Progress) -> Result<Response> {
+        let place = self.other_place(&request).await?;
+        let mut sum = Copied::default();
+        self.copy_all(&place, &mut sum, progress).await?;
+        // Others may go on writing; this machine does not.
         let paused = self.switch.pause().await;
-        self.copy(&old, &new, &keys, &mut sum, progress).await?;
-        let body = old.get(&self.keys.store_json()).await?;
-        new.put(&keys.store_json(), body, PutMode::Overwrite).await?;
-        identity::expect(&*new, &keys, &id).await?;
+        self.copy_all(&place, &mut sum, progress).await?;
+        self.seal_copy(&place).await?;
+        let Place { from_url, new, keys, .. } = place;
         let (replica, moved) = (self.replica.clone(), (from_url.clone(), request.url.clone()));
         blocking(move || {
             replica.db().write(|t| t.put(Tree::Meta, MOVED, &moved))?;
@@ -102,13 +145,7 @@ impl Core {
         self.switch.switch(new, &self.keys, &keys);
         drop(paused);
         tracing::info!(from = from_url, to = request.url, objects = sum.objects, "the store was moved");
-        Ok(Response::StoreMoved(StoreMoved {
-            from: from_url,
-            to: request.url,
-            objects: sum.objects + 1,
-            bytes: sum.bytes,
-            present: sum.present,
-        }))
+        Ok(Response::StoreMoved(sum.told(from_url, request.url)))
     }
 
     /// Copies what the new store does not have, all but `store.json`. How many objects it copied.

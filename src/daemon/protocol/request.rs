@@ -69,6 +69,8 @@ pub enum Request {
     StoreShow,
     /// Copy everything to another store and switch to it. Answer: [`super::StoreMoved`].
     StoreMove(StoreMove),
+    /// Copy everything to another place, and stay. Answer: [`super::StoreMoved`].
+    StoreCopy(StoreMove),
     /// Take over a bucket in the older layout. Items: [`super::AdoptedPath`]; answer: [`super::AdoptSum`].
     Adopt(Adopt),
     /// What is not in the store yet. Items: [`super::Pending`], oldest first; answer: [`super::PendingSum`].
@@ -127,6 +129,7 @@ impl Request {
             Request::Doctor => "doctor",
             Request::StoreShow => "store_show",
             Request::StoreMove(_) => "store_move",
+            Request::StoreCopy(_) => "store_copy",
             Request::Adopt(_) => "adopt",
             Request::Pending => "pending",
             Request::Told(_) => "told",
@@ -231,6 +234,9 @@ pub struct Pull {
     /// Count, write nothing.
     #[serde(default)]
     pub dry_run: bool,
+    /// Only what is on this machine: the store is asked for nothing, and files whose bytes it would take are named.
+    #[serde(default)]
+    pub here: bool,
 }
 
 /// Arguments of [`Request::Ls`].
@@ -385,7 +391,7 @@ pub struct Gc {
     pub dry_run: bool,
 }
 
-/// Arguments of [`Request::StoreMove`].
+/// Arguments of [`Request::StoreMove`] and [`Request::StoreCopy`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StoreMove {
     /// URL of the new store: `file:///…` or `s3://bucket/prefix`.

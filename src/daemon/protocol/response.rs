@@ -77,6 +77,8 @@ pub enum Response {
     Store(StoreInfo),
     /// To `store_move`.
     StoreMoved(StoreMoved),
+    /// To `store_copy`.
+    StoreCopied(StoreMoved),
     /// To `adopt`.
     Adopted(AdoptSum),
     /// To `pending`.
@@ -127,7 +129,12 @@ impl Response {
             | Response::Trash(_)
             | Response::Cache(_)
             | Response::Followed(_) => 0,
-            Response::Approved(_) | Response::Diff(_) | Response::Store(_) | Response::StoreMoved(_) | Response::Stopped(_) => 0,
+            Response::Approved(_)
+            | Response::Diff(_)
+            | Response::Store(_)
+            | Response::StoreMoved(_)
+            | Response::StoreCopied(_)
+            | Response::Stopped(_) => 0,
         }
     }
 }

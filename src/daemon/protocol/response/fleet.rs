@@ -121,7 +121,7 @@ pub struct StoreInfo {
     pub reachable: bool,
 }
 
-/// `tcfs store move`.
+/// `tcfs store move`, `tcfs store copy`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StoreMoved {
     /// From.
