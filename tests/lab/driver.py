@@ -112,7 +112,7 @@ class Machine:
             time.sleep(0.1)
 
     def journal(self):
-        return self.execute("systemctl --no-pager --failed; journalctl --no-pager -n 30 -u tcfsd -u tcfs-nats; tail -n 30 /var/lib/tcfs/log/tcfs.log")[1]
+        return self.execute("systemctl --no-pager --failed; journalctl --no-pager -n 15 -u tcfsd; tail -n 30 /var/lib/tcfs/log/tcfs.log")[1]
 
     def wait_until_succeeds(self, command, timeout=900):
         last = []
@@ -174,7 +174,9 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     machines = {name: Machine(i, name, node, list(nodes), directory, files) for i, (name, node) in enumerate(nodes.items())}
-    names = dict(machines)
+    names = {name.replace("-", "_"): m for name, m in machines.items()}
+    names["machines"] = list(machines.values())
+    names["__file__"] = script
     names["subtest"] = subtest
     names["start_all"] = lambda: [m.start() for m in machines.values()]
     try:

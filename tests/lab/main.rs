@@ -72,6 +72,15 @@ fn a_leaf_goes_on_without_its_hub() {
     play("tests/lab/leaf.py", &nodes("t.nodes (import (top + \"/tests/lab/leaf.nix\"))"), &[]);
 }
 
+/// The chapter "Operations" of the README, command by command, on three machines.
+#[test]
+fn the_operations_of_the_readme_are_as_it_says() {
+    let package = deb("deb-rollout");
+    let nodes = nodes("t.nodes (import (top + \"/tests/lab/rollout.nix\"))");
+    play("tests/lab/rollout.py", &nodes, &[("/root/tcfs.deb", &package)]);
+    let _ = fs::remove_dir_all(package.parent().unwrap());
+}
+
 /// The unit of NixOS in both forms: by fusermount3, and with CAP_SYS_ADMIN under a filter of system calls.
 #[test]
 fn the_service_may_no_more_than_it_needs_and_mounts() {
@@ -86,15 +95,18 @@ fn the_service_may_no_more_than_it_needs_and_mounts() {
     play("tests/lab/passthrough.py", &nodes(&expression), &[]);
 }
 
-/// The package of Debian, made of the program under test.
-#[test]
-fn the_debian_package_installs_runs_and_leaves_no_gap() {
-    let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("deb");
+/// The package of Debian, made of the program under test, in a directory of this name.
+fn deb(name: &str) -> PathBuf {
     let mut make = Command::new(top().join(".ci/deb"));
     // It is unpacked once: how small it is does not count.
-    make.arg(program()).env("CARGO_TARGET_DIR", &out).env("TCFS_DEB_LEVEL", "0");
-    let done = run(&mut make, Duration::from_secs(120)).ok();
-    let package = PathBuf::from(done.stdout.trim());
+    make.arg(program()).env("CARGO_TARGET_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)).env("TCFS_DEB_LEVEL", "0");
+    run(&mut make, Duration::from_secs(120)).ok().stdout.trim().into()
+}
+
+#[test]
+fn the_debian_package_installs_runs_and_leaves_no_gap() {
+    let package = deb("deb");
+    let out = package.parent().unwrap().to_owned();
     // Into an empty root first: what it brings, and that nothing is left when it goes.
     let root = out.join("chroot");
     let _ = fs::remove_dir_all(&root);
