@@ -522,6 +522,32 @@ fn doctor_looks_at_everything_and_leaves_nothing_behind() {
     in_both_ways(test);
 }
 
+/// With the store away: what is here comes at once, what is elsewhere is named.
+#[test]
+fn what_is_on_this_machine_can_be_taken_out_without_the_store() {
+    fn test(mounted: bool) {
+        let (w, a, b) = two(mounted);
+        let tree = w.dir().join("tree");
+        std::fs::create_dir_all(tree.join("sub")).unwrap();
+        for name in ["one", "two", "sub/three"] {
+            std::fs::write(tree.join(name), name).unwrap();
+        }
+        a.cli(&["push", s(&tree)]).ok();
+        let to = |name: &str| w.dir().join(name);
+        b.cli(&["pull", "tree/one", s(&to("warm"))]).ok();
+        std::fs::rename(w.store(), to("away")).unwrap();
+        let r = answer(&b.cli(&["--json", "pull", "--here", "/", s(&to("rescued"))]).exit(3));
+        assert_eq!((text(to("rescued/tree/one").as_path()), to("rescued/tree/sub").is_dir()), ("one".into(), true), "{r}");
+        let left: Vec<&str> = r["skipped"].as_array().unwrap().iter().map(|s| s["path"].as_str().unwrap()).collect();
+        assert!(left.len() == 2 && left.contains(&"tree/two") && left.contains(&"tree/sub/three"), "{left:?}");
+        assert!(!to("rescued/tree/two").exists());
+        let r = answer(&a.cli(&["--json", "pull", "--here", "tree", s(&to("all"))]).ok());
+        assert_eq!((r["files"].as_u64(), text(to("all/sub/three").as_path())), (Some(3), "sub/three".into()));
+        std::fs::rename(to("away"), w.store()).unwrap();
+    }
+    in_both_ways(test);
+}
+
 #[test]
 fn the_store_moves_with_everything_and_the_old_place_is_refused() {
     fn test(mounted: bool) {
@@ -536,9 +562,15 @@ fn the_store_moves_with_everything_and_the_old_place_is_refused() {
         let copy = || answer(&a.cli(&["--json", "store", "copy", &format!("file://{}", backup.display())]).ok());
         let first = copy();
         assert!(first["objects"].as_u64().unwrap() >= 5 && first["present"] == 0, "{first}");
+        let many = w.dir().join("local/many");
+        for i in 0..10 {
+            local(&w, &format!("many/{i}"), &i.to_string());
+        }
+        a.cli(&["push", s(&many)]).ok();
         push(&a, &local(&w, "e", "later"), "e", 0);
-        let second = copy();
-        assert!(second["objects"].as_u64() < first["objects"].as_u64() && second["present"].as_u64().unwrap() >= 4, "{second}");
+        let (second, third) = (copy(), copy());
+        assert!(second["objects"].as_u64().unwrap() >= 30 && third["objects"].as_u64().unwrap() < 8, "{second} {third}");
+        assert!(third["present"].as_u64().unwrap() >= 30, "{third}");
         assert_eq!(answer(&a.cli(&["--json", "store", "show"]).ok())["url"], before["url"]);
         let from_backup = w.device("erin").store(&backup).off();
         assert_eq!((pulled(&w, &from_backup, "f"), pulled(&w, &from_backup, "e")), ("before".into(), "later".into()));

@@ -22,6 +22,15 @@ fn noise(seed: u64, len: usize) -> Vec<u8> {
     (0..len.div_ceil(8)).flat_map(|_| c.random().to_le_bytes()).take(len).collect()
 }
 
+/// All files and directories below `from`.
+fn tree_copy(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for e in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let at = to.join(e.file_name());
+        if e.path().is_dir() { tree_copy(&e.path(), &at) } else { std::fs::copy(e.path(), at).map(drop).unwrap() }
+    }
+}
+
 macro_rules! stub_tests {
     ($($(#[doc = $doc:literal])* $name:ident($rig:ident) $body:block)*) => {
         $($(#[doc = $doc])*
@@ -151,6 +160,34 @@ stub_tests! {
         rig.write(fh, 0, b"x", false).unwrap();
         rig.release(fh).unwrap();
         assert!(rig.cat("g").await[1..] == data[1..]);
+    }
+
+    /// A state that was set aside and is back finds what another one put into the cache, under the same numbers.
+    what_another_state_put_into_the_cache_is_not_served(rig) {
+        let (ours, theirs) = (noise(61, 3 << 20), noise(62, 3 << 20));
+        rig.remote("bob", "f", &ours).await;
+        assert!(rig.cat("f").await == ours);
+        let (ino, mine) = (rig.ino("f"), rig.options.state_dir.clone());
+        let other = mine.with_file_name("other");
+        // Its own it keeps: nothing is fetched.
+        rig.crash();
+        rig.store.set(vec![Rule::new(Mode::Down)]);
+        assert!(rig.cat("f").await == ours);
+        rig.store.clear();
+        rig.crash_with(|o| o.state_dir = other.clone());
+        rig.remote("bob", "g", &theirs).await;
+        assert!(rig.cat("g").await == theirs);
+        assert_eq!(rig.ino("g"), ino, "they have one number");
+        rig.crash_with(|o| o.state_dir = mine.clone());
+        assert!(rig.cat("f").await == ours);
+        // A state that was rolled back, too: the cache is that of a later one.
+        let copy = mine.with_file_name("copy");
+        rig.crash_with(|_| tree_copy(&mine, &copy));
+        rig.store.set(vec![Rule::new(Mode::Down)]);
+        assert!(rig.cat("f").await == ours);
+        rig.store.clear();
+        rig.crash_with(|o| o.state_dir = copy.clone());
+        assert!(rig.cat("f").await == ours);
     }
 
     /// A kill between the move of a local file to the overlay and its row in the database shows no zeros.

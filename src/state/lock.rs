@@ -1,6 +1,6 @@
-//! The lock of the state directory: one process owns it, and the file says which.
+//! The lock of the state directory, and of the cache: one process owns it, and the file says which.
 //!
-//! Must: two processes never own one state. The lock is the kernel's (`flock`), so it ends with the process, however
+//! Must: two processes never own one state, nor two states one cache, whose files have the numbers of their inodes. The lock is the kernel's (`flock`), so it ends with the process, however
 //! that ends; the number in the file is only for people.
 //! Not here: what is owned.
 
@@ -21,6 +21,19 @@ impl StateLock {
     /// Takes the lock in `file` (made with mode 0600; its directory must exist) or fails with `Locked`, naming the
     /// owner.
     pub fn acquire(file: &Path) -> Result<StateLock> {
+        StateLock::take(file, locked)
+    }
+
+    /// The same for a cache, whose directory must exist.
+    pub fn of_cache(dir: &Path) -> Result<StateLock> {
+        StateLock::take(&dir.join("lock"), |_, pid| {
+            let who = pid.map_or("another process".to_owned(), |p| format!("process {p}"));
+            Error::new(Kind::Locked, format!("the cache in {} is in use by {who}, for another state", dir.display()))
+                .hint("each device on a machine needs a cache of its own: set cache.dir")
+        })
+    }
+
+    fn take(file: &Path, locked: impl Fn(&Path, Option<u32>) -> Error) -> Result<StateLock> {
         let mut f = OpenOptions::new()
             .read(true)
             .write(true)
@@ -92,5 +105,10 @@ mod tests {
         drop(first);
         assert_eq!(owner(&file), None);
         StateLock::acquire(&file).unwrap();
+        let cache = StateLock::of_cache(tmp.path()).unwrap();
+        let e = StateLock::of_cache(tmp.path()).unwrap_err();
+        assert!(e.kind() == Kind::Locked && e.hint_text().unwrap().contains("cache.dir"), "{e}");
+        drop(cache);
+        StateLock::of_cache(tmp.path()).unwrap();
     }
 }

@@ -17,6 +17,7 @@ mod attr;
 mod brake;
 mod bundles;
 mod cache;
+mod cache_mark;
 mod companions;
 mod control;
 mod copies;

@@ -49,7 +49,9 @@ impl Vfs {
             (None, Some(b)) if b == self.boot => Ended::Killed,
             (None, Some(_)) => Ended::WithTheMachine,
         };
-        if ended != Ended::Gracefully {
+        let mark = self.claim_cache()?;
+        // A state that is new may find a cache of an older one.
+        if ended != Ended::Gracefully || (clean, boot) == (None, None) {
             self.find_files()?;
         }
         self.find_copies()?;
@@ -106,9 +108,11 @@ impl Vfs {
         // From here on bytes of this boot are written: neither mark may come back after a power cut.
         self.replica.db().write(|t| {
             t.del(Tree::Meta, CLEAN)?;
+            Vfs::mark_state(t, mark)?;
             t.put(Tree::Meta, BOOT, &self.boot)
         })?;
-        self.sync()
+        self.sync()?;
+        self.mark_cache(mark)
     }
 
     /// Brings local files to where their rows look for them, and removes those of which no row knows.

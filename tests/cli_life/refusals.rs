@@ -238,6 +238,7 @@ fn a_question_to_a_machine_that_is_not_enrolled_is_exit_code_twelve_and_enrols_n
         &["device", "rename", "x"],
         &["device", "revoke", "x"],
         &["store", "move", "file:///nowhere"],
+        &["store", "copy", "file:///nowhere"],
     ] {
         refused(&m.cli(args), 12, &["has no identity yet", "tcfs device enroll", "tcfs mount"]);
     }
@@ -251,7 +252,7 @@ fn a_question_to_a_machine_that_is_not_enrolled_is_exit_code_twelve_and_enrols_n
 }
 
 #[test]
-fn a_state_of_a_newer_version_is_refused_and_left_as_it_is() {
+fn a_state_of_a_newer_version_is_refused_and_left_as_it_is_and_one_of_an_older_taken_over() {
     drive_only!();
     let (w, m) = machine();
     fs::write(w.dir().join("f"), "text").unwrap();
@@ -266,6 +267,12 @@ fn a_state_of_a_newer_version_is_refused_and_left_as_it_is() {
     assert_eq!(version("PRAGMA user_version"), "99\n");
     version(&format!("PRAGMA user_version={}", was.trim()));
     assert_eq!(m.cli(&["ls"]).ok().stdout, "f\n");
+    // One of an older version, which lacks what came since, is taken over.
+    version("DROP TABLE seen; PRAGMA user_version=0");
+    assert_eq!(m.cli(&["ls"]).ok().stdout, "f\n");
+    fs::write(w.dir().join("f"), "other").unwrap();
+    m.cli(&["push", "--force", s(&w.dir().join("f"))]).ok();
+    assert_eq!((version("PRAGMA user_version"), version("SELECT count(*) FROM seen")), (was, "1\n".into()));
 }
 
 #[test]

@@ -99,7 +99,8 @@ pub struct Core {
     /// Itself, for what goes on on another thread.
     this: Weak<Core>,
     started_at: i64,
-    lock: Mutex<Option<StateLock>>,
+    /// On the state, and on the cache.
+    locks: Mutex<Vec<StateLock>>,
 }
 
 fn s3_options(config: &Config, wanted: bool) -> Result<S3Options> {
@@ -149,6 +150,7 @@ impl Core {
         let me = Me::new(me);
         let cache_dir = config.cache.dir.clone();
         std::fs::create_dir_all(&cache_dir).doing(|| format!("making the cache directory {}", cache_dir.display()))?;
+        let cache_lock = StateLock::of_cache(&cache_dir)?;
         let disk = rustix::fs::statvfs(&cache_dir).map(|s| s.f_blocks * s.f_frsize).unwrap_or(u64::MAX);
         let options = VfsOptions {
             state_dir: state.clone(),
@@ -217,7 +219,7 @@ impl Core {
             mounts,
             stop,
             tasks: Mutex::default(),
-            lock: Mutex::new(Some(lock)),
+            locks: Mutex::new(vec![lock, cache_lock]),
         });
         core.vfs.tells(Arc::new(facts::OfCore(Arc::downgrade(&core))));
         core.start(&stopped);
@@ -404,7 +406,7 @@ impl Service for Core {
         if let Err(e) = blocking(move || vfs.close()).await {
             tracing::error!(error = %e, "closing the local state; the next start replays its journal");
         }
-        drop(self.lock.lock().take());
+        self.locks.lock().clear();
         self.enrolled_now.store(false, Ordering::Relaxed);
     }
 }
