@@ -28,7 +28,8 @@
         tcfsd = app pkgs "tcfsd";
       });
 
-      # What `tests/run` needs, but for user-mode-linux and slirp (the kernel's NFS client in the tests), which nixpkgs has not.
+      # What `tests/run` needs, but for what only Debian has: user-mode-linux and slirp (the kernel's NFS client), and a system
+      # whose files whole machines can be made of (tests/lab).
       devShells = each (pkgs: {
         default = pkgs.mkShell {
           packages = with pkgs; [
@@ -39,6 +40,7 @@
             git
             nats-server
             nixpkgs-fmt
+            openssl
             python3
             rsync
             rustc

@@ -30,6 +30,7 @@ in
     package = mkOption {
       type = types.package;
       default = pkgs.nats-server;
+      defaultText = lib.literalExpression "pkgs.nats-server";
       description = "The server: 2.10 or newer.";
     };
 
@@ -42,6 +43,7 @@ in
     domain = mkOption {
       type = types.strMatching "[A-Za-z0-9_-]+";
       default = if isHub then "hub" else config.networking.hostName;
+      defaultText = lib.literalExpression "if role is hub then \"hub\" else config.networking.hostName";
       description = "JetStream domain; each server has another. The machines of a leaf name that of the hub as `nats.hub`.";
     };
 

@@ -44,7 +44,12 @@
 //!
 //! The way of a version from elsewhere: `fleet/follow.rs` reads the logs, `fleet/apply.rs` merges what is in them,
 //! `fleet/healing.rs` lets own work follow moves, `mount/fuse/invalidate.rs` tells the kernel and `retell.rs` the programs
-//! that watch; its bytes come when they are read (`vfs/read.rs`, `vfs/hydrate.rs`, `content/fetch.rs`).
+//! that watch; its bytes come when they are read (`vfs/read.rs`, `vfs/hydrate.rs`, `content/fetch.rs`), and lie in a cache that
+//! is this state's alone (`vfs/cache_mark.rs`).
+//!
+//! Around the crate: `nix/` (package, modules, the lab's hosts, a VM test) and `.ci/deb` (a Debian package). `tests/nix` evaluates
+//! the former with a real Nix; `tests/lab` runs the units and packages that come out, and the README's operations, on whole
+//! machines with a systemd of their own.
 
 pub mod cli;
 pub mod clock;

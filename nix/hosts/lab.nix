@@ -5,7 +5,7 @@
   imports = [ ../home-manager/tummycrypt.nix ];
 
   tinyland.host.tummycrypt = { enable = true; fleet = true; };
-  # The leaf node on yoga (nix/nats-leaf.nix): the lab goes on when the line to the cluster is down.
+  # The leaf node on yoga (yoga-leaf.nix): the lab goes on when the line to the cluster is down.
   tinyland.tummycrypt.fleet.natsUrl = lib.mkDefault "nats://yoga:4222";
 
   programs.tcfs = {

@@ -1,5 +1,5 @@
 # The Linux workstation: its own version stays in place until somebody decides, repositories travel. It runs the leaf node of
-# the lab, which is for its NixOS configuration: `services.tcfs-nats` (nix/nats-leaf.nix).
+# the lab, by its NixOS configuration: yoga-leaf.nix.
 {
   imports = [ ./lab.nix ];
 

@@ -27,17 +27,19 @@ let
   names = leaf: prefix: s: lib.concatMap (n: if leaf s.${n} then [ "${prefix}${n}" ] else names leaf "${prefix}${n}." s.${n}) (builtins.attrNames s);
   known = names (v: v ? type) "" keys;
 
-  # Each secret that the daemon reads from a file, and the key that names the file.
+  # Each secret that the daemon reads from a file: its name, and the file.
   secretsOf = cfg: {
-    nats-token = { file = cfg.nats.tokenFile; key = "nats.token_file"; };
-    nats-password = { file = cfg.nats.passwordFile; key = "nats.password_file"; };
-    nats-nkey = { file = cfg.nats.nkeyFile; key = "nats.nkey_file"; };
-    nats-creds = { file = cfg.nats.credsFile; key = "nats.creds_file"; };
-    s3-access-key-id = { file = cfg.s3.accessKeyIdFile; key = "s3.access_key_id_file"; };
-    s3-secret-access-key = { file = cfg.s3.secretAccessKeyFile; key = "s3.secret_access_key_file"; };
-    s3-session-token = { file = cfg.s3.sessionTokenFile; key = "s3.session_token_file"; };
-    s3-credentials = { file = cfg.s3.credentialsFile; key = "s3.credentials_file"; };
+    nats-token = cfg.nats.tokenFile;
+    nats-password = cfg.nats.passwordFile;
+    nats-nkey = cfg.nats.nkeyFile;
+    nats-creds = cfg.nats.credsFile;
+    s3-access-key-id = cfg.s3.accessKeyIdFile;
+    s3-secret-access-key = cfg.s3.secretAccessKeyFile;
+    s3-session-token = cfg.s3.sessionTokenFile;
+    s3-credentials = cfg.s3.credentialsFile;
   };
+  # Keys of the file that name such a file.
+  isSecretFile = k: builtins.match ".*_file" k != null && k != "ca_file";
 in
 {
   options = {
@@ -46,6 +48,7 @@ in
     package = mkOption {
       type = types.package;
       default = pkgs.tcfs or (pkgs.callPackage ../package.nix { });
+      defaultText = lib.literalExpression "pkgs.tcfs";
       description = "The program.";
     };
 
@@ -106,8 +109,8 @@ in
   # lies in this file.
   settings = cfg: place:
     let
-      fileOf = secrets: secret: if secrets.${secret}.file == null then null else place secret secrets.${secret}.file;
-      file = fileOf (secretsOf cfg);
+      given = secretsOf cfg;
+      file = secret: if given.${secret} == null then null else place secret given.${secret};
     in
     {
       device_name = mkDefault cfg.deviceName;
@@ -142,7 +145,7 @@ in
     };
 
   # Secrets that are set: name → file.
-  secrets = cfg: builtins.mapAttrs (_: s: s.file) (lib.filterAttrs (_: s: s.file != null) (secretsOf cfg));
+  secrets = cfg: lib.filterAttrs (_: file: file != null) (secretsOf cfg);
 
   # The configuration file, in the Nix store.
   configFile = cfg: toml.generate "tcfs.toml" (compact cfg.settings);
@@ -154,19 +157,12 @@ in
       given = names (v: !(builtins.isAttrs v)) "" (compact s);
       secretKeys = builtins.filter (k: builtins.elem k given)
         [ "nats.token" "nats.password" "s3.access_key_id" "s3.secret_access_key" "s3.session_token" ];
-      # Every path that the file names, wherever it was set.
-      inStore = builtins.filter
-        (k: k.file != null && lib.hasPrefix builtins.storeDir k.file)
-        [
-          { key = "nats.token_file"; file = s.nats.token_file; }
-          { key = "nats.password_file"; file = s.nats.password_file; }
-          { key = "nats.nkey_file"; file = s.nats.nkey_file; }
-          { key = "nats.creds_file"; file = s.nats.creds_file; }
-          { key = "s3.access_key_id_file"; file = s.s3.access_key_id_file; }
-          { key = "s3.secret_access_key_file"; file = s.s3.secret_access_key_file; }
-          { key = "s3.session_token_file"; file = s.s3.session_token_file; }
-          { key = "s3.credentials_file"; file = s.s3.credentials_file; }
-        ];
+      # Wherever it was set.
+      inStore = lib.concatMap
+        (table: map (k: "${table}.${k}") (builtins.filter
+          (k: isSecretFile k && set s.${table}.${k} && lib.hasPrefix builtins.storeDir s.${table}.${k})
+          (builtins.attrNames s.${table})))
+        [ "nats" "s3" ];
       busKeys = [ s.nats.user s.nats.password_file s.nats.token_file s.nats.nkey_file s.nats.creds_file s.nats.ca_file s.nats.hub ];
     in
     [
@@ -176,7 +172,7 @@ in
       }
       {
         assertion = inStore == [ ];
-        message = "${name}: ${toString (map (k: k.key) inStore)} names a file in the Nix store, which everybody can read. Secrets belong into files that sops-nix or agenix make.";
+        message = "${name}: ${toString inStore} names a file in the Nix store, which everybody can read. Secrets belong into files that sops-nix or agenix make.";
       }
       {
         assertion = !(set s.nats_url && builtins.match "(.*,)?[a-z]+://[^/,]*@.*" s.nats_url != null);

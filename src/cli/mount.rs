@@ -56,7 +56,7 @@ enum Way {
 }
 
 impl Mount {
-    /// What must happen while the process has one thread: what it may do is nothing for git and other programs that it starts.
+    /// What must happen while the process has one thread: keeping capabilities from git and other programs that it starts.
     pub fn before_threads(&self) -> Result<()> {
         if self.foreground {
             crate::sys::keep_capabilities_here().map_err(|e| Error::io("keeping capabilities from other programs", e))?;

@@ -79,7 +79,7 @@ pub fn system(s: &System) -> Vec<Check> {
         Check::ok("kernel", format!("Linux {} with FUSE; {passthrough}", s.release))
     };
     let helper = match (&s.helper, s.mounts_itself) {
-        (Some(_), false) if s.dev_fuse && !s.fuse_access => {
+        (Some(_), _) if s.dev_fuse && !s.fuse_access => {
             let e = mounts::no_access();
             Check::fail("helper", e.to_string(), e.hint_text().unwrap_or_default())
         }

@@ -1,7 +1,7 @@
 //! The lock of the state directory, and of the cache: one process owns it, and the file says which.
 //!
-//! Must: two processes never own one state, nor two states one cache, whose files have the numbers of their inodes. The lock is the kernel's (`flock`), so it ends with the process, however
-//! that ends; the number in the file is only for people.
+//! Must: two processes never own one state, nor two states one cache, where files have the numbers of inodes. The lock is
+//! the kernel's (`flock`), so it ends with the process, however that ends; the number in the file is only for people.
 //! Not here: what is owned.
 
 use crate::error::{Error, IoContext, Kind, Result};

@@ -73,6 +73,7 @@ in
   nats = each (c: nixosResult [ (root + "/nats-leaf.nix") { config.networking.hostName = "yoga"; config.services.tcfs-nats = c; } ]);
   hosts = b.mapAttrs (_: h: { inherit (h) system; } // homeResult h.system [ h.module ]) (import (root + "/hosts"));
 
+  labLeaf = nixosResult [ (root + "/hosts/yoga-leaf.nix") ];
   inherit nodes;
   fleet = nodes (import (root + "/tests/fleet.nix") { pkgs = { testers.runNixOSTest = t: t; }; }).nodes;
 

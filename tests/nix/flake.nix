@@ -29,6 +29,7 @@
             "kmod"
             "nats-server"
             "nixpkgs-fmt"
+            "openssl"
             "python3"
             "rclone"
             "rsync"

@@ -69,7 +69,7 @@ fn the_flake_evaluates_on_every_system() {
 
 #[test]
 fn the_files_are_formatted_and_have_nothing_unused() {
-    let files = ["flake.nix", "nix", "tests/nix"];
+    let files = ["flake.nix", "nix", "tests/nix", "tests/lab"];
     run(Command::new(tools::find("nixpkgs-fmt")).arg("--check").args(files).current_dir(top()), Duration::from_secs(60)).ok();
     run(Command::new(tools::find("deadnix")).arg("--fail").args(files).current_dir(top()), Duration::from_secs(60)).ok();
 }

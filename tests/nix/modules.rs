@@ -422,6 +422,10 @@ fn the_servers_of_the_bus_take_their_configuration() {
     assert_eq!((&results[0]["ports"], &results[1]["ports"], &results[2]["ports"]), (&json!([4333]), &json!([4222, 7555]), &json!([])));
     assert!(results[0]["etc"]["tcfs/nats.conf"].as_str().unwrap().contains("domain: \"yoga\""));
 
+    let lab = evaluate("t.labLeaf", &json!(null));
+    assert_eq!((&lab["failed"], &lab["ports"]), (&json!([]), &json!([4222])));
+    assert!(lab["etc"]["tcfs/nats.conf"].as_str().unwrap().contains("url: $tcfs_hub_url"));
+
     let options = evaluate("t.options.nats", &json!(null));
     let known = [
         "domain",

@@ -99,7 +99,7 @@ pub struct Core {
     /// Itself, for what goes on on another thread.
     this: Weak<Core>,
     started_at: i64,
-    /// On the state, and on the cache.
+    /// On the cache and the state, which is let go last: who waits for that takes both.
     locks: Mutex<Vec<StateLock>>,
 }
 
@@ -219,7 +219,7 @@ impl Core {
             mounts,
             stop,
             tasks: Mutex::default(),
-            locks: Mutex::new(vec![lock, cache_lock]),
+            locks: Mutex::new(vec![cache_lock, lock]),
         });
         core.vfs.tells(Arc::new(facts::OfCore(Arc::downgrade(&core))));
         core.start(&stopped);
