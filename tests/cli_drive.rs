@@ -569,8 +569,9 @@ fn the_store_moves_with_everything_and_the_old_place_is_refused() {
         a.cli(&["push", s(&many)]).ok();
         push(&a, &local(&w, "e", "later"), "e", 0);
         let (second, third) = (copy(), copy());
-        assert!(second["objects"].as_u64().unwrap() >= 30 && third["objects"].as_u64().unwrap() < 8, "{second} {third}");
-        assert!(third["present"].as_u64().unwrap() >= 30, "{third}");
+        // Each file is a chunk and a manifest at least.
+        assert!(second["objects"].as_u64().unwrap() > 20 && third["objects"].as_u64().unwrap() < 8, "{second} {third}");
+        assert!(third["present"].as_u64().unwrap() > 20, "{third}");
         assert_eq!(answer(&a.cli(&["--json", "store", "show"]).ok())["url"], before["url"]);
         let from_backup = w.device("erin").store(&backup).off();
         assert_eq!((pulled(&w, &from_backup, "f"), pulled(&w, &from_backup, "e")), ("before".into(), "later".into()));
