@@ -10,6 +10,7 @@ It offers what the scripts here use of the test driver of NixOS.
 
 import contextlib
 import ctypes
+import functools
 import json
 import os
 import shutil
@@ -20,6 +21,8 @@ import time
 
 BOOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "boot")
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+LIBC = ctypes.CDLL(None)
+PR_SET_PDEATHSIG = 1
 
 
 class Failed(Exception):
@@ -62,7 +65,10 @@ class Machine:
 
     def start(self):
         with open(self.log, "w") as log:
-            self.process = subprocess.Popen([BOOT, self.dir, self.name], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            command = [BOOT, self.dir, self.name]
+            # It ends with this process, however that ends.
+            ends_too = functools.partial(LIBC.prctl, PR_SET_PDEATHSIG, signal.SIGKILL)
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=ends_too)
         self.until(lambda: self.execute("systemctl is-active basic.target")[0] == 0, 60, "its systemd to come up")
         for user, what in self.node["users"].items():
             kind = "--system" if what.get("isSystemUser") else "--create-home"
@@ -170,7 +176,7 @@ def main():
     with open(nodes) as f:
         nodes = json.load(f)
     # It ends when whoever called ends.
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     machines = {name: Machine(i, name, node, list(nodes), directory, files) for i, (name, node) in enumerate(nodes.items())}
