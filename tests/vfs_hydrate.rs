@@ -4,6 +4,8 @@
 
 #[path = "common/vfs.rs"]
 mod common;
+#[path = "common/copy.rs"]
+mod copy;
 
 use common::{ME, Rig, check_rows};
 use std::sync::Arc;
@@ -20,15 +22,6 @@ use tcfs::vfs::Dropped;
 fn noise(seed: u64, len: usize) -> Vec<u8> {
     let c = ManualClock::new(0, seed);
     (0..len.div_ceil(8)).flat_map(|_| c.random().to_le_bytes()).take(len).collect()
-}
-
-/// All files and directories below `from`.
-fn tree_copy(from: &std::path::Path, to: &std::path::Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for e in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let at = to.join(e.file_name());
-        if e.path().is_dir() { tree_copy(&e.path(), &at) } else { std::fs::copy(e.path(), at).map(drop).unwrap() }
-    }
 }
 
 macro_rules! stub_tests {
@@ -182,12 +175,28 @@ stub_tests! {
         assert!(rig.cat("f").await == ours);
         // A state that was rolled back, too: the cache is that of a later one.
         let copy = mine.with_file_name("copy");
-        rig.crash_with(|_| tree_copy(&mine, &copy));
+        rig.crash_with(|_| copy::copy(&mine, &copy));
         rig.store.set(vec![Rule::new(Mode::Down)]);
         assert!(rig.cat("f").await == ours);
         rig.store.clear();
         rig.crash_with(|o| o.state_dir = copy.clone());
         assert!(rig.cat("f").await == ours);
+    }
+
+    /// A state that is new takes nothing from a cache of before there were marks, and lets be what lies where unpublished bytes do.
+    a_new_state_empties_an_old_cache_and_no_overlay(rig) {
+        rig.remote("bob", "f", &noise(63, 3 << 20)).await;
+        rig.cat("f").await;
+        let (cache, fresh) = (rig.options.cache_dir.clone(), rig.options.state_dir.with_file_name("fresh"));
+        let (cached, left) = (cache.join("data/00/7700"), fresh.join("overlay/00/8800"));
+        rig.crash_with(|o| {
+            std::fs::remove_file(cache.join("mark")).unwrap();
+            std::fs::write(&cached, "of nobody").unwrap();
+            std::fs::create_dir_all(left.parent().unwrap()).unwrap();
+            std::fs::write(&left, "somebody's").unwrap();
+            o.state_dir = fresh.clone();
+        });
+        assert!(!cached.exists() && left.exists());
     }
 
     /// A kill between the move of a local file to the overlay and its row in the database shows no zeros.

@@ -12,13 +12,8 @@ let
     inherit (key) type;
     inherit default description;
   };
-  secret = description: mkOption {
-    # A text, not a path: Nix would copy what a path names into its store.
-    type = types.nullOr (types.strMatching "[/~].*");
-    default = null;
-    example = "/run/secrets/tcfs";
-    description = "${description} Outside of the Nix store, as sops-nix and agenix make them.";
-  };
+  # A file with a secret: a text, not a path, since Nix would copy what a path names into its store.
+  secret = key: description: option key null "${description} Outside of the Nix store, as sops-nix and agenix make them." // { example = "/run/secrets/tcfs"; };
 
   isSet = v: v != null && v != { };
   # Without what is not set.
@@ -26,6 +21,8 @@ let
   # `{ s3 = { region = x; }; }` → `[ "s3.region" ]`; a leaf is what `leaf` says.
   names = leaf: prefix: s: lib.concatMap (n: if leaf s.${n} then [ "${prefix}${n}" ] else names leaf "${prefix}${n}." s.${n}) (builtins.attrNames s);
   known = names (v: v ? type) "" keys;
+  # Those of a configuration that are set.
+  given = cfg: names (v: !(builtins.isAttrs v)) "" (compact cfg.settings);
 
   # Each secret that the daemon reads from a file: its name, and the file.
   secretsOf = cfg: {
@@ -72,10 +69,10 @@ in
 
     nats = {
       user = option keys.nats.user null "User of the event bus; nats.passwordFile has its password.";
-      passwordFile = secret "File with the password.";
-      tokenFile = secret "File with a token.";
-      nkeyFile = secret "File with the seed of an nkey.";
-      credsFile = secret "NATS credentials file (JWT and seed).";
+      passwordFile = secret keys.nats.password_file "File with the password.";
+      tokenFile = secret keys.nats.token_file "File with a token.";
+      nkeyFile = secret keys.nats.nkey_file "File with the seed of an nkey.";
+      credsFile = secret keys.nats.creds_file "NATS credentials file (JWT and seed).";
       caFile = option keys.nats.ca_file null "Certificate authority for TLS, PEM; makes TLS a must.";
       hub = option keys.nats.hub null "JetStream domain of the hub, where the server is a leaf node.";
     };
@@ -84,10 +81,10 @@ in
       endpoint = option keys.s3.endpoint null "URL of the S3 server; none: AWS.";
       region = option keys.s3.region null "Region; else us-east-1.";
       allowHttp = option keys.s3.allow_http false "Accept an endpoint without TLS.";
-      accessKeyIdFile = secret "File with the access key.";
-      secretAccessKeyFile = secret "File with the secret key.";
-      sessionTokenFile = secret "File with the session token of temporary credentials.";
-      credentialsFile = secret "Credentials in AWS's shared format (INI).";
+      accessKeyIdFile = secret keys.s3.access_key_id_file "File with the access key.";
+      secretAccessKeyFile = secret keys.s3.secret_access_key_file "File with the secret key.";
+      sessionTokenFile = secret keys.s3.session_token_file "File with the session token of temporary credentials.";
+      credentialsFile = secret keys.s3.credentials_file "Credentials in AWS's shared format (INI).";
       profile = option keys.s3.profile null "Section of that file; else default.";
     };
 
@@ -109,8 +106,8 @@ in
   # lies in this file.
   settings = cfg: place:
     let
-      given = secretsOf cfg;
-      file = secret: if given.${secret} == null then null else place secret given.${secret};
+      files = secretsOf cfg;
+      file = secret: if files.${secret} == null then null else place secret files.${secret};
     in
     {
       device_name = mkDefault cfg.deviceName;
@@ -154,8 +151,7 @@ in
     let
       s = cfg.settings;
       set = v: v != null;
-      given = names (v: !(builtins.isAttrs v)) "" (compact s);
-      secretKeys = builtins.filter (k: builtins.elem k given)
+      secretKeys = builtins.filter (k: builtins.elem k (given cfg))
         [ "nats.token" "nats.password" "s3.access_key_id" "s3.secret_access_key" "s3.session_token" ];
       # Wherever it was set.
       inStore = lib.concatMap
@@ -198,7 +194,7 @@ in
 
   warnings = cfg:
     let
-      unknown = builtins.filter (k: !(builtins.elem k known)) (names (v: !(builtins.isAttrs v)) "" (compact cfg.settings));
+      unknown = builtins.filter (k: !(builtins.elem k known)) (given cfg);
     in
     lib.optional (unknown != [ ]) "${name}.settings: this module does not know ${toString unknown}; a tcfs that does not know a key refuses to start."
     ++ lib.optional (cfg.settings.sync_git_dirs == true && cfg.settings.git_sync_mode == "raw")

@@ -1,6 +1,6 @@
 # A NixOS VM test: two machines with the drive, one server with the event bus and S3.
 # The script (fleet.py) is run for real by the project's own tests too, where there is no KVM: on machines made of namespaces
-# with a real systemd, from the units and files that this evaluates to (tests/machine).
+# with a real systemd, from the units and files that this evaluates to (tests/lab).
 { pkgs }:
 
 let

@@ -64,6 +64,14 @@ impl Ctx {
         Ok((config, Launch { exe, flags }))
     }
 
+    /// Where the drive is mounted: as typed, else as configured.
+    pub fn mountpoint(&self, typed: Option<&Path>) -> Result<PathBuf> {
+        match typed {
+            Some(m) => Ok(self.local(m)),
+            None => Ok(self.config.mountpoint()?.to_owned()),
+        }
+    }
+
     /// The running daemon; `NoDaemon` without one.
     pub async fn daemon(&self) -> Result<Drive> {
         let client = Client::connect(&self.config.socket()).await?;

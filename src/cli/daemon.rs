@@ -53,7 +53,7 @@ impl Daemon {
     /// and other programs that it starts.
     pub fn before_threads(&self) -> Result<()> {
         if matches!(self.what, None | Some(What::Run(_))) {
-            crate::sys::keep_capabilities_here().map_err(|e| Error::io("keeping capabilities from other programs", e))?;
+            run::before_threads()?;
         }
         match &self.what {
             Some(What::Run(r)) if r.detached => {

@@ -58,17 +58,11 @@ enum Way {
 impl Mount {
     /// What must happen while the process has one thread: keeping capabilities from git and other programs that it starts.
     pub fn before_threads(&self) -> Result<()> {
-        if self.foreground {
-            crate::sys::keep_capabilities_here().map_err(|e| Error::io("keeping capabilities from other programs", e))?;
-        }
-        Ok(())
+        if self.foreground { run::before_threads() } else { Ok(()) }
     }
 
     pub async fn run(self, ctx: &Ctx) -> Result<u8> {
-        let mountpoint = match &self.mountpoint {
-            Some(m) => ctx.local(m),
-            None => ctx.config.mountpoint()?.to_owned(),
-        };
+        let mountpoint = ctx.mountpoint(self.mountpoint.as_deref())?;
         let backend = match self.backend {
             Way::Auto => Backend::Auto,
             Way::Fuse => Backend::Fuse,

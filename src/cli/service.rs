@@ -77,7 +77,7 @@ impl Service {
         };
         match self.what {
             What::Install(at) => {
-                let (m, mountpoint) = (manager()?, at.mountpoint(ctx)?);
+                let (m, mountpoint) = (manager()?, ctx.mountpoint(at.mountpoint.as_deref())?);
                 m.install(&unit(ctx, mountpoint.clone()))?;
                 ctx.out.line(format!("the drive is mounted on {} from now on, with every login", mountpoint.display()));
                 ctx.out.object(&Printed::Installed { file: m.file.clone(), mountpoint });
@@ -105,19 +105,15 @@ impl Service {
                 ctx.out.line(text);
                 return Ok(if s.running { 0 } else { 1 });
             }
-            What::Print(Print { packaged: Some(exe), template, .. }) => {
-                let of = if template { Of::System } else { Of::Session };
-                let text = Unit { exe, flags: Vec::new(), mountpoint: None, log: PathBuf::new(), of }.text(Platform::Linux);
-                ctx.out.object(&Printed::File { text: text.clone() });
-                ctx.out.line(text.trim_end());
-            }
             What::Print(p) => {
-                let platform = match p.platform {
-                    Some(For::Macos) => Platform::MacOs,
-                    Some(For::Linux) => Platform::Linux,
-                    None => platform,
+                let text = match p.packaged {
+                    Some(exe) => packaged(exe, p.template).text(Platform::Linux),
+                    None => unit(ctx, ctx.mountpoint(p.at.mountpoint.as_deref())?).text(match p.platform {
+                        Some(For::Macos) => Platform::MacOs,
+                        Some(For::Linux) => Platform::Linux,
+                        None => platform,
+                    }),
                 };
-                let text = unit(ctx, p.at.mountpoint(ctx)?).text(platform);
                 ctx.out.object(&Printed::File { text: text.clone() });
                 ctx.out.line(text.trim_end());
             }
@@ -126,19 +122,16 @@ impl Service {
     }
 }
 
-impl Where {
-    fn mountpoint(&self, ctx: &Ctx) -> Result<PathBuf> {
-        Ok(match &self.mountpoint {
-            Some(m) => ctx.local(m),
-            None => ctx.config.mountpoint()?.to_owned(),
-        })
-    }
-}
-
 /// The service that mounts there, run as this program was called.
 fn unit(ctx: &Ctx, mountpoint: PathBuf) -> Unit {
     let log = ctx.config.dirs.state.join("log").join("service.log");
     Unit { exe: ctx.launch.exe.clone(), flags: ctx.launch.flags.clone(), mountpoint: Some(mountpoint), log, of: Of::Session }
+}
+
+/// The service of a package that has the program at `exe`.
+fn packaged(exe: PathBuf, template: bool) -> Unit {
+    let of = if template { Of::System } else { Of::Session };
+    Unit { exe, flags: Vec::new(), mountpoint: None, log: PathBuf::new(), of }
 }
 
 /// Settings of the environment, which a service does not see.

@@ -27,6 +27,12 @@ const UNMOUNTED: u32 = 2;
 /// Longest time for the core to seal and close; beyond it the process ends as if it had been killed, which it survives.
 const CLOSING: Duration = Duration::from_secs(60);
 
+/// What must happen in a process that is to serve while it has one thread: keeping capabilities from git and other programs
+/// that it starts.
+pub fn before_threads() -> Result<()> {
+    crate::sys::keep_capabilities_here().doing(|| "keeping capabilities from other programs")
+}
+
 /// How a daemon runs.
 #[derive(Clone, Debug, Default)]
 pub struct RunOptions {

@@ -23,15 +23,16 @@ impl Vfs {
         self.options.cache_dir.join("mark")
     }
 
-    /// Empties a cache that is not this state's. The mark that it gets next, and the one that it has.
-    pub(super) fn claim_cache(&self) -> Result<(u64, u64)> {
+    /// Empties a cache that is not this state's; of a state that was never open before (`new`) none is. The mark that it gets
+    /// next, and the one that it has.
+    pub(super) fn claim_cache(&self, new: bool) -> Result<(u64, u64)> {
         let file = self.mark_file();
         let found = std::fs::read_to_string(&file).ok().and_then(|t| u64::from_str_radix(t.trim(), 16).ok());
         let known: Option<(u64, u64)> = self.replica.read(|r| r.get(Tree::Meta, MARK))?;
         let ours = match (known, found) {
             (Some((now, before)), Some(found)) => found == now || found == before,
             // Of a program that knew no marks.
-            (None, None) => true,
+            (None, None) => !new,
             _ => false,
         };
         if !ours {

@@ -49,9 +49,8 @@ impl Vfs {
             (None, Some(b)) if b == self.boot => Ended::Killed,
             (None, Some(_)) => Ended::WithTheMachine,
         };
-        let mark = self.claim_cache()?;
-        // A state that is new may find a cache of an older one.
-        if ended != Ended::Gracefully || (clean, boot) == (None, None) {
+        let mark = self.claim_cache(boot.is_none())?;
+        if ended != Ended::Gracefully {
             self.find_files()?;
         }
         self.find_copies()?;

@@ -9,8 +9,10 @@
 #![allow(dead_code, unused_imports)] // each test program uses another part of this
 
 pub mod cli;
+pub mod copy;
 pub mod image;
 pub mod mounted;
+pub mod nix;
 pub mod objects;
 pub mod older;
 pub mod sys;
@@ -21,6 +23,11 @@ pub mod writer;
 
 pub use mounted::{Mounted, World};
 pub use until::{until, within};
+
+/// The program under test.
+pub fn program() -> std::path::PathBuf {
+    std::env::var_os("TCFS_TEST_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_tcfs").into()).into()
+}
 
 /// Whether mounts are plain directories in this run.
 pub fn native() -> bool {

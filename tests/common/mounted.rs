@@ -241,7 +241,7 @@ impl Mounted {
 
     /// The command `tcfs args…` in this machine's environment and nobody else's.
     pub fn tcfs(&self, args: &[&str]) -> Command {
-        let program = std::env::var_os("TCFS_TEST_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_tcfs").into());
+        let program = super::program();
         let mut cmd = Command::new(if self.one_core { "taskset".as_ref() } else { program.as_os_str() });
         if self.one_core {
             cmd.args(["-c", "0"]).arg(&program);

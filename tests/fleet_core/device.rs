@@ -1,6 +1,9 @@
 //! A device in the process: replica on disk, bytes in memory, the real fleet layer; and a store that watches the order
 //! of writes and can stop at any put.
 
+#[path = "../common/copy.rs"]
+mod copy;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -307,7 +310,7 @@ impl Device {
     pub fn clone_machine_on(&self, seed: u64, store: StoreRef) -> Device {
         self.replica.db().commit().unwrap();
         let dir = tempfile::tempdir().unwrap();
-        copy_dir(self.dir.path(), dir.path());
+        copy::copy(self.dir.path(), dir.path());
         let disk = Disk::default();
         *disk.files.lock() = self.disk.files.lock().clone();
         *disk.inos.lock() = self.disk.inos.lock().clone();
@@ -668,18 +671,5 @@ impl Device {
             out.push(lines.into_iter().map(version).collect());
         }
         out
-    }
-}
-
-fn copy_dir(from: &Path, to: &Path) {
-    for e in std::fs::read_dir(from).unwrap() {
-        let e = e.unwrap();
-        let target = to.join(e.file_name());
-        if e.file_type().unwrap().is_dir() {
-            std::fs::create_dir_all(&target).unwrap();
-            copy_dir(&e.path(), &target);
-        } else {
-            std::fs::copy(e.path(), target).unwrap();
-        }
     }
 }

@@ -1,14 +1,10 @@
 # The Debian package: installed, its units valid and running with a real systemd, removed; and the service of `tcfs service`.
-from shlex import quote
-
 start_all()
 box.succeed("useradd --create-home --shell /bin/bash ann")
 
 
 def ann(command):
-    """In a login session that has a systemd of its own."""
-    session = "export XDG_RUNTIME_DIR=/run/user/$(id -u) DBUS_SESSION_BUS_ADDRESS=unix:path=/run/user/$(id -u)/bus; cd; "
-    return box.succeed(f"runuser -u ann -- bash -c {quote(session + command)}")
+    return box.succeed(session("ann", command))
 
 
 def mounted(name):
@@ -23,7 +19,8 @@ with subtest("it installs, and brings program, manual, completions and units"):
     box.succeed("dpkg --verify tcfs && test -z \"$(dpkg --verify tcfs)\"")
     for unit, how in (("system/tcfs@.service", ""), ("user/tcfs.service", "--user")):
         # A template is looked at as one of its instances.
-        said = box.succeed(f"cp /usr/lib/systemd/{unit} /run/tcfs{'@ann' * (how == '')}.service; cd /run; XDG_RUNTIME_DIR=/run systemd-analyze verify {how} /run/tcfs{'@ann' * (how == '')}.service 2>&1")
+        instance = "/run/" + unit.split("/")[1].replace("@", "@ann")
+        said = box.succeed(f"cp /usr/lib/systemd/{unit} {instance}; XDG_RUNTIME_DIR=/run systemd-analyze verify {how} {instance} 2>&1")
         assert "tcfs" not in said, said
 
 with subtest("the user's own unit mounts the drive"):

@@ -5,7 +5,7 @@
 NODES.json: for each node the units, files below /etc and users (tests/nix/eval.nix). PLACE=FILE puts a file of this machine
 there, one below a bin/ as a program that is found by its name. To be run in a network of its own (unshare --net), which is a
 loopback that all machines share; each knows the others by addresses of its own, and is cut off by making those unreachable.
-It offers what the scripts here use of the test driver of NixOS.
+It offers what the scripts here use of the test driver of NixOS, and `session`.
 """
 
 import contextlib
@@ -13,6 +13,7 @@ import ctypes
 import functools
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -31,7 +32,7 @@ class Failed(Exception):
 
 class Machine:
     def __init__(self, number, name, node, names, directory, files):
-        self.name, self.node, self.number = name, node, number
+        self.name, self.node = name, node
         self.dir = os.path.join(directory, name)
         self.layer = os.path.join(self.dir, "layer")
         self.log = os.path.join(directory, f"{name}.log")
@@ -170,6 +171,13 @@ def subtest(name):
     print(f"{name}: {time.monotonic() - begun:.1f} s", flush=True)
 
 
+def session(user, commands):
+    """The command that runs these as a user in a login session that has a systemd of its own."""
+    at = "/run/user/$(id -u)"
+    before = f"cd\nexport XDG_RUNTIME_DIR={at} DBUS_SESSION_BUS_ADDRESS=unix:path={at}/bus\n"
+    return f"runuser -u {user} -- bash -ec {shlex.quote(before + commands)}"
+
+
 def main():
     script, nodes, directory, *files = sys.argv[1:]
     files = [f.split("=", 1) for f in files]
@@ -183,7 +191,7 @@ def main():
     names = {name.replace("-", "_"): m for name, m in machines.items()}
     names["machines"] = list(machines.values())
     names["__file__"] = script
-    names["subtest"] = subtest
+    names["subtest"], names["session"] = subtest, session
     names["start_all"] = lambda: [m.start() for m in machines.values()]
     try:
         with open(script) as f:

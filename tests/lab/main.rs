@@ -6,27 +6,17 @@
 mod common;
 
 use common::cli::run;
-use common::tools;
+use common::nix::{evaluate, top};
+use common::{program, tools};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-fn top() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn program() -> PathBuf {
-    std::env::var_os("TCFS_TEST_BIN").map_or_else(|| env!("CARGO_BIN_EXE_tcfs").into(), PathBuf::from)
-}
-
 /// The units and files of machines, by Nix: `expression` is one of `tests/nix/eval.nix`.
 fn nodes(expression: &str) -> Value {
-    let whole = format!("let t = import {0}/tests/nix/eval.nix {{ }}; top = {0}; in {expression}", top().display());
-    let mut command = Command::new(tools::find("nix-instantiate"));
-    command.args(["--eval", "--strict", "--json", "--store", "dummy://", "-E", &whole]);
-    let nodes: Value = serde_json::from_str(&run(&mut command, Duration::from_secs(60)).ok().stdout).unwrap();
+    let nodes = evaluate(expression, &json!(null));
     for (name, node) in nodes.as_object().unwrap() {
         assert_eq!((&node["failed"], &node["warnings"]), (&json!([]), &json!([])), "{name}");
     }
@@ -34,7 +24,7 @@ fn nodes(expression: &str) -> Value {
 }
 
 /// Runs a script on these machines, with files of this one put into each.
-fn play(script: &str, nodes: &Value, files: &[(&str, &Path)]) -> String {
+fn play(script: &str, nodes: &Value, files: &[(&str, &Path)]) {
     tools::need_root("a machine of its own");
     // Not below /tmp, which is another one inside; and no layer above a layer.
     let scratch = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("lab-{}", std::process::id()));
@@ -52,12 +42,11 @@ fn play(script: &str, nodes: &Value, files: &[(&str, &Path)]) -> String {
     let given = files.iter().map(|(place, file)| (*place, file.to_path_buf()));
     command.args(all.into_iter().chain(given).map(|(place, file)| format!("{place}={}", file.display())));
     let done = run(&mut command, Duration::from_secs(600));
-    let keep = std::env::var_os("TCFS_TEST_KEEP").is_some();
-    if !keep {
+    if std::env::var_os("TCFS_TEST_KEEP").is_none() {
         fs::remove_dir_all(&scratch).unwrap();
     }
     println!("{}", done.stdout);
-    done.ok().stdout
+    done.ok();
 }
 
 /// The script of the NixOS VM test, word for word, on what its nodes evaluate to.
@@ -84,15 +73,7 @@ fn the_operations_of_the_readme_are_as_it_says() {
 /// The unit of NixOS in both forms: by fusermount3, and with CAP_SYS_ADMIN under a filter of system calls.
 #[test]
 fn the_service_may_no_more_than_it_needs_and_mounts() {
-    let service = |more: &str| {
-        format!(
-            "{{ imports = [ (top + \"/nix/modules/tcfs-daemon.nix\") ]; services.tcfsd = {{ enable = true; syncGitDirs = true; {more} }}; }}"
-        )
-    };
-    let direct = service("user = \"ann\"; group = \"users\"; passthrough = true;")
-        .replace("services.tcfsd", "users.users.ann = { isNormalUser = true; }; services.tcfsd");
-    let expression = format!("t.nodes {{ direct = {direct}; helped = {}; }}", service(""));
-    play("tests/lab/passthrough.py", &nodes(&expression), &[]);
+    play("tests/lab/passthrough.py", &nodes("t.nodes (import (top + \"/tests/lab/passthrough.nix\"))"), &[]);
 }
 
 /// The package of Debian, made of the program under test, in a directory of this name.

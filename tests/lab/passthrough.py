@@ -7,7 +7,7 @@ start_all()
 def service(machine):
     machine.wait_for_unit("tcfsd.service")
     pid = machine.succeed("systemctl show -P MainPID tcfsd.service").strip()
-    return pid, dict(re.findall(r"^(\w+):\s*(\S+)", machine.succeed(f"cat /proc/{pid}/status"), re.M))
+    return dict(re.findall(r"^(\w+):\s*(\S+)", machine.succeed(f"cat /proc/{pid}/status"), re.M))
 
 
 def work(machine, user):
@@ -24,7 +24,7 @@ def work(machine, user):
 
 
 with subtest("with the capability: it mounts itself, is confined, and git gets nothing of it"):
-    pid, status = service(direct)
+    status = service(direct)
     sys_admin = 1 << 21
     assert int(status["CapEff"], 16) == sys_admin == int(status["CapBnd"], 16), status
     assert int(status["CapAmb"], 16) == 0, status
@@ -38,7 +38,7 @@ with subtest("with the capability: it mounts itself, is confined, and git gets n
     assert "passthrough is not possible" not in log, log
 
 with subtest("without it: by fusermount3, and it may do nothing itself"):
-    pid, status = service(helped)
+    status = service(helped)
     assert int(status["CapEff"], 16) == 0 and int(status["CapAmb"], 16) == 0, status
     work(helped, "tcfs")
     # Others look as far as modes allow.

@@ -8,6 +8,12 @@ chapter = re.search(r"^## Operations\n(.*?)^## ", readme, re.M | re.S).group(1)
 blocks = re.findall(r"^```sh (root |soon )?on ([^\n]+)\n(.*?)^```$", chapter, re.M | re.S)
 assert len(blocks) == chapter.count("```sh") > 20, "a block of commands says on which machine it is to be run"
 
+
+
+def s3_answers():
+    server.wait_until_succeeds("timeout 5 openssl s_client -connect localhost:8333 < /dev/null", timeout=60)
+
+
 start_all()
 for name in ("tcfs-nats", "weed"):
     server.wait_for_unit(f"{name}.service")
@@ -26,7 +32,7 @@ with subtest("what is there before: S3 with TLS, a hub, a leaf; users"):
         m.succeed(f"cat >> /etc/ssl/certs/ca-certificates.crt <<'END'\n{certificate}\nEND")
         m.succeed("useradd --create-home --shell /bin/bash ann && loginctl enable-linger ann")
         m.wait_until_succeeds("test -S /run/user/$(id -u ann)/bus", timeout=60)
-    server.wait_until_succeeds("timeout 5 openssl s_client -connect localhost:8333 < /dev/null", timeout=60)
+    s3_answers()
 
 
 def run(m, who, commands):
@@ -37,11 +43,10 @@ def run(m, who, commands):
         "BUS": f"nats://{'127.0.0.1' if m.name == 'yoga' else 'yoga'}:4223",
         "BUS_PASSWORD": "test-password",
     }
-    before = "".join(f"export {k}={quote(v)}\n" for k, v in given.items())
     if who == "root ":
         return f"cd /root\nset -e\n{commands}"
-    session = "export XDG_RUNTIME_DIR=/run/user/$(id -u) DBUS_SESSION_BUS_ADDRESS=unix:path=/run/user/$(id -u)/bus\n"
-    return f"runuser -u ann -- bash -ec {quote(session + before + 'cd' + chr(10) + commands)}"
+    before = "".join(f"export {k}={quote(v)}\n" for k, v in given.items())
+    return session("ann", before + commands)
 
 
 def on(m, who, commands):
@@ -58,7 +63,7 @@ for who, where, commands in blocks:
     if "every machine, one after the other" in where:
         # What came before has set aside what the machines have. Now the store is gone.
         server.succeed("systemctl kill -s KILL weed; systemctl stop weed && rm -rf /var/lib/weed/* && systemctl start weed")
-        server.wait_until_succeeds("timeout 5 openssl s_client -connect localhost:8333 < /dev/null", timeout=60)
+        s3_answers()
     for m in [m for m in lab if every or m.name == where]:
         with subtest(f"{m.name}: {commands.splitlines()[0]}"):
             said = on(m, who, commands)
@@ -82,7 +87,7 @@ with subtest("and what the page says besides"):
     for m in lab:
         on(m, "soon ", "tcfs status | grep 'bus.*connected'")
     # An older program and a newer state.
-    db = "$HOME/.local/state/tcfs/" + on(yoga, "", "cd ~/.local/state/tcfs && ls *.db *.sqlite* 2>/dev/null | head -n 1").strip()
+    db = "~/.local/state/tcfs/state.db"
     on(yoga, "", "systemctl --user stop tcfs")
     on(yoga, "", f"sqlite3 {db} 'PRAGMA user_version=99'")
     assert "newer tcfs" in on(yoga, "", "tcfs ls / 2>&1 || true")

@@ -1,24 +1,12 @@
 //! The flake, with a stand-in for nixpkgs: it evaluates as a whole, on each system; and how its files are written.
 
 use super::common::cli::run;
+use super::common::copy::copy;
+use super::common::nix::top;
 use super::common::tools;
-use super::top;
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
-
-fn copy(from: &Path, to: &Path) {
-    if from.is_dir() {
-        fs::create_dir_all(to).unwrap();
-        for e in fs::read_dir(from).unwrap().map(Result::unwrap) {
-            copy(&e.path(), &to.join(e.file_name()));
-        }
-    } else {
-        fs::create_dir_all(to.parent().unwrap()).unwrap();
-        fs::copy(from, to).unwrap();
-    }
-}
 
 #[test]
 fn the_flake_evaluates_on_every_system() {

@@ -11,26 +11,10 @@ mod modules;
 mod values;
 
 use common::cli::{Done, run};
-use common::tools;
 use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
-
-/// The repository.
-fn top() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// What the expression gives, in which `t` is what `eval.nix` offers and `json` the value `given`.
-fn evaluate(expression: &str, given: &Value) -> Value {
-    let eval = top().join("tests/nix/eval.nix");
-    let text = serde_json::to_string(&given.to_string()).unwrap().replace("${", "\\${");
-    let whole = format!("let t = import {} {{ }}; json = builtins.fromJSON {text}; in {expression}", eval.display());
-    let mut command = Command::new(tools::find("nix-instantiate"));
-    command.args(["--eval", "--strict", "--json", "--store", "dummy://", "-E", &whole]);
-    serde_json::from_str(&run(&mut command, Duration::from_secs(120)).ok().stdout).unwrap()
-}
 
 /// The configuration file as the program understands it: key, value as it shows it, and whether it comes from that file.
 fn shown(file: &Path, home: &str) -> Vec<(String, String, bool)> {
@@ -41,7 +25,7 @@ fn shown(file: &Path, home: &str) -> Vec<(String, String, bool)> {
 }
 
 fn show(file: &Path, home: &str) -> Done {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tcfs"));
+    let mut command = Command::new(common::program());
     command.args(["--json", "--config", file.to_str().unwrap(), "config", "show"]).env_clear().env("HOME", home);
     run(&mut command, Duration::from_secs(60))
 }

@@ -131,9 +131,9 @@ impl Core {
         let place = self.other_place(&request).await?;
         let mut sum = Copied::default();
         self.copy_all(&place, &mut sum, progress).await?;
-        // Others may go on writing; this machine does not.
         let paused = self.switch.pause().await;
-        self.copy_all(&place, &mut sum, progress).await?;
+        // Once: others may go on writing, and this machine waits.
+        self.copy(&place.old, &place.new, &place.keys, &mut sum, progress).await?;
         self.seal_copy(&place).await?;
         let Place { from_url, new, keys, .. } = place;
         let (replica, moved) = (self.replica.clone(), (from_url.clone(), request.url.clone()));
