@@ -7,12 +7,15 @@ mod common;
 
 use common::{Rig, all_slots, check_rows};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use tcfs::ErrorKind;
+use tcfs::content::upload::{UploadOptions, Uploader};
 use tcfs::error::Result;
+use tcfs::fleet::{Files, Outcome, Resolved};
 use tcfs::model::Version;
 use tcfs::state::Tree;
 use tcfs::state::rows::{DirMove, FileType, ROOT, Slot, Time};
-use tcfs::vfs::SetAttr;
+use tcfs::vfs::{SetAttr, VfsFiles};
 
 fn kind<T: std::fmt::Debug>(r: Result<T>) -> ErrorKind {
     r.unwrap_err().kind()
@@ -34,6 +37,40 @@ macro_rules! drive_tests {
 /// All versions in the outbox of one path.
 fn sealed(rig: &Rig, p: &str) -> Vec<Version> {
     rig.outbox().into_iter().flat_map(|r| r.versions).filter(|v| v.path.as_str() == p).collect()
+}
+
+/// What the publisher makes of the last seal of `p`, which is of `bytes`: the same as of those bytes alone.
+async fn cut_last(rig: &Rig, p: &str, bytes: &[u8]) -> Resolved {
+    let of = rig.ino(p);
+    let (token, ino, wgen) = *rig.outbox().iter().flat_map(|r| &r.files).rfind(|f| f.1 == of).unwrap();
+    let files = VfsFiles(Arc::clone(rig));
+    let source = tokio::task::spawn_blocking(move || files.cut_source(ino, wgen)).await.unwrap().unwrap().unwrap();
+    let up = Uploader::new(rig.store.clone(), rig.keys.clone(), rig.clock.clone(), UploadOptions::default());
+    let cut = up.publish(source.reader, source.base.as_deref(), &source.dirty, source.size).await.unwrap();
+    let content = rig.upload(p, bytes).await;
+    assert_eq!((cut.root, source.size), (content.root, bytes.len() as u64), "{p}");
+    Resolved { token, ino, wgen, outcome: Outcome::Cut { content, chunks: cut.chunks } }
+}
+
+/// Those bytes are in the store, and the drive hears of it; their row stays in the outbox.
+fn tell(rig: &Rig, what: &Resolved) {
+    VfsFiles(Arc::clone(rig)).resolved(std::slice::from_ref(what)).unwrap();
+}
+
+/// Some writes and truncations of `p`, and the same of `bytes`.
+fn scribble(rig: &Rig, fh: u64, p: &str, bytes: &mut Vec<u8>, rng: &mut fastrand::Rng) {
+    for _ in 0..rng.usize(1..4) {
+        if rng.u8(..4) == 0 {
+            let size = rng.usize(..600_000);
+            rig.truncate(rig.ino(p), size as u64).unwrap();
+            bytes.resize(size, 0);
+            continue;
+        }
+        let (at, text) = (rng.usize(..600_000), vec![rng.u8(1..); rng.usize(1..50_000)]);
+        rig.write(fh, at as u64, &text, false).unwrap();
+        bytes.resize(bytes.len().max(at + text.len()), 0);
+        bytes[at..at + text.len()].copy_from_slice(&text);
+    }
 }
 
 drive_tests! {
@@ -571,6 +608,78 @@ drive_tests! {
         rig.rm("e").unwrap();
         rig.rm("third").unwrap();
         assert_eq!(rig.text("d/h").await, "2");
+    }
+
+    /// While a hard link is open for writing, its names are what they were when their bytes come to be published: each can be moved and removed.
+    names_of_an_open_hard_link_go_although_its_bytes_were_just_published(rig) {
+        for written in [false, true] {
+            let f = rig.put("f", b"1");
+            for name in ["g", "h", "i"] {
+                rig.ln("f", name).unwrap();
+            }
+            let sealed = cut_last(&rig, "f", b"1").await;
+            let fh = rig.open_rw("f");
+            if written {
+                rig.write(fh, 1, b"2", false).unwrap();
+            }
+            tell(&rig, &sealed);
+            rig.mv("g", "moved").unwrap();
+            rig.rm("h").unwrap();
+            rig.ln("f", "later").unwrap();
+            rig.mv("later", "late").unwrap();
+            assert_eq!(rig.ls(""), ["f", "i", "late", "moved"]);
+            rig.release(fh).unwrap();
+            assert_eq!(rig.ls(""), ["f", "i", "late", "moved"]);
+            for name in ["f", "i", "late", "moved"] {
+                assert_eq!((rig.ino(name), rig.text(name).await.as_str()), (f, if written { "12" } else { "1" }), "{name}");
+                assert_eq!(rig.entry(name).live().count(), 1, "{name}");
+                rig.rm(name).unwrap();
+            }
+        }
+    }
+
+    /// What is written to a file while the bytes of its last seal are being published builds on those: whatever was written when, what is published next, read, or found after a kill is what programs wrote.
+    what_is_written_while_bytes_are_published_builds_on_them(rig) {
+        let rounds = if std::env::var_os("TCFS_SLOW").is_some() { 500 } else { 30 };
+        for round in 0..rounds {
+            let seed = fastrand::u64(..);
+            println!("seed {seed}");
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let p = format!("f{round}");
+            let mut bytes = vec![0; rng.usize(1..400_000)];
+            rng.fill(&mut bytes);
+            // Of another machine, and not here, or of this one.
+            if rng.bool() {
+                rig.remote("bob", &p, &bytes).await;
+            } else {
+                rig.put(&p, &bytes);
+            }
+            let ino = rig.ino(&p);
+            let fh = rig.open_rw(&p);
+            scribble(&rig, fh, &p, &mut bytes, &mut rng);
+            rig.release(fh).unwrap();
+            let sealed = cut_last(&rig, &p, &bytes).await;
+            let fh = rig.open_rw(&p);
+            scribble(&rig, fh, &p, &mut bytes, &mut rng);
+            tell(&rig, &sealed);
+            assert_eq!(rig.cat(&p).await, bytes);
+            if rng.bool() {
+                scribble(&rig, fh, &p, &mut bytes, &mut rng);
+            }
+            match rng.u8(..3) {
+                0 => rig.crash(),
+                1 => {
+                    rig.release(fh).unwrap();
+                    // Told twice, as after a crash; also when there is a later seal.
+                    tell(&rig, &sealed);
+                }
+                _ => rig.release(fh).unwrap(),
+            }
+            assert_eq!(rig.cat(&p).await, bytes);
+            tell(&rig, &cut_last(&rig, &p, &bytes).await);
+            tell(&rig, &sealed);
+            assert_eq!((rig.cat(&p).await == bytes, rig.ino(&p), rig.entry(&p).heads.len()), (true, ino, 1));
+        }
     }
 
     /// A listing continued at a cookie shows every name that stayed exactly once, whatever came or went meanwhile.

@@ -10,7 +10,7 @@ use crate::error::{Error, IoContext, Kind, Result};
 use crate::fleet::{CutSource, Files, Outcome, Resolved, Settings};
 use crate::model::ranges::RangeSet;
 use crate::model::reissue::Reissue;
-use crate::model::{ChunkRef, FileContent, Hash};
+use crate::model::{ChunkRef, FileContent, Hash, Version};
 use crate::state::rows::*;
 use crate::state::{Change, Ns, Tree};
 use std::os::unix::fs::FileExt;
@@ -248,50 +248,79 @@ impl Vfs {
             a.base = Some(content.root);
             st.stale_row = true;
         }
-        if st.token.is_some_and(|t| t.0 == r.token) {
+        let last = st.token.is_some_and(|t| t.0 == r.token);
+        if last {
             st.token = None;
             st.stale_row = true;
         }
-        if st.wgen != r.wgen {
+        let unchanged = st.wgen == r.wgen;
+        if !unchanged && !last {
             return self.persist(node, &mut st);
         }
         if st.content.is_none() {
             st.have = RangeSet::of(0..st.size);
+            st.dirty = st.have.clone();
         }
+        // What was changed since the seal is among what was changed since the content before: what is not is as it is here.
         st.content = Some(content.clone());
         st.chunks = (content.chunks.is_none()).then(|| Arc::new(Chunks::new(chunks.to_vec())));
-        st.dirty.clear();
-        st.marked.clear();
-        st.promise = Promise::None;
-        let quiet = !node.unsealed.load(Ordering::Acquire) && st.passthrough_writers == 0;
-        if quiet && st.overlay && st.size > 0 {
-            self.to_cache(node, &mut st)?;
+        if unchanged {
+            st.dirty.clear();
+            st.promise = Promise::None;
+            let quiet = !node.unsealed.load(Ordering::Acquire) && st.passthrough_writers == 0;
+            if quiet && st.overlay && st.size > 0 {
+                self.to_cache(node, &mut st)?;
+            }
         }
         let row = st.row(self.clock.now_ms() / 1000);
         let here = st.have.total();
-        let have = st.have.clone();
-        self.replica.db().write(|t| {
-            let Some(mut i) = t.get::<Inode>(Tree::Inode, node.ino)? else { return Ok(()) };
+        self.change(&[], |ns| {
+            let Some(mut i) = ns.t.get::<Inode>(Tree::Inode, node.ino)? else { return Ok(()) };
             i.content = Some(content.clone());
-            t.put(Tree::Inode, node.ino, &i)?;
-            t.put(Tree::Local, node.ino, &row)?;
+            ns.t.put(Tree::Inode, node.ino, &i)?;
+            ns.t.put(Tree::Local, node.ino, &row)?;
+            self.recut_heads(ns, &i, &r.token, content)?;
             if content.chunks.is_none() {
-                t.put(Tree::ChunkList, node.ino, &(content.root, chunks))?;
+                ns.t.put(Tree::ChunkList, node.ino, &(content.root, chunks))?;
             }
             let mut off = 0u64;
             for c in chunks {
-                if have.covers(off..off + u64::from(c.1)) {
-                    t.put(Tree::Chunk, chunk_key(&c.0, node.ino, off), &())?;
+                let range = off..off + u64::from(c.1);
+                if st.have.covers(range.clone()) && !st.dirty.intersects(range) {
+                    ns.t.put(Tree::Chunk, chunk_key(&c.0, node.ino, off), &())?;
                 }
                 off += u64::from(c.1);
             }
             Ok(())
         })?;
         st.stale_row = false;
+        st.marked = st.dirty.clone();
+        if !unchanged {
+            return self.persist(node, &mut st);
+        }
         drop(st);
         self.cache.lock().remove(node.ino);
         self.cache.lock().add(node.ino, here);
         self.evict_if_full();
+        Ok(())
+    }
+
+    /// Within the transaction in which a file gets the content that its token stands for: the heads of its names get it, too.
+    /// The names of a hard link are known by what they hold, so at no time may the two say different things.
+    fn recut_heads(&self, ns: &mut Ns<'_, '_>, i: &Inode, token: &Hash, content: &FileContent) -> Result<()> {
+        for (dir, name) in &i.links {
+            let Some((of, mut reg)) = self.owner(ns.t, *dir, name)? else { continue };
+            let uncut: Vec<Version> = reg.entry.heads.iter().filter(|h| h.file().is_some_and(|c| c.root == *token)).cloned().collect();
+            if uncut.is_empty() {
+                continue;
+            }
+            for old in uncut {
+                let mut new = old.clone();
+                new.recut(token, content);
+                reg.entry.replace(&old, new);
+            }
+            ns.put_slot(*dir, &of, &Slot::Register(Box::new(reg)))?;
+        }
         Ok(())
     }
 
