@@ -74,7 +74,7 @@ pub use readers::{Brings, Reader, ReaderRules, Refusals, Trace};
 pub use resolve::InConflict;
 pub use rules::{Rule, Rules};
 pub use seal::Unsealed;
-pub use telling::Invalidate;
+pub use telling::{Heard, Invalidate};
 
 use crate::clock::Clock;
 use crate::content::fetch::Fetcher;

@@ -8,6 +8,7 @@ use crate::state::Change;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// Caches above the drive (a kernel's, an NFS client's) that must hear of changes which did not come through them.
 /// Called with no lock held, from any thread; must not block.
@@ -20,7 +21,12 @@ pub trait Invalidate: Send + Sync {
     fn data(&self, ino: u64);
     /// What is pinned changed.
     fn pins(&self) {}
+    /// `heard` is dropped once everything said before has come to effect; at once where nobody waits for that.
+    fn mark(&self, _heard: Heard) {}
 }
+
+/// Whoever has one has not heard everything yet.
+pub type Heard = tokio::sync::mpsc::Sender<()>;
 
 impl Vfs {
     /// Adds a cache above that wants to hear of changes.
@@ -31,6 +37,15 @@ impl Vfs {
     /// Removes it again.
     pub fn unwatch(&self, w: &Arc<dyn Invalidate>) {
         self.watchers.write().retain(|x| !Arc::ptr_eq(x, w));
+    }
+
+    /// Waits until every change so far has come to effect in the caches above, at most `patience`: a kernel hears of a file
+    /// whose bytes it waits for only when they came. Cancel-safe.
+    pub async fn all_heard(&self, patience: Duration) {
+        let (heard, mut all) = tokio::sync::mpsc::channel(1);
+        self.watchers.read().iter().for_each(|w| w.mark(heard.clone()));
+        drop(heard);
+        let _ = tokio::time::timeout(patience, all.recv()).await;
     }
 
     /// Tells the caches above, and frees the bytes of inodes that lost their last name and are not open.

@@ -72,6 +72,8 @@ fn read_deadline() -> Duration {
 const COMMIT_EVERY: Duration = Duration::from_millis(500);
 /// How often files that are held open are looked at, and the write-ahead file is moved into the database.
 const HOUSEKEEPING: Duration = Duration::from_secs(2);
+/// How long an answer is kept back at most until the mounts show what it says.
+const SHOWN: Duration = Duration::from_millis(500);
 /// How long a background task may take to end.
 const ENDING: Duration = Duration::from_secs(5);
 /// How long enrolling at the start waits for the store; without it the machine enrols and registers later.
@@ -330,9 +332,8 @@ async fn who(config: &Config, store: &StoreRef, replica: &Replica, clock: &dyn C
     Ok((identity, true))
 }
 
-#[async_trait]
-impl Service for Core {
-    async fn call(&self, request: Request, progress: &Progress) -> Result<Response> {
+impl Core {
+    async fn answer(&self, request: Request, progress: &Progress) -> Result<Response> {
         match request {
             Request::Status => self.status().await,
             Request::Mount(m) => self.mount(m).await,
@@ -375,6 +376,16 @@ impl Service for Core {
             // The process around this service ends it.
             other @ (Request::Stop | Request::Stay) => Err(Error::new(Kind::Unsupported, format!("{} is not possible here", other.op()))),
         }
+    }
+}
+
+#[async_trait]
+impl Service for Core {
+    async fn call(&self, request: Request, progress: &Progress) -> Result<Response> {
+        let answer = self.answer(request, progress).await;
+        // Whoever looks at the mount next finds it so.
+        self.vfs.all_heard(SHOWN).await;
+        answer
     }
 
     fn mounts(&self) -> Vec<MountInfo> {

@@ -3,7 +3,7 @@
 //! Must: notifications go out on a thread of their own, holding no lock: they can block on the inode that a handler
 //! is serving.
 
-use crate::vfs::Invalidate;
+use crate::vfs::{Heard, Invalidate};
 use fuser::{INodeNo, Notifier};
 use std::ffi::OsStr;
 use std::sync::mpsc;
@@ -16,6 +16,8 @@ pub(super) enum Told {
     Attr(u64),
     /// Bytes of an inode, or what a listing of it shows.
     Data(u64),
+    /// Dropped once the kernel was told of everything before it.
+    Mark(Heard),
     /// No more.
     Stop,
 }
@@ -30,15 +32,19 @@ pub(super) fn tell(notifier: &Notifier, rx: &mpsc::Receiver<Told>, next: &mpsc::
             Told::Name { dir, name, .. } => notifier.inval_entry(INodeNo(*dir), OsStr::new(name)),
             Told::Attr(ino) => notifier.inval_inode(INodeNo(*ino), -1, 0),
             Told::Data(ino) => notifier.inval_inode(INodeNo(*ino), 0, 0),
-            Told::Stop => Ok(()),
+            Told::Mark(_) | Told::Stop => Ok(()),
         };
-        // A listing changes with its names, bytes with the inode that a name leads to: programs are told of those.
-        if !matches!(what, Told::Data(_)) {
-            let last = matches!(what, Told::Stop);
-            // Without that thread, too, the kernel has to be told.
-            let _ = next.send(what);
-            if last {
-                return;
+        match what {
+            // A listing changes with its names, bytes with the inode that a name leads to: programs are told of those.
+            Told::Data(_) => {}
+            Told::Mark(heard) => drop(heard),
+            told => {
+                let last = matches!(told, Told::Stop);
+                // Without that thread, too, the kernel has to be told.
+                let _ = next.send(told);
+                if last {
+                    return;
+                }
             }
         }
     }
@@ -53,5 +59,8 @@ impl Invalidate for Teller {
     }
     fn data(&self, ino: u64) {
         let _ = self.0.send(Told::Data(ino));
+    }
+    fn mark(&self, heard: Heard) {
+        let _ = self.0.send(Told::Mark(heard));
     }
 }

@@ -119,7 +119,7 @@ impl Reteller {
                     _ if watches.is_empty() => {}
                     Told::Name { dir, name, was } => self.name(watches, dir, &name, was),
                     Told::Attr(ino) => self.attr(watches, ino),
-                    Told::Data(_) => {}
+                    Told::Data(_) | Told::Mark(_) => {}
                 }
             }
         }
