@@ -368,6 +368,49 @@ async fn an_open_for_writing_by_the_kernel_that_writes_nothing_makes_no_version(
     assert_eq!(rig.text("f").await, "From bob");
 }
 
+/// A copy marks the file before it is made: a kill before it was sealed, or after it could not be made, took what had been
+/// written before for what was published.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regression_what_a_kernel_wrote_before_a_copy_that_failed_is_found_after_a_kill() {
+    let mut rig = Rig::new();
+    rig.remote("bob", "f", b"published").await;
+    rig.put("own", b"12345");
+    assert_eq!(rig.text("f").await, "published");
+    let copies = rig.options.state_dir.join("copies");
+    // Once where no copy was made before, and once where one was.
+    for round in 0..2 {
+        let text = format!("PUBLISHE{round}");
+        let before = rig.outbox().len();
+        let all = ["f", "own"].map(|p| open_kernel(&rig, p));
+        if round == 1 {
+            for (n, (fh, kernel)) in all.iter().enumerate() {
+                kernel.write_all_at(b"first", 0).unwrap();
+                rig.flush(*fh).unwrap();
+                rig.seal_closed().unwrap();
+                assert_eq!(rig.outbox().len(), before + n + 1);
+            }
+        }
+        for (_, kernel) in &all {
+            kernel.write_all_at(text[..5].as_bytes(), 0).unwrap();
+        }
+        all[0].1.write_all_at(text.as_bytes(), 0).unwrap();
+        let _ = std::fs::rename(&copies, rig.options.state_dir.join("away"));
+        std::fs::write(&copies, "no directory").unwrap();
+        for (fh, _) in &all {
+            rig.flush(*fh).unwrap();
+        }
+        assert!(rig.seal_closed().is_err());
+        drop(all);
+        std::fs::remove_file(&copies).unwrap();
+        let _ = std::fs::rename(rig.options.state_dir.join("away"), &copies);
+        rig.crash();
+        assert_eq!((rig.text("f").await, rig.text("own").await), (text.clone(), text[..5].to_owned()));
+        assert_eq!(cut(&rig, "f").as_deref(), Some(text.as_bytes()));
+        assert_eq!(cut(&rig, "own").as_deref(), Some(&text.as_bytes()[..5]));
+        common::check_rows(&rig, None);
+    }
+}
+
 /// RELEASE follows `close`, at some time: `tcfs wait` covers what `close` answered.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_close_answered_is_sealed_before_its_release() {

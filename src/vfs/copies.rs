@@ -7,7 +7,7 @@
 //! Not here: which files (`seal`), publishing (`cut`).
 
 use super::Vfs;
-use super::lent;
+use super::lent::{self, Mark};
 use super::node::{Node, St};
 use super::place::copy_data;
 use super::seal::{Part, Sealing};
@@ -92,9 +92,11 @@ impl Vfs {
             }
             // Before the first byte is read: what is stored from here on takes the mark off again.
             let watched = st.lent_writing && {
+                // What was written until here is in the row, which the mark says nothing of.
+                self.persist(node, &mut st)?;
                 let file = self.local_file(node, &mut st)?;
-                let watched = lent::watch(&file)?;
-                st.seen_mtime = super::lent::mtime_of(&file)?;
+                let watched = lent::watch(&file, Mark::Copied)?;
+                st.seen_mtime = lent::mtime_of(&file)?;
                 watched
             };
             st.copying = Some(RangeSet::new());

@@ -17,29 +17,45 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Whole seconds, because some disks keep no others.
-const MARK: i64 = 1;
+/// What a file is as long as its mark stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mark {
+    /// What it was when it was lent, sealed or published.
+    Lent = 1,
+    /// What it was when a copy of it was begun, which may or may not have been sealed.
+    Copied = 2,
+}
+
+impl Mark {
+    /// Whole seconds, because some disks keep no others.
+    const fn seconds(self) -> i64 {
+        self as i64
+    }
+}
 
 /// ext2 to ext4, XFS, btrfs.
 const KNOWN: [u64; 3] = [0xEF53, 0x5846_5342, 0x9123_683E];
 
-/// Marks a file as unwritten. False if its disk cannot be trusted to take the mark off again. Must not be called while
+/// Marks a file as unwritten from here on. False if its disk cannot be trusted to take the mark off again. Must not be called while
 /// somebody may write the file and what was written before is not known.
-pub(super) fn watch(file: &File) -> Result<bool> {
+pub(super) fn watch(file: &File, mark: Mark) -> Result<bool> {
     use rustix::fs::{Timespec, Timestamps, UTIME_OMIT};
     let disk = crate::sys::disk_kind(file).doing(|| "looking at the disk of a local file")?;
     if !KNOWN.contains(&disk) {
         return Ok(false);
     }
-    let times =
-        Timestamps { last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT }, last_modification: Timespec { tv_sec: MARK, tv_nsec: 0 } };
+    let times = Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: Timespec { tv_sec: mark.seconds(), tv_nsec: 0 },
+    };
     rustix::fs::futimens(file, &times).map_err(std::io::Error::from).doing(|| "marking a local file")?;
     Ok(true)
 }
 
-/// Whether the mark of [`watch`] stands.
-pub(super) fn is_unwritten(file: &Metadata) -> bool {
-    (file.mtime(), file.mtime_nsec()) == (MARK, 0)
+/// The mark of [`watch`], if it stands.
+pub(super) fn mark_of(file: &Metadata) -> Option<Mark> {
+    let stands = |m: &Mark| (file.mtime(), file.mtime_nsec()) == (m.seconds(), 0);
+    [Mark::Lent, Mark::Copied].into_iter().find(stands)
 }
 
 /// Time of change of a local file, as it says itself.
@@ -69,7 +85,7 @@ impl Vfs {
             self.before_change(&h.node, &mut st, 0..size.max(1))?;
         }
         let file = self.local_file(&h.node, &mut st)?;
-        if first && sealed && watch(&file)? {
+        if first && sealed && watch(&file, Mark::Lent)? {
             // Until the file itself says otherwise it is what was sealed or published.
             (st.sealed_wgen, st.unsynced_boot) = (Some(st.wgen), unsynced_boot);
         } else if h.write && !st.is_sealed() {
@@ -161,16 +177,16 @@ mod tests {
         let path = dir.path().join("f");
         std::fs::write(&path, vec![7u8; 8192]).unwrap();
         let file = File::options().read(true).write(true).open(&path).unwrap();
-        if !watch(&file).unwrap() {
+        if !watch(&file, Mark::Lent).unwrap() {
             return; // Not a disk that is asked.
         }
-        let unwritten = || is_unwritten(&std::fs::metadata(&path).unwrap());
+        let mark = || mark_of(&std::fs::metadata(&path).unwrap());
         std::fs::read(&path).unwrap();
-        assert!(unwritten());
+        assert_eq!(mark(), Some(Mark::Lent));
         (&file).write_all(b"x").unwrap();
-        assert!(!unwritten());
-        watch(&file).unwrap();
-        assert!(unwritten());
+        assert_eq!(mark(), None);
+        watch(&file, Mark::Copied).unwrap();
+        assert_eq!(mark(), Some(Mark::Copied));
         // SAFETY: a fresh mapping of 8192 bytes of a file that long, unmapped below.
         unsafe {
             use std::os::fd::AsRawFd;
@@ -178,15 +194,15 @@ mod tests {
             assert_ne!(p, libc::MAP_FAILED);
             let p = p.cast::<u8>();
             assert_eq!(p.add(4096).read_volatile(), 7);
-            assert!(unwritten(), "reading is not writing");
+            assert_eq!(mark(), Some(Mark::Copied), "reading is not writing");
             p.add(4096).write_volatile(8);
-            assert!(!unwritten());
+            assert_eq!(mark(), None);
             // Cleaned and marked again, the next store into the same page is seen too.
-            watch(&file).unwrap();
+            watch(&file, Mark::Copied).unwrap();
             file.sync_data().unwrap();
-            assert!(unwritten());
+            assert_eq!(mark(), Some(Mark::Copied));
             p.add(4096).write_volatile(9);
-            assert!(!unwritten());
+            assert_eq!(mark(), None);
             libc::munmap(p.cast(), 8192);
         }
     }

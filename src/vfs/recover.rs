@@ -8,6 +8,7 @@
 //! again after a power cut, and a hole reads as zeros.
 
 use super::Vfs;
+use super::lent::{Mark, mark_of};
 use super::node::Node;
 use crate::error::{IoContext, Result};
 use crate::model::entry::Entry;
@@ -366,7 +367,15 @@ impl Vfs {
         {
             let mut st = node.st.lock();
             let found = std::fs::metadata(self.local_path(ino, st.overlay)).ok();
-            let unwritten = |m: &std::fs::Metadata| super::lent::is_unwritten(m) && m.len() == st.size;
+            let unwritten = |m: &std::fs::Metadata| {
+                m.len() == st.size
+                    && match mark_of(m) {
+                        Some(Mark::Lent) => true,
+                        // If the copy was sealed, the row says so.
+                        Some(Mark::Copied) => st.token.map_or(st.dirty.is_empty(), |(_, wgen)| wgen == st.wgen),
+                        None => false,
+                    }
+            };
             if ended == Ended::Killed && st.lent && !st.local_only && found.as_ref().is_some_and(unwritten) {
                 // Lent to a writer that wrote nothing.
                 if st.token.is_none() && st.content.as_ref().is_some_and(|c| !c.manifest.is_zero()) {
