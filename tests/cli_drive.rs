@@ -728,6 +728,8 @@ fn gc_condemns_then_removes_and_says_who_holds_back() {
     let (w, a, b) = two(true);
     std::fs::write(a.path("kept"), "kept").unwrap();
     std::fs::write(a.path("old"), "old").unwrap();
+    // Else its upload may be given up halfway, which is garbage, too.
+    a.wait();
     std::fs::remove_file(a.path("old")).unwrap();
     a.wait();
     let gc = |m: &Mounted, args: &[&str], code: i32| answer(&m.cli(&[&["--json", "gc"], args].concat()).exit(code));
