@@ -391,7 +391,7 @@ async fn regression_what_a_kernel_wrote_before_a_copy_that_failed_is_found_after
             }
         }
         for (_, kernel) in &all {
-            kernel.write_all_at(text[..5].as_bytes(), 0).unwrap();
+            kernel.write_all_at(&text.as_bytes()[..5], 0).unwrap();
         }
         all[0].1.write_all_at(text.as_bytes(), 0).unwrap();
         let _ = std::fs::rename(&copies, rig.options.state_dir.join("away"));
