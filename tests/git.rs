@@ -602,6 +602,34 @@ fn a_process_that_takes() {
     let _ = take(&work, &room.join("parcel"), &told, from, &room.join("scratch"));
 }
 
+/// The index follows whatever the drive has brought of the files before: git by itself takes files that are newer than the
+/// index for changes of the user's.
+#[test]
+fn the_index_follows_although_the_files_came_first() {
+    let t = tempfile::tempdir().unwrap();
+    let (mut a, mut b) = pair(t.path());
+    a.write("f", "staged\n");
+    a.git(&["add", "f"]);
+    let p = a.parcel().unwrap();
+    b.files_from(&a);
+    assert_eq!(b.take(&p).unwrap(), Vec::<String>::new());
+    assert_eq!((b.git(&["status", "--porcelain"]).as_str(), b.seen()), ("M  f\n", a.seen()));
+    // A process that takes stopped after the branch went forward, before the index did.
+    a.write("f", "committed\n");
+    a.write("g", "new\n");
+    let on_a = a.commit("more");
+    let p = a.parcel().unwrap();
+    b.files_from(&a);
+    let bundle = b.room().join("bundle");
+    fs::write(&bundle, &p.bundle).unwrap();
+    b.git(&["fetch", "-q", bundle.to_str().unwrap(), "refs/heads/main"]);
+    b.git(&["update-ref", "refs/heads/main", &on_a]);
+    assert_eq!(b.git(&["status", "--porcelain"]), "MM f\nD  g\n?? g\n");
+    assert_eq!(b.take(&p).unwrap(), Vec::<String>::new());
+    assert_eq!((b.git(&["status", "--porcelain"]).as_str(), b.seen()), ("", a.seen()));
+    b.fsck();
+}
+
 #[test]
 fn what_was_done_before_a_bundle_came_is_published_all_the_same() {
     let t = tempfile::tempdir().unwrap();

@@ -270,10 +270,11 @@ impl Join<'_> {
                         continue;
                     }
                     if (forward || untouched) && (!checked_out || self.worktree_allows(&n, &t)?) {
-                        self.set(&name, &t, Some(&n))?;
+                        // First: while somebody's git holds the index this fails, with nothing changed yet.
                         if checked_out {
                             self.entries_follow(&n, &t)?;
                         }
+                        self.set(&name, &t, Some(&n))?;
                     } else if !name.starts_with("refs/remotes/") {
                         self.beside(&short, &t)?;
                         let why = if checked_out && forward { "files of it are changed here" } else { "both sides went on" };
@@ -398,8 +399,8 @@ impl Join<'_> {
                 // git knows it without having it, and misses it later.
                 self.git().text(&["hash-object", "-t", "tree", "-w", "--stdin"], Some(""))?;
             }
-            // Entries that stay keep what is known of their files.
-            return self.git().run(&["read-tree", "-m", &tree]);
+            // Entries that stay keep what is known of their files; those of the others may have come before.
+            return self.git().run(&["read-tree", "-m", "-i", &tree]);
         }
         let clean =
             self.commit_of(&their_head)?.map(|c| format!("{c}^{{tree}}")).and_then(|t| self.git().line(&["rev-parse", &t]).ok().flatten());
