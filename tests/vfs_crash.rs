@@ -10,7 +10,9 @@ mod common;
 use common::Rig;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use tcfs::fleet::Files;
+use tcfs::fleet::{Files, Outcome, Resolved};
+use tcfs::state::Tree;
+use tcfs::state::rows::Sealed;
 
 /// A start after a power cut.
 fn power_cut(rig: &mut Rig) {
@@ -366,6 +368,41 @@ async fn an_open_for_writing_by_the_kernel_that_writes_nothing_makes_no_version(
     rig.release(fh).unwrap();
     assert_eq!(rig.outbox().len(), before + 1);
     assert_eq!(rig.text("f").await, "From bob");
+}
+
+/// The second name of a file whose first one is published, with bytes that are in the store: a power cut while the file is
+/// written again takes neither away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn second_name_of_a_published_file_outlasts_a_power_cut_while_it_is_written() {
+    let mut rig = Rig::new();
+    rig.put("f", b"1");
+    let (token, ino, wgen) = rig.outbox()[0].files[0];
+    let content = rig.upload("f", b"1").await;
+    rig.ln("f", "g").unwrap();
+    let fh = rig.open_rw("f");
+    rig.write(fh, 0, b"2", false).unwrap();
+    let chunks = content.chunks.clone().unwrap();
+    let told = Resolved { token, ino, wgen, outcome: Outcome::Cut { content: content.clone(), chunks } };
+    tcfs::vfs::VfsFiles(std::sync::Arc::clone(&rig)).resolved(&[told]).unwrap();
+    // The row of the first name has gone, and what its token stands for is kept for the other.
+    let gone = rig.replica().db().write(|t| {
+        let rows: Vec<(u64, Sealed)> = t.scan_int(Tree::Outbox, 0, u64::MAX, usize::MAX)?;
+        t.del(Tree::Outbox, rows[0].0)?;
+        t.put(Tree::Meta, [b"token/", &token.0[..]].concat(), &Stands::Content(content.clone()))
+    });
+    gone.unwrap();
+    power_cut(&mut rig);
+    assert_eq!((rig.ls(""), rig.ino("f"), rig.ino("g")), (vec!["f".to_owned(), "g".to_owned()], ino, ino));
+    assert_eq!((rig.text("f").await, rig.text("g").await), ("1".to_owned(), "1".to_owned()));
+    assert_eq!(waiting(&rig, "g"), [1]);
+    assert_eq!(rig.entry("g").heads[0].file().unwrap().root, content.root);
+    common::check_rows(&rig, None);
+}
+
+/// What the fleet layer keeps of a token.
+#[derive(serde::Serialize)]
+enum Stands {
+    Content(tcfs::model::FileContent),
 }
 
 /// A copy marks the file before it is made: a kill before it was sealed, or after it could not be made, took what had been

@@ -32,7 +32,7 @@ mod plan;
 mod publish;
 pub mod registry;
 mod snapshot;
-mod tokens;
+pub(crate) mod tokens;
 
 pub(crate) use self::core::blocking;
 pub use self::core::{Fleet, Options, Parts};

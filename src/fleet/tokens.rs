@@ -49,6 +49,14 @@ fn key(token: &Hash) -> Vec<u8> {
     [PREFIX, &token.0].concat()
 }
 
+/// The published content that a token stands for which rows of the outbox may still name.
+pub(crate) fn content(r: &Read<'_>, token: &Hash) -> Result<Option<FileContent>> {
+    Ok(match r.get(Tree::Meta, key(token))? {
+        Some(Stands::Content(c)) => Some(c),
+        Some(Stands::Base(_)) | None => None,
+    })
+}
+
 impl Tokens {
     /// Looks whether the database has some.
     pub(super) fn open(r: &Read<'_>) -> Result<Tokens> {

@@ -218,8 +218,13 @@ impl Vfs {
                 }
             }
         }
-        // What is in a batch has its bytes in the store, and may have been seen by others: it is published.
-        let fixed = self.fixed_contents(&rows)?;
+        // What is in a batch has its bytes in the store, and may have been seen by others: it is published. So are bytes whose
+        // rows have gone, and which one that came later names as well (a hard link).
+        let mut fixed = self.fixed_contents(&rows)?;
+        for token in &tokens {
+            let known = self.replica.read(|r| crate::fleet::tokens::content(r, token))?;
+            fixed.extend(known.map(|c| (*token, c)));
+        }
         let kept: Vec<RelPath> = rows
             .iter()
             .flat_map(|(_, s)| &s.versions)
