@@ -108,6 +108,14 @@ fn a_repository_roams_with_its_files() {
     b.wait();
     same(&b, &a, "work/repo");
     assert_eq!(git(&at, &["branch", "--show-current"]).trim(), "next");
+    // What is staged where the repository is there already.
+    fs::write(at.join("f6"), "staged later").unwrap();
+    git(&at, &["add", "f6"]);
+    a.wait();
+    same(&a, &b, "work/repo");
+    git(&there, &["commit", "-q", "-m", "as staged on ann"]);
+    b.wait();
+    same(&b, &a, "work/repo");
 
     // A commit on both while apart: both are on both.
     b.fault(Some(serde_json::json!({ "mode": "down" })));
