@@ -92,7 +92,7 @@ impl Vfs {
             }
             // Before the first byte is read: what is stored from here on takes the mark off again.
             let watched = st.lent_writing && {
-                // What was written until here is in the row, which the mark says nothing of.
+                // The mark says nothing of what was written before: that is in the row.
                 self.persist(node, &mut st)?;
                 let file = self.local_file(node, &mut st)?;
                 let watched = lent::watch(&file, Mark::Copied)?;

@@ -248,7 +248,8 @@ impl Vfs {
             a.base = Some(content.root);
             st.stale_row = true;
         }
-        let last = st.token.is_some_and(|t| t.0 == r.token);
+        let seal = st.token;
+        let last = seal.is_some_and(|t| t.0 == r.token);
         if last {
             st.token = None;
             st.stale_row = true;
@@ -261,7 +262,8 @@ impl Vfs {
             st.have = RangeSet::of(0..st.size);
             st.dirty = st.have.clone();
         }
-        // What was changed since the seal is among what was changed since the content before: what is not is as it is here.
+        // Of a file that was written again, `dirty` has what differs from the content before, and with it all that differs from
+        // this one.
         st.content = Some(content.clone());
         st.chunks = (content.chunks.is_none()).then(|| Arc::new(Chunks::new(chunks.to_vec())));
         if unchanged {
@@ -274,7 +276,7 @@ impl Vfs {
         }
         let row = st.row(self.clock.now_ms() / 1000);
         let here = st.have.total();
-        self.change(&[], |ns| {
+        let put = self.change(&[], |ns| {
             let Some(mut i) = ns.t.get::<Inode>(Tree::Inode, node.ino)? else { return Ok(()) };
             i.content = Some(content.clone());
             ns.t.put(Tree::Inode, node.ino, &i)?;
@@ -292,7 +294,12 @@ impl Vfs {
                 off += u64::from(c.1);
             }
             Ok(())
-        })?;
+        });
+        if put.is_err() {
+            // It is told again.
+            st.token = seal;
+            return put;
+        }
         st.stale_row = false;
         st.marked = st.dirty.clone();
         if !unchanged {

@@ -36,8 +36,8 @@ impl Mark {
 /// ext2 to ext4, XFS, btrfs.
 const KNOWN: [u64; 3] = [0xEF53, 0x5846_5342, 0x9123_683E];
 
-/// Marks a file as unwritten from here on. False if its disk cannot be trusted to take the mark off again. Must not be called while
-/// somebody may write the file and what was written before is not known.
+/// Marks a file as unwritten from here on. False if its disk cannot be trusted to take the mark off again. Must not be
+/// called while somebody may write the file and what was written before is not known.
 pub(super) fn watch(file: &File, mark: Mark) -> Result<bool> {
     use rustix::fs::{Timespec, Timestamps, UTIME_OMIT};
     let disk = crate::sys::disk_kind(file).doing(|| "looking at the disk of a local file")?;
