@@ -78,6 +78,7 @@ systemd-analyze systemd
 nix-instantiate nix-bin
 strip binutils
 openssl openssl
+xz xz-utils
 man man-db
 ip iproute2
 LIST

@@ -18,6 +18,7 @@ mod refusals;
 mod s3;
 mod service;
 mod settings;
+mod upgrade;
 mod user;
 
 use common::cli::Done;
