@@ -1,6 +1,6 @@
 //! What a person meets at the shell on a real machine: what `tcfs mount` says, the daemon's life, each refusal with the
 //! sentence that helps, a normal user, a service manager, settings and their effects, a real S3 server that is not as
-//! it should be.
+//! it should be, what an earlier version left.
 //!
 //! Not here: what commands do to files (`cli_drive`), usage and configuration without a drive (`cli`).
 #![allow(clippy::unwrap_used)] // a failed call is a failed test
