@@ -7,15 +7,12 @@ mod common;
 
 use common::{Rig, all_slots, check_rows};
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use tcfs::ErrorKind;
-use tcfs::content::upload::{UploadOptions, Uploader};
 use tcfs::error::Result;
-use tcfs::fleet::{Files, Outcome, Resolved};
 use tcfs::model::Version;
 use tcfs::state::Tree;
 use tcfs::state::rows::{DirMove, FileType, ROOT, Slot, Time};
-use tcfs::vfs::{SetAttr, VfsFiles};
+use tcfs::vfs::SetAttr;
 
 fn kind<T: std::fmt::Debug>(r: Result<T>) -> ErrorKind {
     r.unwrap_err().kind()
@@ -37,24 +34,6 @@ macro_rules! drive_tests {
 /// All versions in the outbox of one path.
 fn sealed(rig: &Rig, p: &str) -> Vec<Version> {
     rig.outbox().into_iter().flat_map(|r| r.versions).filter(|v| v.path.as_str() == p).collect()
-}
-
-/// What the publisher makes of the last seal of `p`, which is of `bytes`: the same as of those bytes alone.
-async fn cut_last(rig: &Rig, p: &str, bytes: &[u8]) -> Resolved {
-    let of = rig.ino(p);
-    let (token, ino, wgen) = *rig.outbox().iter().flat_map(|r| &r.files).rfind(|f| f.1 == of).unwrap();
-    let files = VfsFiles(Arc::clone(rig));
-    let source = tokio::task::spawn_blocking(move || files.cut_source(ino, wgen)).await.unwrap().unwrap().unwrap();
-    let up = Uploader::new(rig.store.clone(), rig.keys.clone(), rig.clock.clone(), UploadOptions::default());
-    let cut = up.publish(source.reader, source.base.as_deref(), &source.dirty, source.size).await.unwrap();
-    let content = rig.upload(p, bytes).await;
-    assert_eq!((cut.root, source.size), (content.root, bytes.len() as u64), "{p}");
-    Resolved { token, ino, wgen, outcome: Outcome::Cut { content, chunks: cut.chunks } }
-}
-
-/// Those bytes are in the store, and the drive hears of it; their row stays in the outbox.
-fn tell(rig: &Rig, what: &Resolved) {
-    VfsFiles(Arc::clone(rig)).resolved(std::slice::from_ref(what)).unwrap();
 }
 
 /// Some writes and truncations of `p`, and the same of `bytes`.
@@ -617,12 +596,12 @@ drive_tests! {
             for name in ["g", "h", "i"] {
                 rig.ln("f", name).unwrap();
             }
-            let sealed = cut_last(&rig, "f", b"1").await;
+            let sealed = rig.cut_last("f", b"1").await;
             let fh = rig.open_rw("f");
             if written {
                 rig.write(fh, 1, b"2", false).unwrap();
             }
-            tell(&rig, &sealed);
+            rig.tell(&sealed);
             rig.mv("g", "moved").unwrap();
             rig.rm("h").unwrap();
             rig.ln("f", "later").unwrap();
@@ -658,10 +637,10 @@ drive_tests! {
             let fh = rig.open_rw(&p);
             scribble(&rig, fh, &p, &mut bytes, &mut rng);
             rig.release(fh).unwrap();
-            let sealed = cut_last(&rig, &p, &bytes).await;
+            let sealed = rig.cut_last(&p, &bytes).await;
             let fh = rig.open_rw(&p);
             scribble(&rig, fh, &p, &mut bytes, &mut rng);
-            tell(&rig, &sealed);
+            rig.tell(&sealed);
             assert_eq!(rig.cat(&p).await, bytes);
             if rng.bool() {
                 scribble(&rig, fh, &p, &mut bytes, &mut rng);
@@ -671,13 +650,13 @@ drive_tests! {
                 1 => {
                     rig.release(fh).unwrap();
                     // Told twice, as after a crash; also when there is a later seal.
-                    tell(&rig, &sealed);
+                    rig.tell(&sealed);
                 }
                 _ => rig.release(fh).unwrap(),
             }
             assert_eq!(rig.cat(&p).await, bytes);
-            tell(&rig, &cut_last(&rig, &p, &bytes).await);
-            tell(&rig, &sealed);
+            rig.tell(&rig.cut_last(&p, &bytes).await);
+            rig.tell(&sealed);
             assert_eq!((rig.cat(&p).await == bytes, rig.ino(&p), rig.entry(&p).heads.len()), (true, ino, 1));
         }
     }

@@ -10,7 +10,7 @@ mod common;
 use common::Rig;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use tcfs::fleet::{Files, Outcome, Resolved};
+use tcfs::fleet::{Files, Outcome};
 use tcfs::state::Tree;
 use tcfs::state::rows::Sealed;
 
@@ -376,19 +376,17 @@ async fn an_open_for_writing_by_the_kernel_that_writes_nothing_makes_no_version(
 async fn second_name_of_a_published_file_outlasts_a_power_cut_while_it_is_written() {
     let mut rig = Rig::new();
     rig.put("f", b"1");
-    let (token, ino, wgen) = rig.outbox()[0].files[0];
-    let content = rig.upload("f", b"1").await;
+    let sealed = rig.cut_last("f", b"1").await;
+    let (ino, Outcome::Cut { content, .. }) = (sealed.ino, &sealed.outcome) else { panic!("{sealed:?}") };
     rig.ln("f", "g").unwrap();
     let fh = rig.open_rw("f");
     rig.write(fh, 0, b"2", false).unwrap();
-    let chunks = content.chunks.clone().unwrap();
-    let told = Resolved { token, ino, wgen, outcome: Outcome::Cut { content: content.clone(), chunks } };
-    tcfs::vfs::VfsFiles(std::sync::Arc::clone(&rig)).resolved(&[told]).unwrap();
+    rig.tell(&sealed);
     // The row of the first name has gone, and what its token stands for is kept for the other.
     let gone = rig.replica().db().write(|t| {
         let rows: Vec<(u64, Sealed)> = t.scan_int(Tree::Outbox, 0, u64::MAX, usize::MAX)?;
         t.del(Tree::Outbox, rows[0].0)?;
-        t.put(Tree::Meta, [b"token/", &token.0[..]].concat(), &Stands::Content(content.clone()))
+        t.put(Tree::Meta, [b"token/", &sealed.token.0[..]].concat(), &Stands::Content(content.clone()))
     });
     gone.unwrap();
     power_cut(&mut rig);

@@ -316,12 +316,8 @@ fn change_heads(ns: &mut Ns<'_, '_>, path: &RelPath, change: impl Fn(&Version) -
     let Some(parent) = path.parent() else { return Ok(()) };
     let Some(dir) = dir_of(ns.t, &parent)? else { return Ok(()) };
     let Some(Slot::Register(mut r)) = ns.slot(dir, path.file_name())? else { return Ok(()) };
-    let pairs: Vec<(Version, Version)> = r.entry.heads.iter().filter_map(|h| Some((h.clone(), change(h)?))).collect();
-    if pairs.is_empty() {
+    if !r.entry.change(change) {
         return Ok(());
-    }
-    for (old, new) in pairs {
-        r.entry.replace(&old, new);
     }
     let several = r.entry.heads.len() > 1;
     ns.put_slot(dir, path.file_name(), &Slot::Register(r))?;

@@ -57,6 +57,16 @@ impl Entry {
         true
     }
 
+    /// The same for each head of which `change` has another form. Says whether there was one.
+    pub fn change(&mut self, change: impl Fn(&Version) -> Option<Version>) -> bool {
+        let pairs: Vec<(Version, Version)> = self.heads.iter().filter_map(|h| Some((h.clone(), change(h)?))).collect();
+        let any = !pairs.is_empty();
+        for (old, new) in pairs {
+            self.replace(&old, new);
+        }
+        any
+    }
+
     /// Heads that are not tombstones, in order.
     pub fn live(&self) -> impl Iterator<Item = &Version> {
         self.heads.iter().filter(|v| !v.is_tombstone())

@@ -10,7 +10,7 @@ use crate::error::{Error, IoContext, Kind, Result};
 use crate::fleet::{CutSource, Files, Outcome, Resolved, Settings};
 use crate::model::ranges::RangeSet;
 use crate::model::reissue::Reissue;
-use crate::model::{ChunkRef, FileContent, Hash, Version};
+use crate::model::{ChunkRef, FileContent, Hash};
 use crate::state::rows::*;
 use crate::state::{Change, Ns, Tree};
 use std::os::unix::fs::FileExt;
@@ -248,14 +248,10 @@ impl Vfs {
             a.base = Some(content.root);
             st.stale_row = true;
         }
-        let seal = st.token;
-        let last = seal.is_some_and(|t| t.0 == r.token);
-        if last {
-            st.token = None;
-            st.stale_row = true;
-        }
+        // Of a later seal, if there was one.
+        let token = st.token.filter(|t| t.0 != r.token);
         let unchanged = st.wgen == r.wgen;
-        if !unchanged && !last {
+        if !unchanged && token == st.token {
             return self.persist(node, &mut st);
         }
         if st.content.is_none() {
@@ -274,9 +270,9 @@ impl Vfs {
                 self.to_cache(node, &mut st)?;
             }
         }
-        let row = st.row(self.clock.now_ms() / 1000);
+        let row = Local { token, ..st.row(self.clock.now_ms() / 1000) };
         let here = st.have.total();
-        let put = self.change(&[], |ns| {
+        self.change(&[], |ns| {
             let Some(mut i) = ns.t.get::<Inode>(Tree::Inode, node.ino)? else { return Ok(()) };
             i.content = Some(content.clone());
             ns.t.put(Tree::Inode, node.ino, &i)?;
@@ -294,13 +290,9 @@ impl Vfs {
                 off += u64::from(c.1);
             }
             Ok(())
-        });
-        if put.is_err() {
-            // It is told again.
-            st.token = seal;
-            return put;
-        }
-        st.stale_row = false;
+        })?;
+        // Not before: what failed is told again.
+        (st.token, st.stale_row) = (token, false);
         st.marked = st.dirty.clone();
         if !unchanged {
             return self.persist(node, &mut st);
@@ -317,16 +309,13 @@ impl Vfs {
     fn recut_heads(&self, ns: &mut Ns<'_, '_>, i: &Inode, token: &Hash, content: &FileContent) -> Result<()> {
         for (dir, name) in &i.links {
             let Some((of, mut reg)) = self.owner(ns.t, *dir, name)? else { continue };
-            let uncut: Vec<Version> = reg.entry.heads.iter().filter(|h| h.file().is_some_and(|c| c.root == *token)).cloned().collect();
-            if uncut.is_empty() {
-                continue;
+            let changed = reg.entry.change(|h| {
+                let mut new = h.clone();
+                (h.file().is_some_and(|c| c.root == *token) && new.recut(token, content)).then_some(new)
+            });
+            if changed {
+                ns.put_slot(*dir, &of, &Slot::Register(Box::new(reg)))?;
             }
-            for old in uncut {
-                let mut new = old.clone();
-                new.recut(token, content);
-                reg.entry.replace(&old, new);
-            }
-            ns.put_slot(*dir, &of, &Slot::Register(Box::new(reg)))?;
         }
         Ok(())
     }

@@ -17,20 +17,13 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// What a file is as long as its mark stands.
+/// What a file is as long as its mark stands. Each is a time in whole seconds, because some disks keep no others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mark {
     /// What it was when it was lent, sealed or published.
     Lent = 1,
     /// What it was when a copy of it was begun, which may or may not have been sealed.
     Copied = 2,
-}
-
-impl Mark {
-    /// Whole seconds, because some disks keep no others.
-    const fn seconds(self) -> i64 {
-        self as i64
-    }
 }
 
 /// ext2 to ext4, XFS, btrfs.
@@ -46,7 +39,7 @@ pub(super) fn watch(file: &File, mark: Mark) -> Result<bool> {
     }
     let times = Timestamps {
         last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
-        last_modification: Timespec { tv_sec: mark.seconds(), tv_nsec: 0 },
+        last_modification: Timespec { tv_sec: mark as i64, tv_nsec: 0 },
     };
     rustix::fs::futimens(file, &times).map_err(std::io::Error::from).doing(|| "marking a local file")?;
     Ok(true)
@@ -54,7 +47,7 @@ pub(super) fn watch(file: &File, mark: Mark) -> Result<bool> {
 
 /// The mark of [`watch`], if it stands.
 pub(super) fn mark_of(file: &Metadata) -> Option<Mark> {
-    let stands = |m: &Mark| (file.mtime(), file.mtime_nsec()) == (m.seconds(), 0);
+    let stands = |m: &Mark| (file.mtime(), file.mtime_nsec()) == (*m as i64, 0);
     [Mark::Lent, Mark::Copied].into_iter().find(stands)
 }
 

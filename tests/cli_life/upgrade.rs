@@ -1,7 +1,7 @@
 //! State and store as an earlier version left them, opened by this one (`tests/golden/upgrade`).
 
 use super::{answer, s};
-use crate::common::{World, cli, sys, until};
+use crate::common::{Mounted, World, cli, sys, until};
 use crate::drive_only;
 use serde_json::json;
 use std::fs;
@@ -75,7 +75,7 @@ fn state_and_store_of_the_first_version_open_with_everything_that_was_in_them() 
         m.wait();
     }
     until("both have it", SOON, || {
-        let text = |m: &crate::common::Mounted, p: &str| fs::read_to_string(m.path(p)).ok();
+        let text = |m: &Mounted, p: &str| fs::read_to_string(m.path(p)).ok();
         let same = text(&ann, "src/big.txt")? == "small now" && text(&cat, "gone.txt")? == "to be removed\n";
         (same && !cat.path("both.conflict-bob.md").exists()).then_some(())
     });

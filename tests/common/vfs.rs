@@ -10,6 +10,7 @@ use tcfs::clock::{Clock, ManualClock};
 use tcfs::content::fetch::{FetchOptions, Fetcher};
 use tcfs::content::upload::{UploadOptions, Uploader};
 use tcfs::error::Result;
+use tcfs::fleet::{Files, Outcome, Resolved};
 use tcfs::model::manifest::{About, SyncManifest};
 use tcfs::model::ops::{self, Accepted, Attrs, Author, Target};
 use tcfs::model::version::INLINE_CHUNKS;
@@ -20,8 +21,8 @@ use tcfs::state::{Replica, Scan, Tree};
 use tcfs::store::fault::FaultStore;
 use tcfs::store::keys::Keys;
 use tcfs::store::memory::MemoryStore;
-use tcfs::store::{PutMode, StoreRef};
-use tcfs::vfs::{Attr, Options, SetAttr, Vfs};
+use tcfs::store::{PutMode, Store, StoreRef};
+use tcfs::vfs::{Attr, Options, SetAttr, Vfs, VfsFiles};
 
 pub const ME: &str = "ann-00000001";
 
@@ -263,10 +264,8 @@ impl Rig {
 
     /// Puts bytes into the store as another device would.
     pub async fn upload(&self, p: &str, bytes: &[u8]) -> FileContent {
-        let store: StoreRef = self.store.clone();
-        let up = Uploader::new(store.clone(), self.keys.clone(), self.clock.clone(), UploadOptions::default());
         let all = std::iter::once(0..bytes.len() as u64).collect();
-        let cut = up.publish(Box::new(bytes::Bytes::copy_from_slice(bytes)), None, &all, bytes.len() as u64).await.unwrap();
+        let cut = self.uploader().publish(Box::new(bytes::Bytes::copy_from_slice(bytes)), None, &all, bytes.len() as u64).await.unwrap();
         let about = About {
             vclock: Default::default(),
             written_by: "bob-00000002".into(),
@@ -276,7 +275,7 @@ impl Rig {
             base: None,
         };
         let (id, body) = SyncManifest::new(&path(p), &cut.chunks, cut.file_hash, about).encode().unwrap();
-        store.put(&self.keys.manifest(&id), body.into(), PutMode::Overwrite).await.unwrap();
+        self.store.put(&self.keys.manifest(&id), body.into(), PutMode::Overwrite).await.unwrap();
         let chunks = (cut.chunks.len() <= INLINE_CHUNKS).then(|| cut.chunks.clone());
         FileContent { manifest: id, size: bytes.len() as u64, root: cut.root, chunks, hash: cut.file_hash }
     }
@@ -334,6 +333,29 @@ impl Rig {
         let v = self.version_of(name, p, &Entry::default(), bytes).await;
         self.arrive(&v);
         v
+    }
+
+    // -- the publisher
+
+    /// What it makes of the last seal of a file, which is of `bytes`: the same as of those bytes alone.
+    pub async fn cut_last(&self, p: &str, bytes: &[u8]) -> Resolved {
+        let of = self.ino(p);
+        let (token, ino, wgen) = *self.outbox().iter().flat_map(|r| &r.files).rfind(|f| f.1 == of).unwrap();
+        let files = VfsFiles(Arc::clone(self));
+        let source = tokio::task::spawn_blocking(move || files.cut_source(ino, wgen)).await.unwrap().unwrap().unwrap();
+        let cut = self.uploader().publish(source.reader, source.base.as_deref(), &source.dirty, source.size).await.unwrap();
+        let content = self.upload(p, bytes).await;
+        assert_eq!((cut.root, source.size), (content.root, bytes.len() as u64), "{p}");
+        Resolved { token, ino, wgen, outcome: Outcome::Cut { content, chunks: cut.chunks } }
+    }
+
+    /// Those bytes are in the store, and the drive hears of it; their row stays in the outbox.
+    pub fn tell(&self, what: &Resolved) {
+        VfsFiles(Arc::clone(self)).resolved(std::slice::from_ref(what)).unwrap();
+    }
+
+    fn uploader(&self) -> Uploader {
+        Uploader::new(self.store.clone(), self.keys.clone(), self.clock.clone(), UploadOptions::default())
     }
 
     /// All sealed versions, in order.
